@@ -1,0 +1,39 @@
+/** SEAM: something that issues certificates. Adapters: `acme.ts`, `internal.ts`. */
+import type { Certificate } from '../cert/certificate.ts'
+import type { KeyType } from '../cert/x509.ts'
+import type { ChallengeType } from '../challenge/solver.ts'
+
+export interface IssueRequest {
+  /** A-label DNS names, `*.` wildcards, or IP addresses; the first is the subject. At least one. */
+  readonly names: readonly string[]
+  readonly keyType: KeyType
+  /** In order of preference. */
+  readonly challenges: readonly ChallengeType[]
+  /** RFC 9773 section 5: the ARI id of the certificate that this one replaces; only to the CA that issued it. */
+  readonly replaces?: string
+}
+
+/** RFC 9773 section 4.2: when the CA wishes the certificate to be renewed. Milliseconds since the epoch. */
+export interface RenewalInfo {
+  readonly windowStart: number
+  readonly windowEnd: number
+  readonly explanationUrl?: string
+  /** When to ask again. */
+  readonly pollAgainMs: number
+}
+
+/**
+ * Contract (`test/ca/contract.ts`): every failure is an `IssueError` with an honest `blame`; `issue` never outlives
+ * its own deadline nor its signal; the certificate it gives has the requested names and a fresh key of the requested
+ * type, is valid now, and its chain was verified as the CA's `trust` demands.
+ */
+export interface Issuer {
+  /** The CA's name in the config. */
+  readonly id: string
+  issue(request: IssueRequest, signal: AbortSignal): Promise<Certificate>
+  /** Is the CA ready to take an order? Cheap: no order, no account. Rejects with an `IssueError`. */
+  probe(signal: AbortSignal): Promise<void>
+  renewalInfo?(certificate: Certificate, signal: AbortSignal): Promise<RenewalInfo | undefined>
+  /** RFC 5280 section 5.3.1 gives the reasons: 0 unspecified, 1 keyCompromise, 4 superseded, 5 cessationOfOperation. */
+  revoke?(certificate: Certificate, reason: number): Promise<void>
+}

@@ -1,0 +1,123 @@
+/**
+ * A certificate with its key: immutable, checked when made. Whatever holds one may serve it.
+ * Hides X.509 from the rest of the tree; made by `ca/`, by `cert/files.ts` and from the store.
+ */
+import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto'
+import { CertificateError } from '../errors.ts'
+import { ariIdOf, subjectNamesOf } from './x509.ts'
+
+const PEM_CERTIFICATE = /-----BEGIN CERTIFICATE-----[\s\S]+?-----END CERTIFICATE-----/g
+
+export class Certificate {
+  /** Leaf first, then the intermediates; normalized PEM. */
+  readonly chainPem: string
+  /** PKCS#8 PEM. Secret: never log it. */
+  readonly keyPem: string
+  /** Parsed chain, leaf first. */
+  readonly chain: readonly X509Certificate[]
+  /** Lower-case DNS names (A-labels, wildcards) and canonical IP addresses from the subjectAltName. */
+  readonly names: readonly string[]
+  /** Milliseconds since the epoch. */
+  readonly notBefore: number
+  /** Milliseconds since the epoch. */
+  readonly notAfter: number
+  /** SHA-256 of the leaf, lower-case hex. */
+  readonly fingerprint: string
+  /** Who signed it, for people: the issuer's common name, or its organization. */
+  readonly issuer: string
+  /** Lower-case hex. */
+  readonly serial: string
+  /** The config's name of the CA that issued it, or `file`. */
+  readonly source: string
+
+  /**
+   * @param chainPem leaf first; text around the PEM blocks is dropped
+   * @param keyPem unencrypted private key of the leaf
+   * @param what names the origin in errors: a path, a CA, a store key
+   * @throws CertificateError CERTIFICATE_UNREADABLE, KEY_MISMATCH
+   */
+  constructor(chainPem: string, keyPem: string, source: string, what: string) {
+    const blocks = chainPem.match(PEM_CERTIFICATE)
+    if (blocks === null)
+      throw new CertificateError('CERTIFICATE_UNREADABLE', `${what}: holds no PEM certificate`)
+    this.chain = blocks.map((block, index) => parseCertificate(block, index, what))
+    const leaf = this.chain[0] as X509Certificate
+    const key = parseKey(keyPem, what)
+    if (!leaf.checkPrivateKey(key)) {
+      throw new CertificateError(
+        'KEY_MISMATCH',
+        `${what}: the private key does not belong to the certificate`,
+      )
+    }
+    this.names = subjectNamesOf(leaf)
+    if (this.names.length === 0) {
+      throw new CertificateError(
+        'CERTIFICATE_UNREADABLE',
+        `${what}: the certificate names no host (it has no subjectAltName)`,
+      )
+    }
+    this.chainPem = this.chain.map((certificate) => certificate.toString()).join('')
+    this.keyPem = key.export({ type: 'pkcs8', format: 'pem' }).toString()
+    this.notBefore = Date.parse(leaf.validFrom)
+    this.notAfter = Date.parse(leaf.validTo)
+    this.fingerprint = leaf.fingerprint256.replaceAll(':', '').toLowerCase()
+    this.issuer = commonName(leaf.issuer)
+    this.serial = leaf.serialNumber.toLowerCase()
+    this.source = source
+  }
+
+  get leaf(): X509Certificate {
+    return this.chain[0] as X509Certificate
+  }
+
+  /** RFC 9773 section 4.1; undefined when the leaf has no authority key identifier. */
+  get ariId(): string | undefined {
+    return ariIdOf(this.leaf)
+  }
+
+  isValidAt(time: number): boolean {
+    return time >= this.notBefore && time < this.notAfter
+  }
+
+  /** Does it speak for this name? Exact, or by a wildcard of one label (RFC 9525 section 6.3). */
+  covers(name: string): boolean {
+    return this.names.includes(name) || this.names.includes(wildcardOf(name))
+  }
+}
+
+/** `a.example.com` → `*.example.com`; a wildcard stays what it is. */
+export function wildcardOf(name: string): string {
+  return name.startsWith('*.') ? name : `*${name.slice(Math.max(0, name.indexOf('.')))}`
+}
+
+function parseCertificate(pem: string, index: number, what: string): X509Certificate {
+  try {
+    return new X509Certificate(pem)
+  } catch (cause) {
+    throw new CertificateError('CERTIFICATE_UNREADABLE', `${what}: certificate ${index + 1} is damaged`, {
+      cause,
+    })
+  }
+}
+
+function parseKey(pem: string, what: string): KeyObject {
+  if (!pem.includes('PRIVATE KEY-----'))
+    throw new CertificateError('CERTIFICATE_UNREADABLE', `${what}: holds no PEM private key`)
+  try {
+    return createPrivateKey(pem)
+  } catch {
+    // The cause is left out on purpose: OpenSSL's messages may quote the input.
+    const encrypted = /ENCRYPTED/.test(pem)
+    const why = encrypted
+      ? 'the private key is encrypted: give its `passphrase`'
+      : 'the private key is damaged'
+    throw new CertificateError('CERTIFICATE_UNREADABLE', `${what}: ${why}`)
+  }
+}
+
+function commonName(distinguishedName: string): string {
+  const fields = new Map(
+    distinguishedName.split('\n').map((line) => line.split(/=(.*)/s, 2) as [string, string]),
+  )
+  return fields.get('CN') ?? fields.get('O') ?? distinguishedName.replaceAll('\n', ', ')
+}

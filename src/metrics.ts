@@ -1,0 +1,113 @@
+/**
+ * Counters and gauges for `/metrics`, in Prometheus' text format. The only user of prom-client.
+ * What the hot path counts are plain integers here, read only when somebody scrapes.
+ */
+import { Counter, Gauge, Histogram, Registry } from 'prom-client'
+
+export class Metrics {
+  readonly #registry = new Registry()
+  /** Requests by status code, index = code. */
+  readonly #requestsByStatus = new Float64Array(600)
+  #handshakes = 0
+  #handshakesResumed = 0
+  #handshakesFailed = 0
+  readonly #responseSeconds: Histogram
+  readonly #caFailures: Counter
+  readonly #issued: Counter
+
+  constructor() {
+    const registers = [this.#registry]
+    const requests = this.#requestsByStatus
+    new Counter({
+      name: 'holdfast_requests_total',
+      help: 'Requests answered, by status code.',
+      labelNames: ['code'],
+      registers,
+      collect() {
+        this.reset()
+        requests.forEach((count, code) => {
+          if (count > 0) this.inc({ code: String(code) }, count)
+        })
+      },
+    })
+    const handshakes = (): [string, number][] => [
+      ['full', this.#handshakes - this.#handshakesResumed],
+      ['resumed', this.#handshakesResumed],
+      ['failed', this.#handshakesFailed],
+    ]
+    new Counter({
+      name: 'holdfast_tls_handshakes_total',
+      help: 'TLS handshakes, by result.',
+      labelNames: ['result'],
+      registers,
+      collect() {
+        this.reset()
+        for (const [result, count] of handshakes()) this.inc({ result }, count)
+      },
+    })
+    this.#responseSeconds = new Histogram({
+      name: 'holdfast_response_seconds',
+      help: 'From the request head to the end of the response.',
+      buckets: [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30],
+      registers,
+    })
+    this.#caFailures = new Counter({
+      name: 'holdfast_ca_failures_total',
+      help: 'Failed issuances, by CA and reason.',
+      labelNames: ['ca', 'reason'],
+      registers,
+    })
+    this.#issued = new Counter({
+      name: 'holdfast_certificates_issued_total',
+      help: 'Certificates issued, by CA.',
+      labelNames: ['ca'],
+      registers,
+    })
+  }
+
+  requestDone(status: number, durationMs: number): void {
+    this.#requestsByStatus[status] = (this.#requestsByStatus[status] ?? 0) + 1
+    this.#responseSeconds.observe(durationMs / 1000)
+  }
+
+  handshakeDone(resumed: boolean): void {
+    this.#handshakes++
+    if (resumed) this.#handshakesResumed++
+  }
+
+  handshakeFailed(): void {
+    this.#handshakesFailed++
+  }
+
+  caFailed(ca: string, reason: string): void {
+    this.#caFailures.inc({ ca, reason })
+  }
+
+  certificateIssued(ca: string): void {
+    this.#issued.inc({ ca })
+  }
+
+  /** A gauge whose samples are computed at each scrape. */
+  gauge(
+    name: string,
+    help: string,
+    labelNames: string[],
+    sample: () => Iterable<[Record<string, string>, number]>,
+  ): void {
+    new Gauge({
+      name,
+      help,
+      labelNames,
+      registers: [this.#registry],
+      collect() {
+        this.reset()
+        for (const [labels, value] of sample()) this.set(labels, value)
+      },
+    })
+  }
+
+  /** The exposition text, and its content type. */
+  async expose(): Promise<{ text: string; contentType: string }> {
+    return { text: await this.#registry.metrics(), contentType: this.#registry.contentType }
+  }
+}
