@@ -117,9 +117,9 @@ const caName = z.string().regex(/^[a-z0-9][a-z0-9-]*$/, 'not a name: lower-case 
 const certificateAuthority = z.strictObject({
   type: z
     .enum(['acme', 'internal'])
-    .default('acme')
+    .optional()
     .describe(
-      '`acme` orders from a CA by RFC 8555; `internal` signs with a root that Holdfast makes and keeps in the store.',
+      '`acme` orders from a CA by RFC 8555; `internal` signs with a root that Holdfast makes and keeps in the store. Default: `internal` for the CA of that name, else `acme`.',
     ),
   directory: z
     .url({ protocol: /^https$/, error: 'not a directory: write the https:// URL of the ACME directory' })
