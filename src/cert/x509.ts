@@ -1,12 +1,275 @@
-/** Makes and reads X.509: keys, CSRs, CA certificates, leaves, the tls-alpn-01 certificate. The only user of @peculiar/x509. */
-import type { X509Certificate } from 'node:crypto'
+/**
+ * Makes and reads X.509 (RFC 5280): keys, CSRs, CA certificates, leaves, the tls-alpn-01 certificate. Hides ASN.1 and
+ * WebCrypto. Serves `certificate.ts`, `verify.ts` and the issuers in `ca/`. The only user of @peculiar/x509, which
+ * needs reflect-metadata before it.
+ */
+import 'reflect-metadata'
+import {
+  createHash,
+  createPrivateKey,
+  createPublicKey,
+  webcrypto as crypto,
+  generateKeyPair,
+  type KeyObject,
+  randomBytes,
+  type X509Certificate,
+} from 'node:crypto'
+import { isIP } from 'node:net'
+import { promisify } from 'node:util'
+import * as x509 from '@peculiar/x509'
 
 export type KeyType = 'ecdsa-p256' | 'ecdsa-p384' | 'rsa-2048' | 'rsa-3072' | 'rsa-4096'
 
-export function subjectNamesOf(_leaf: X509Certificate): string[] {
-  throw new Error('to be written')
+/** A CA that signs: its certificate and the key to it. */
+export interface Signer {
+  readonly certificatePem: string
+  readonly keyPem: string
 }
 
-export function ariIdOf(_leaf: X509Certificate): string | undefined {
-  throw new Error('to be written')
+/** Milliseconds since the epoch; X.509 knows whole seconds, so fractions are dropped. */
+interface Validity {
+  readonly notBefore: number
+  readonly notAfter: number
+}
+
+export interface AuthorityOptions extends Validity {
+  readonly commonName: string
+  readonly keyPem: string
+  /** How many CA certificates may follow below it. */
+  readonly pathLength: number
+  /** Absent: it signs itself, as a root does. */
+  readonly issuer?: Signer
+}
+
+export interface LeafOptions extends Validity {
+  /** DNS names, wildcards and IP addresses; the first is the subject where it fits. */
+  readonly names: readonly string[]
+  readonly keyPem: string
+  readonly issuer: Signer
+}
+
+const makeKeyPair = promisify(generateKeyPair)
+
+const CURVES: Readonly<Record<string, KeyType>> = { prime256v1: 'ecdsa-p256', secp384r1: 'ecdsa-p384' }
+const RSA_SIZES: Readonly<Record<number, KeyType>> = { 2048: 'rsa-2048', 3072: 'rsa-3072', 4096: 'rsa-4096' }
+
+/** RFC 5280 appendix A.1: ub-common-name. */
+const LONGEST_COMMON_NAME = 64
+/** RFC 8737 section 6.1. */
+const ID_PE_ACME_IDENTIFIER = '1.3.6.1.5.5.7.1.31'
+const DAY_MS = 86_400_000
+
+/** A new private key as PKCS#8 PEM. RSA takes up to seconds, off the event loop. */
+export async function generateKeyPem(type: KeyType): Promise<string> {
+  const { privateKey } = type.startsWith('rsa-')
+    ? await makeKeyPair('rsa', { modulusLength: Number(type.slice('rsa-'.length)) })
+    : await makeKeyPair('ec', { namedCurve: type === 'ecdsa-p384' ? 'P-384' : 'P-256' })
+  return privateKey.export({ type: 'pkcs8', format: 'pem' }).toString()
+}
+
+/** Undefined: a key of a type or size that we never make. Throws when it is no private key. */
+export function keyTypeOf(keyPem: string): KeyType | undefined {
+  const { asymmetricKeyType, asymmetricKeyDetails } = createPrivateKey(keyPem)
+  if (asymmetricKeyType === 'ec') return CURVES[asymmetricKeyDetails?.namedCurve ?? '']
+  if (asymmetricKeyType === 'rsa') return RSA_SIZES[asymmetricKeyDetails?.modulusLength ?? 0]
+  return undefined
+}
+
+/** PKCS#10 in DER. The names stand in the subjectAltName; the common name is set only where a CA may accept it. */
+export async function createCsr(names: readonly string[], keyPem: string): Promise<Buffer> {
+  const subject = subjectFor(names)
+  const keys = cryptoKeysOf(keyPem)
+  const request = await x509.Pkcs10CertificateRequestGenerator.create(
+    {
+      ...(subject === undefined ? {} : { name: subject }),
+      keys,
+      signingAlgorithm: signingAlgorithmOf(keys.privateKey),
+      extensions: [subjectAltNames(names, false)],
+    },
+    crypto,
+  )
+  return Buffer.from(request.rawData)
+}
+
+/** RFC 8737 section 3 and RFC 8738 section 6: the self-signed certificate that answers tls-alpn-01 for one name. */
+export async function createAlpnCertificate(
+  name: string,
+  keyAuthorization: string,
+  keyPem: string,
+  now: number,
+): Promise<string> {
+  const digest = createHash('sha256').update(keyAuthorization).digest()
+  const octetString = Buffer.concat([Buffer.of(0x04, digest.length), digest])
+  return sign({
+    subject: commonName('ACME challenge'),
+    keyPem,
+    notBefore: now - DAY_MS,
+    notAfter: now + 7 * DAY_MS,
+    extensions: [
+      subjectAltNames([name], false),
+      new x509.Extension(ID_PE_ACME_IDENTIFIER, true, octetString),
+    ],
+  })
+}
+
+/** A CA certificate as PEM: a root, or below `issuer` an intermediate for servers only. */
+export async function createAuthority(options: AuthorityOptions): Promise<string> {
+  const usage = x509.KeyUsageFlags.keyCertSign | x509.KeyUsageFlags.cRLSign
+  return sign({
+    ...options,
+    subject: commonName(options.commonName),
+    extensions: [
+      new x509.BasicConstraintsExtension(true, options.pathLength, true),
+      new x509.KeyUsagesExtension(usage, true),
+      ...(options.issuer === undefined ? [] : [serverAuth()]),
+    ],
+  })
+}
+
+/** A server certificate as PEM (RFC 5280 section 4.2), without its chain. */
+export async function createLeaf(options: LeafOptions): Promise<string> {
+  const subject = subjectFor(options.names)
+  return sign({
+    ...options,
+    subject,
+    extensions: [
+      new x509.BasicConstraintsExtension(false, undefined, true),
+      new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
+      serverAuth(),
+      // RFC 5280 section 4.2.1.6: critical where the subject is empty.
+      subjectAltNames(options.names, subject === undefined),
+    ],
+  })
+}
+
+/** `DNS:a.example, IP Address:192.0.2.1, othername:"…"`: values that could confuse are quoted as JSON by Node. */
+const ALT_NAME = /([A-Za-z ]+):("(?:[^"\\]|\\.)*"|[^,"]*)(?:, |$)/gy
+
+/**
+ * Lower-case DNS names and canonical IP addresses of the subjectAltName, each once, in its order; other kinds are left
+ * out. Reads Node's text of it, without parsing the certificate again: 10,000 certificates are loaded at a start.
+ */
+export function subjectNamesOf(leaf: X509Certificate): string[] {
+  const text = leaf.subjectAltName ?? ''
+  const names = new Set<string>()
+  for (const [, kind, value = ''] of text.matchAll(ALT_NAME)) {
+    // A quoted value holds what no host name may hold.
+    if (value.startsWith('"')) continue
+    if (kind === 'DNS') names.add(value.toLowerCase())
+    else if (kind === 'IP Address' && isIP(value) !== 0) names.add(canonicalAddress(value))
+  }
+  return [...names]
+}
+
+/** RFC 9773 section 4.1; undefined where the leaf has no authority key identifier. */
+export function ariIdOf(leaf: X509Certificate): string | undefined {
+  const keyId = new x509.X509Certificate(leaf.raw).getExtension(x509.AuthorityKeyIdentifierExtension)?.keyId
+  if (keyId === undefined) return undefined
+  // The DER content octets of an INTEGER: a zero goes before a high bit.
+  const serial = /^[89A-F]/.test(leaf.serialNumber) ? `00${leaf.serialNumber}` : leaf.serialNumber
+  return [keyId, serial].map((hex) => Buffer.from(hex, 'hex').toString('base64url')).join('.')
+}
+
+type Subject = x509.JsonName
+
+interface SignOptions extends Validity {
+  /** Undefined: an empty subject. */
+  readonly subject: Subject | undefined
+  readonly keyPem: string
+  readonly extensions: readonly x509.Extension[]
+  readonly issuer?: Signer
+}
+
+/** Signs with the issuer's key, or with its own; adds the serial number and the key identifiers. */
+async function sign(options: SignOptions): Promise<string> {
+  const { publicKey, privateKey } = cryptoKeysOf(options.keyPem)
+  const issuer = options.issuer && new x509.X509Certificate(options.issuer.certificatePem)
+  const signingKey =
+    options.issuer === undefined ? privateKey : cryptoKeysOf(options.issuer.keyPem).privateKey
+  const ownKeyId = await x509.SubjectKeyIdentifierExtension.create(publicKey, false, crypto)
+  const certificate = await x509.X509CertificateGenerator.create(
+    {
+      serialNumber: randomSerial(),
+      subject: options.subject ?? [],
+      issuer: issuer?.subjectName ?? options.subject ?? [],
+      notBefore: wholeSecond(options.notBefore),
+      notAfter: wholeSecond(options.notAfter),
+      publicKey,
+      signingKey,
+      signingAlgorithm: signingAlgorithmOf(signingKey),
+      extensions: [
+        ...options.extensions,
+        ownKeyId,
+        new x509.AuthorityKeyIdentifierExtension(
+          issuer === undefined ? ownKeyId.keyId : await keyIdOf(issuer),
+        ),
+      ],
+    },
+    crypto,
+  )
+  return `${certificate.toString('pem')}\n`
+}
+
+/** As the issuer states it, so that whatever scheme it uses the two match (RFC 5280 section 4.2.1.1). */
+async function keyIdOf(issuer: x509.X509Certificate): Promise<string> {
+  const stated = issuer.getExtension(x509.SubjectKeyIdentifierExtension)
+  return (stated ?? (await x509.SubjectKeyIdentifierExtension.create(issuer.publicKey, false, crypto))).keyId
+}
+
+function subjectFor(names: readonly string[]): Subject | undefined {
+  const name = names.find((each) => isIP(each) === 0 && each.length <= LONGEST_COMMON_NAME)
+  return name === undefined ? undefined : commonName(name)
+}
+
+function commonName(name: string): Subject {
+  return [{ CN: [name] }]
+}
+
+function subjectAltNames(names: readonly string[], critical: boolean): x509.Extension {
+  const general = names.map((name) => ({
+    type: isIP(name) === 0 ? ('dns' as const) : ('ip' as const),
+    value: name,
+  }))
+  return new x509.SubjectAlternativeNameExtension(general, critical)
+}
+
+function serverAuth(): x509.Extension {
+  return new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.serverAuth])
+}
+
+/** RFC 5280 section 4.1.2.2: positive, and without a leading zero octet. */
+function randomSerial(): string {
+  const bytes = randomBytes(16)
+  bytes.writeUInt8((bytes.readUInt8(0) & 0x7f) | 0x40, 0)
+  return bytes.toString('hex')
+}
+
+function wholeSecond(time: number): Date {
+  return new Date(Math.floor(time / 1000) * 1000)
+}
+
+function cryptoKeysOf(keyPem: string): crypto.CryptoKeyPair {
+  const privateKey = createPrivateKey(keyPem)
+  const algorithm = algorithmOf(privateKey)
+  return {
+    privateKey: privateKey.toCryptoKey(algorithm, true, ['sign']),
+    publicKey: createPublicKey(privateKey).toCryptoKey(algorithm, true, ['verify']),
+  }
+}
+
+function algorithmOf(key: KeyObject): crypto.EcKeyImportParams | crypto.RsaHashedImportParams {
+  if (key.asymmetricKeyType === 'rsa') return { name: 'RSASSA-PKCS1-v1_5', hash: 'SHA-256' }
+  const namedCurve = key.asymmetricKeyDetails?.namedCurve === 'secp384r1' ? 'P-384' : 'P-256'
+  return { name: 'ECDSA', namedCurve }
+}
+
+/** The digest that matches the strength of the key. */
+function signingAlgorithmOf(key: crypto.CryptoKey): { name: string; hash: string } {
+  const isP384 = (key.algorithm as crypto.EcKeyAlgorithm).namedCurve === 'P-384'
+  return { name: key.algorithm.name, hash: isP384 ? 'SHA-384' : 'SHA-256' }
+}
+
+/** RFC 5952, as `normalizeHost` in the config writes it. */
+function canonicalAddress(address: string): string {
+  return isIP(address) === 6 ? new URL(`http://[${address}]/`).hostname.slice(1, -1) : address
 }
