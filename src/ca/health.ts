@@ -1,0 +1,329 @@
+/**
+ * What is known of each CA, shared by all certificates: one circuit breaker a CA, fed by issuances, probes and status
+ * feeds. A CA that hangs costs one bounded wait in total: an unproven CA is tried by one order at a time while the
+ * others hold, and once it has failed everybody goes straight to the next.
+ *
+ * `renew/` asks for admission and reports outcomes; `admin/` and metrics read the snapshots.
+ */
+import { type IssueCode, IssueError } from '../errors.ts'
+import type { Log } from '../log.ts'
+import { backoffMs, type Cancel, type Clock, MINUTE, SECOND, sleep, withDeadline } from '../time.ts'
+import type { Issuer } from './issuer.ts'
+
+/** A CA that answered an order within this long needs no trial. */
+const PROOF_MS = 30 * SECOND
+const FIRST_PAUSE_MS = 30 * SECOND
+const LONGEST_PAUSE_MS = 10 * MINUTE
+const PROBE_INTERVAL_MS = MINUTE
+const PROBE_LIMIT_MS = 8 * SECOND
+/** What an order takes at a CA that has not issued yet. */
+const USUAL_ORDER_MS = 5 * SECOND
+
+/** `up`: takes orders. `down`: the breaker is open. `trial`: it may be back; one order at a time finds out. */
+export type CaState = 'up' | 'trial' | 'down'
+
+export interface CaFailure {
+  readonly at: number
+  readonly reason: IssueCode
+  readonly message: string
+}
+
+/** For people, `/api/cas` and metrics. Times are milliseconds since the epoch. */
+export interface CaSnapshot {
+  readonly id: string
+  readonly state: CaState
+  /** The CA's own status page reports trouble; it is asked after the others. */
+  readonly troubled: boolean
+  readonly since: number
+  readonly lastAnswerAt: number | undefined
+  readonly lastFailure: CaFailure | undefined
+  /** When the next order may try it; only while `down`. */
+  readonly retryAt: number | undefined
+  /** What an order usually takes, in milliseconds. */
+  readonly usualMs: number
+}
+
+/** One order's permission to go to a CA. Report exactly one outcome. */
+export interface Admission {
+  /** The CA issued. */
+  succeeded(tookMs: number): void
+  /** The order failed; only blame `ca` counts against the CA, any other blame proves that it answers. */
+  failed(error: IssueError): void
+  /** We gave up for a reason of our own. */
+  abandoned(): void
+}
+
+/** What survives a restart. */
+export interface HealthRecord {
+  readonly pauses: number
+  readonly pausedAt: number
+  readonly pauseMs: number
+  readonly lastFailure?: CaFailure
+}
+
+export interface HealthOptions {
+  readonly clock: Clock
+  readonly random: () => number
+  readonly log: Log
+  /** Called at every change of `state`; must not throw. */
+  readonly onChange?: (snapshot: CaSnapshot, previous: CaState) => void
+  /** Keeps a record over restarts; called seldom. */
+  readonly persist?: (id: string, record: HealthRecord) => void
+}
+
+export class CaHealth {
+  readonly #breakers = new Map<string, Breaker>()
+  readonly #options: HealthOptions
+  readonly #stop = new AbortController()
+
+  constructor(options: HealthOptions) {
+    this.#options = options
+  }
+
+  /** Starts watching a CA; `record` is what `persist` was given before the restart. */
+  add(issuer: Issuer, record?: HealthRecord): void {
+    this.#breakers.set(issuer.id, new Breaker(issuer, this.#options, record))
+  }
+
+  remove(id: string): void {
+    this.#breakers.get(id)?.stop()
+    this.#breakers.delete(id)
+  }
+
+  /** Probes every CA now and each minute from then on, until `stop`. */
+  start(): void {
+    for (const breaker of this.#breakers.values()) breaker.startProbing(this.#stop.signal)
+  }
+
+  stop(): void {
+    this.#stop.abort()
+    for (const breaker of this.#breakers.values()) breaker.stop()
+  }
+
+  /** The CAs in the order in which to ask: preference as given, but those whose status page reports trouble last. */
+  order(preference: readonly string[]): string[] {
+    const known = preference.filter((id) => this.#breakers.has(id))
+    const troubled = (id: string): boolean => this.#breakers.get(id)?.troubled ?? false
+    return [...known.filter((id) => !troubled(id)), ...known.filter(troubled)]
+  }
+
+  /** When an order may go to this CA, milliseconds since the epoch; now or earlier means at once. */
+  openAt(id: string): number {
+    return this.#breakers.get(id)?.openAt() ?? Number.POSITIVE_INFINITY
+  }
+
+  /** Is anything wrong with it? */
+  isDegraded(id: string): boolean {
+    const breaker = this.#breakers.get(id)
+    return breaker === undefined || breaker.troubled || breaker.state !== 'up'
+  }
+
+  usualMs(id: string): number {
+    return this.#breakers.get(id)?.usualMs ?? USUAL_ORDER_MS
+  }
+
+  /**
+   * Permission for one order, or undefined while the CA is down. Waits only while another order tries a CA that has
+   * not answered an order lately: until that order's outcome, or until it has taken far longer than is usual.
+   */
+  async admit(id: string, signal: AbortSignal): Promise<Admission | undefined> {
+    return this.#breakers.get(id)?.admit(signal)
+  }
+
+  /** What the CA's status page says: lowers its preference, never opens its breaker. */
+  setTroubled(id: string, troubled: boolean): void {
+    const breaker = this.#breakers.get(id)
+    if (breaker !== undefined) breaker.troubled = troubled
+  }
+
+  snapshot(id: string): CaSnapshot | undefined {
+    return this.#breakers.get(id)?.snapshot()
+  }
+
+  snapshots(): CaSnapshot[] {
+    return [...this.#breakers.values()].map((breaker) => breaker.snapshot())
+  }
+}
+
+class Breaker {
+  troubled = false
+  usualMs = USUAL_ORDER_MS
+  readonly #issuer: Issuer
+  readonly #options: HealthOptions
+  #state: CaState
+  #since: number
+  /** How often it has been paused without an issuance in between; sets the length of the next pause. */
+  #pauses = 0
+  #pausedAt = 0
+  #pauseMs = 0
+  #lastAnswerAt: number | undefined
+  /** When an order last got a real answer; a probe proves nothing about orders. */
+  #provenAt: number | undefined
+  #lastFailure: CaFailure | undefined
+  /** Resolves when the order that tries this CA has an outcome. */
+  #trial: Promise<void> | undefined
+  #cancelProbe: Cancel = () => {}
+
+  constructor(issuer: Issuer, options: HealthOptions, record: HealthRecord | undefined) {
+    this.#issuer = issuer
+    this.#options = options
+    this.#since = options.clock.now()
+    this.#state = 'up'
+    if (record === undefined) return
+    this.#pauses = record.pauses
+    this.#pausedAt = record.pausedAt
+    this.#pauseMs = record.pauseMs
+    this.#lastFailure = record.lastFailure
+    if (record.pauses > 0) this.#state = 'down'
+  }
+
+  get state(): CaState {
+    return this.#state === 'down' && this.#pauseLeftMs() === 0 ? 'trial' : this.#state
+  }
+
+  openAt(): number {
+    return this.#options.clock.now() + (this.#state === 'down' ? this.#pauseLeftMs() : 0)
+  }
+
+  async admit(signal: AbortSignal): Promise<Admission | undefined> {
+    const { clock } = this.#options
+    const patienceEndsAt = clock.monotonic() + 2 * this.usualMs
+    while (this.#trial !== undefined) {
+      const leftMs = patienceEndsAt - clock.monotonic()
+      if (leftMs <= 0) return undefined
+      await Promise.race([this.#trial, sleep(clock, leftMs, signal)])
+    }
+    if (this.state === 'down') return undefined
+    if (this.state === 'up' && this.#isProven()) return this.#admission(() => {})
+    const { promise, resolve } = Promise.withResolvers<void>()
+    this.#trial = promise
+    return this.#admission(() => {
+      this.#trial = undefined
+      resolve()
+    })
+  }
+
+  startProbing(signal: AbortSignal): void {
+    const again = (): void => {
+      const delayMs = PROBE_INTERVAL_MS * (0.8 + 0.4 * this.#options.random())
+      this.#cancelProbe = this.#options.clock.after(delayMs, probe)
+    }
+    const probe = (): void => {
+      this.#probe(signal).then(again)
+    }
+    probe()
+  }
+
+  stop(): void {
+    this.#cancelProbe()
+  }
+
+  snapshot(): CaSnapshot {
+    const state = this.state
+    return {
+      id: this.#issuer.id,
+      state,
+      troubled: this.troubled,
+      since: this.#since,
+      lastAnswerAt: this.#lastAnswerAt,
+      lastFailure: this.#lastFailure,
+      retryAt: state === 'down' ? this.openAt() : undefined,
+      usualMs: this.usualMs,
+    }
+  }
+
+  /** A probe that succeeds ends a pause early but does not close the breaker: only an issuance proves a CA. */
+  async #probe(signal: AbortSignal): Promise<void> {
+    try {
+      await withDeadline(
+        this.#options.clock,
+        PROBE_LIMIT_MS,
+        `a probe of ${this.#issuer.id}`,
+        signal,
+        (inner) => this.#issuer.probe(inner),
+      )
+      this.#lastAnswerAt = this.#options.clock.now()
+      if (this.#state === 'down') this.#pauseMs = 0
+    } catch (error) {
+      if (signal.aborted) return
+      this.#failed(error instanceof IssueError ? error : timeoutOf(this.#issuer.id, error))
+    }
+  }
+
+  #admission(settle: () => void): Admission {
+    return {
+      succeeded: (tookMs) => {
+        this.usualMs = this.usualMs * 0.8 + tookMs * 0.2
+        this.#proven()
+        this.#close()
+        settle()
+      },
+      failed: (error) => {
+        if (error.blame === 'ca') this.#failed(error)
+        else if (error.blame !== 'local') this.#proven()
+        settle()
+      },
+      abandoned: settle,
+    }
+  }
+
+  #proven(): void {
+    this.#lastAnswerAt = this.#options.clock.now()
+    this.#provenAt = this.#lastAnswerAt
+  }
+
+  #close(): void {
+    const previous = this.#state
+    if (previous === 'up') return
+    this.#pauses = 0
+    this.#pauseMs = 0
+    this.#move('up', previous)
+  }
+
+  #failed(error: IssueError): void {
+    const { clock, random } = this.#options
+    const now = clock.now()
+    this.#lastFailure = { at: now, reason: error.code, message: error.message }
+    this.#provenAt = undefined
+    // Several orders may fail at once for the one outage: only the first lengthens the pause.
+    if (this.#state === 'down' && this.#pauseLeftMs() > 0) return
+    const previous = this.#state
+    this.#pauses++
+    this.#pausedAt = now
+    this.#pauseMs = backoffMs(this.#pauses, FIRST_PAUSE_MS, LONGEST_PAUSE_MS, random)
+    this.#move('down', previous)
+  }
+
+  #move(state: CaState, previous: CaState): void {
+    this.#state = state
+    this.#options.persist?.(this.#issuer.id, {
+      pauses: this.#pauses,
+      pausedAt: this.#pausedAt,
+      pauseMs: this.#pauseMs,
+      ...(this.#lastFailure === undefined ? {} : { lastFailure: this.#lastFailure }),
+    })
+    if (state === previous) return
+    this.#since = this.#options.clock.now()
+    this.#options.onChange?.(this.snapshot(), previous)
+  }
+
+  #isProven(): boolean {
+    if (this.#provenAt === undefined) return false
+    const ageMs = this.#options.clock.now() - this.#provenAt
+    return ageMs >= 0 && ageMs <= PROOF_MS
+  }
+
+  /** A clock that was set back ends the pause: a month of waiting helps nobody. */
+  #pauseLeftMs(): number {
+    const elapsedMs = this.#options.clock.now() - this.#pausedAt
+    return elapsedMs < 0 ? 0 : Math.max(0, this.#pauseMs - elapsedMs)
+  }
+}
+
+function timeoutOf(id: string, cause: unknown): IssueError {
+  return new IssueError('CA_TIMEOUT', `${id}: did not answer a probe in time`, {
+    blame: 'ca',
+    retry: 'now',
+    cause,
+  })
+}

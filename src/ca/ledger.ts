@@ -1,0 +1,153 @@
+/**
+ * The rate-limit ledger of one CA account: what was ordered and refused lately, so that no limit is broken and a 429
+ * sets a deadline instead of a sleep. Synchronous, in memory; `snapshot` and the constructor carry it over restarts.
+ * The only user of tldts (the public suffix list).
+ */
+import { isIP } from 'node:net'
+import { getDomain } from 'tldts'
+import { type Clock, HOUR, MINUTE } from '../time.ts'
+
+/**
+ * `account`: all orders; `domain`: certificates a registered domain; `names`: certificates of exactly one set of names;
+ * `failures`: failed validations a host.
+ */
+export type LimitScope = 'account' | 'domain' | 'names' | 'failures'
+
+export interface RateLimit {
+  readonly scope: LimitScope
+  readonly limit: number
+  readonly windowMs: number
+}
+
+/** After refusals of this many different domains within an hour the whole account counts as limited. */
+const DOMAINS_THAT_SPEAK_FOR_ALL = 3
+const LONGEST_RETRY_AFTER_MS = 24 * HOUR
+const DEFAULT_RETRY_AFTER_MS = 10 * MINUTE
+
+export interface LedgerSnapshot {
+  /** `scope key` to the times of the events, milliseconds since the epoch, oldest first. */
+  readonly events: Readonly<Record<string, readonly number[]>>
+  readonly refusals: readonly Refusal[]
+}
+
+interface Refusal {
+  readonly domain: string
+  readonly at: number
+  readonly forMs: number
+}
+
+export class Ledger {
+  readonly #limits: readonly RateLimit[]
+  readonly #clock: Clock
+  readonly #events: Map<string, number[]>
+  #refusals: Refusal[]
+
+  constructor(limits: readonly RateLimit[], clock: Clock, snapshot?: LedgerSnapshot) {
+    this.#limits = limits
+    this.#clock = clock
+    this.#events = new Map(Object.entries(snapshot?.events ?? {}).map(([key, times]) => [key, [...times]]))
+    this.#refusals = [...(snapshot?.refusals ?? [])]
+  }
+
+  /**
+   * When an order for these names may be placed, milliseconds since the epoch; now or earlier means at once.
+   * @param exempt an ARI renewal, where the CA counts those outside its limits (refusals still hold)
+   */
+  openAt(names: readonly string[], exempt: boolean): number {
+    const now = this.#clock.now()
+    let openAt = this.#refusedUntil(names, now)
+    if (exempt) return openAt
+    for (const limit of this.#limits) {
+      for (const key of keysOf(limit.scope, names)) openAt = Math.max(openAt, this.#roomAt(key, limit, now))
+    }
+    return openAt
+  }
+
+  /** An order is being placed. Counts at once, so that orders that run side by side see each other. */
+  ordered(names: readonly string[], exempt: boolean): void {
+    if (exempt) return
+    for (const scope of ['account', 'domain', 'names'] as const) this.#record(scope, names)
+  }
+
+  /** A validation failed. */
+  unvalidated(names: readonly string[]): void {
+    this.#record('failures', names)
+  }
+
+  /** The CA answered 429: stay away with this domain, and with all when several domains hear the same. */
+  refused(names: readonly string[], retryAfterMs: number | undefined): void {
+    const now = this.#clock.now()
+    const forMs = Math.min(retryAfterMs ?? DEFAULT_RETRY_AFTER_MS, LONGEST_RETRY_AFTER_MS)
+    this.#refusals = this.#refusals.filter((refusal) => isWithin(now, refusal.at, refusal.forMs))
+    for (const domain of new Set(names.map(registeredDomain))) this.#refusals.push({ domain, at: now, forMs })
+  }
+
+  snapshot(): LedgerSnapshot {
+    const now = this.#clock.now()
+    for (const limit of this.#limits) {
+      for (const [key, times] of this.#events) {
+        if (!key.startsWith(`${limit.scope} `)) continue
+        const kept = times.filter((time) => isWithin(now, time, limit.windowMs))
+        if (kept.length === 0) this.#events.delete(key)
+        else this.#events.set(key, kept)
+      }
+    }
+    return { events: Object.fromEntries(this.#events), refusals: this.#refusals }
+  }
+
+  #record(scope: LimitScope, names: readonly string[]): void {
+    if (!this.#limits.some((limit) => limit.scope === scope)) return
+    const now = this.#clock.now()
+    for (const key of keysOf(scope, names)) {
+      const times = this.#events.get(key)
+      if (times === undefined) this.#events.set(key, [now])
+      else times.push(now)
+    }
+  }
+
+  /** When the oldest event that fills the window leaves it. */
+  #roomAt(key: string, limit: RateLimit, now: number): number {
+    const times = this.#events.get(key)
+    if (times === undefined || times.length < limit.limit) return now
+    const filling = times[times.length - limit.limit] as number
+    return isWithin(now, filling, limit.windowMs) ? filling + limit.windowMs : now
+  }
+
+  #refusedUntil(names: readonly string[], now: number): number {
+    const current = this.#refusals.filter((refusal) => isWithin(now, refusal.at, refusal.forMs))
+    const domains = new Set(names.map(registeredDomain))
+    const recent = current.filter((refusal) => isWithin(now, refusal.at, HOUR))
+    const speakForAll = new Set(recent.map((refusal) => refusal.domain)).size >= DOMAINS_THAT_SPEAK_FOR_ALL
+    let until = now
+    for (const refusal of current) {
+      if (domains.has(refusal.domain)) until = Math.max(until, refusal.at + refusal.forMs)
+    }
+    if (speakForAll) until = Math.max(until, Math.min(...recent.map((refusal) => refusal.at + refusal.forMs)))
+    return until
+  }
+}
+
+/** A time that lies in the future was taken by a clock that has been set back: it no longer counts. */
+function isWithin(now: number, at: number, windowMs: number): boolean {
+  return at <= now && now < at + windowMs
+}
+
+/** `a.b.example.co.uk` → `example.co.uk`; what has no registered domain speaks for itself. */
+export function registeredDomain(name: string): string {
+  if (isIP(name) !== 0) return name
+  const bare = name.replace(/^\*\./, '')
+  return getDomain(bare, { allowPrivateDomains: true }) ?? bare
+}
+
+function keysOf(scope: LimitScope, names: readonly string[]): string[] {
+  switch (scope) {
+    case 'account':
+      return ['account all']
+    case 'domain':
+      return [...new Set(names.map((name) => `domain ${registeredDomain(name)}`))]
+    case 'names':
+      return [`names ${[...names].sort().join(',')}`]
+    case 'failures':
+      return names.map((name) => `failures ${name}`)
+  }
+}

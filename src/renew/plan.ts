@@ -1,0 +1,165 @@
+/**
+ * What to do next for one host, and when: pure, so that it can be tabled, property-tested and simulated.
+ *
+ * It thinks in deadlines: how urgent a duty is, and which CA to ask, follows from the time left to `notAfter`, never
+ * from a count of attempts.
+ */
+import type { Role } from '../cert/inventory.ts'
+import { DAY, HOUR, MINUTE } from '../time.ts'
+
+/** The roles that a CA fills; `interim` is no duty. */
+export type Duty = Extract<Role, 'live' | 'standby'>
+
+/** A certificate that is held, as far as planning cares. Times are milliseconds since the epoch. */
+export interface Held {
+  /** The CA that issued it. */
+  readonly source: string
+  readonly notBefore: number
+  readonly notAfter: number
+  /** SHA-256, hex: seeds the jitter, so that a restart plans the same times. */
+  readonly fingerprint: string
+  /** RFC 9773: when its CA wishes it to be renewed. */
+  readonly window?: { readonly start: number; readonly end: number }
+  /** Revoked, distrusted or compromised: it must go whatever its dates say. */
+  readonly condemned?: boolean
+}
+
+/** Backoff of one duty; survives restarts. */
+export interface Backoff {
+  readonly failures: number
+  readonly lastAt: number
+  readonly delayMs: number
+}
+
+export interface Policy {
+  /** In order of preference. */
+  readonly cas: readonly string[]
+  readonly standby: 'always' | 'on-degraded' | 'off'
+}
+
+/** A CA as it looks to this host now. */
+export interface Candidate {
+  readonly id: string
+  /** When an order for this host may be placed there: breaker and rate limits. */
+  readonly openAt: number
+  readonly degraded: boolean
+}
+
+export interface Situation {
+  readonly now: number
+  readonly policy: Policy
+  readonly live: Held | undefined
+  readonly standby: Held | undefined
+  readonly backoff: Readonly<Partial<Record<Duty, Backoff>>>
+  /** The policy's CAs in the order in which to ask them. */
+  readonly candidates: readonly Candidate[]
+}
+
+export interface Order {
+  readonly duty: Duty
+  /** CAs to ask, in order; each is open now. */
+  readonly cas: readonly string[]
+  /** Ask a second CA when the first takes longer than usual. */
+  readonly hedge: boolean
+  /** Milliseconds until the host is without a valid certificate for this duty; 0 or less when it is already. */
+  readonly timeLeftMs: number
+}
+
+export interface Plan {
+  /** To be placed now. */
+  readonly order: Order | undefined
+  /** When to plan again if nothing changes before, milliseconds since the epoch. */
+  readonly wakeAt: number
+}
+
+/** Nobody should sleep longer than this, whatever the dates say: clocks jump. */
+const LONGEST_SLEEP_MS = DAY
+const SHORT_LIFETIME_MS = 10 * DAY
+/** Part of the lifetime over which renewals of equal age are spread. */
+const JITTER = 0.05
+
+export function plan(situation: Situation): Plan {
+  const { now } = situation
+  const live = planDuty(situation, 'live')
+  if (live.order !== undefined) return live
+  const standby = planDuty(situation, 'standby')
+  return { order: standby.order, wakeAt: Math.min(live.wakeAt, standby.wakeAt, now + LONGEST_SLEEP_MS) }
+}
+
+function planDuty(situation: Situation, duty: Duty): Plan {
+  const { now, backoff } = situation
+  const held = situation[duty]
+  const candidates = candidatesFor(situation, duty)
+  if (candidates.length === 0) return { order: undefined, wakeAt: now + LONGEST_SLEEP_MS }
+
+  const notBefore = Math.max(dueAt(situation, duty), backoffEndsAt(backoff[duty], now))
+  if (notBefore > now) return { order: undefined, wakeAt: notBefore }
+
+  const open = candidates.filter((candidate) => candidate.openAt <= now)
+  if (open.length === 0) {
+    return { order: undefined, wakeAt: Math.min(...candidates.map((candidate) => candidate.openAt)) }
+  }
+  const timeLeftMs = usableUntil(held) - now
+  const lifetimeMs = held === undefined ? 0 : held.notAfter - held.notBefore
+  const order = {
+    duty,
+    cas: open.map((candidate) => candidate.id),
+    hedge: duty === 'live' && timeLeftMs <= lifetimeMs / 10,
+    timeLeftMs,
+  }
+  return { order, wakeAt: now + LONGEST_SLEEP_MS }
+}
+
+/** A standby comes from another CA than the live certificate, or it would fail with it. */
+function candidatesFor(
+  { policy, live, standby, candidates, now }: Situation,
+  duty: Duty,
+): readonly Candidate[] {
+  if (duty === 'live') return candidates
+  if (live === undefined || policy.standby === 'off') return []
+  const degraded = candidates.some((candidate) => candidate.id === live.source && candidate.degraded)
+  const wanted = policy.standby === 'always' || degraded || (standby !== undefined && standby.notAfter > now)
+  return wanted ? candidates.filter((candidate) => candidate.id !== live.source) : []
+}
+
+/** When the duty wants a new certificate: now where it has none that serves it. */
+function dueAt({ now, policy, live, standby }: Situation, duty: Duty): number {
+  const held = duty === 'live' ? live : standby
+  if (held === undefined || held.condemned || !policy.cas.includes(held.source)) return now
+  if (duty === 'standby' && held.source === live?.source) return now
+  return renewalDueAt(held, duty)
+}
+
+/**
+ * When to renew: the CA's window where it gave one (RFC 9773 section 4.2: a time in it at random), else at two thirds
+ * of the lifetime, at one half below 10 days. A standby is renewed a sixth of the lifetime earlier, so that the
+ * two never fall due together.
+ */
+export function renewalDueAt(held: Held, duty: Duty): number {
+  const luck = fractionOf(held.fingerprint)
+  if (held.window !== undefined) return held.window.start + luck * (held.window.end - held.window.start)
+  const lifetimeMs = held.notAfter - held.notBefore
+  const share = (lifetimeMs < SHORT_LIFETIME_MS ? 1 / 2 : 2 / 3) - (duty === 'standby' ? 1 / 6 : 0)
+  return held.notBefore + lifetimeMs * (share - JITTER * luck)
+}
+
+/** How long to leave a duty alone after a failure that no other CA could mend: shorter as the end comes nearer. */
+export function retryDelayMs(failures: number, timeLeftMs: number, random: () => number): number {
+  const capMs = Math.min(12 * HOUR, Math.max(15 * MINUTE, timeLeftMs / 12))
+  const delayMs = Math.min(capMs, MINUTE * 2 ** Math.min(20, Math.max(0, failures - 1)))
+  return Math.round(delayMs * (0.75 + 0.5 * random()))
+}
+
+function backoffEndsAt(backoff: Backoff | undefined, now: number): number {
+  if (backoff === undefined || backoff.lastAt > now) return now
+  return backoff.lastAt + backoff.delayMs
+}
+
+function usableUntil(held: Held | undefined): number {
+  return held === undefined || held.condemned ? Number.NEGATIVE_INFINITY : held.notAfter
+}
+
+/** A number in [0, 1) that is the same for the same certificate. */
+function fractionOf(fingerprint: string): number {
+  return Number.parseInt(fingerprint.slice(0, 8), 16) / 2 ** 32
+}

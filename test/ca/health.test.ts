@@ -1,0 +1,196 @@
+import t from 'tap'
+import { CaHealth, type CaState, type HealthOptions, type HealthRecord } from '../../src/ca/health.ts'
+import type { Issuer } from '../../src/ca/issuer.ts'
+import { IssueError } from '../../src/errors.ts'
+import { silentLog } from '../../src/log.ts'
+import { DAY, MINUTE, SECOND } from '../../src/time.ts'
+import { settle, VirtualClock } from '../support/virtual-clock.ts'
+
+const never = new AbortController().signal
+const outage = new IssueError('CA_UNAVAILABLE', 'a: answered 503', { blame: 'ca', retry: 'now' })
+const badDomain = new IssueError('DOMAIN_UNVALIDATED', 'a: no such host', { blame: 'domain', retry: 'later' })
+
+interface Probe {
+  /** What the next probes do. */
+  outcome: 'answers' | 'fails' | 'hangs'
+  count: number
+}
+
+function setUp(more: Partial<HealthOptions> = {}, record?: HealthRecord) {
+  const clock = new VirtualClock()
+  const probe: Probe = { outcome: 'answers', count: 0 }
+  const changes: [CaState, CaState][] = []
+  const records: HealthRecord[] = []
+  const health = new CaHealth({
+    clock,
+    random: () => 1,
+    log: silentLog(),
+    onChange: (snapshot, previous) => changes.push([previous, snapshot.state]),
+    persist: (_, kept) => records.push(kept),
+    ...more,
+  })
+  const issuer: Issuer = {
+    id: 'a',
+    issue: () => Promise.reject(new Error('not asked in these tests')),
+    probe: () => {
+      probe.count++
+      if (probe.outcome === 'hangs') return new Promise(() => {})
+      return probe.outcome === 'answers' ? Promise.resolve() : Promise.reject(outage)
+    },
+  }
+  health.add(issuer, record)
+  return { clock, health, probe, changes, records }
+}
+
+t.test('a CA that failed is not asked again until its pause is over', async (t) => {
+  const { clock, health } = setUp()
+  const first = await health.admit('a', never)
+  first?.failed(outage)
+  t.equal(await health.admit('a', never), undefined)
+  t.equal(health.openAt('a'), clock.now() + 30 * SECOND)
+  await clock.advance(30 * SECOND)
+  t.equal(health.snapshot('a')?.state, 'trial')
+  t.ok(await health.admit('a', never))
+})
+
+t.test('an unproven CA is tried by one order while the others hold', async (t) => {
+  const { health } = setUp()
+  const trial = await health.admit('a', never)
+  let held = 'holding'
+  const others = [1, 2, 3].map(() =>
+    health.admit('a', never).then((admission) => {
+      held = admission === undefined ? 'refused' : 'admitted'
+      admission?.abandoned()
+    }),
+  )
+  await settle()
+  t.equal(held, 'holding')
+  trial?.failed(outage)
+  await Promise.all(others)
+  t.equal(held, 'refused', 'one failure speaks for all')
+})
+
+t.test('a CA that has just issued takes orders side by side', async (t) => {
+  const { health } = setUp()
+  const trial = await health.admit('a', never)
+  trial?.succeeded(SECOND)
+  t.ok(await health.admit('a', never))
+  t.ok(await health.admit('a', never))
+})
+
+t.test('an order does not hold for ever behind one that drags on', async (t) => {
+  const { clock, health } = setUp()
+  await health.admit('a', never)
+  const second = health.admit('a', never)
+  await clock.advance(2 * health.usualMs('a'))
+  t.equal(await second, undefined)
+})
+
+t.test('a bad domain never marks its CA down', async (t) => {
+  const { health, changes } = setUp()
+  const first = await health.admit('a', never)
+  first?.failed(badDomain)
+  t.equal(health.snapshot('a')?.state, 'up')
+  t.same(changes, [])
+  const [second, third] = [await health.admit('a', never), await health.admit('a', never)]
+  t.ok(second && third, 'it even proves that the CA answers')
+})
+
+t.test('pauses grow, to ten minutes at the most, and an issuance ends them', async (t) => {
+  const { clock, health, changes } = setUp()
+  const pauses: number[] = []
+  for (let round = 0; round < 7; round++) {
+    const admission = await health.admit('a', never)
+    admission?.failed(outage)
+    const pauseMs = health.openAt('a') - clock.now()
+    pauses.push(pauseMs / SECOND)
+    await clock.advance(pauseMs)
+  }
+  t.same(pauses, [30, 60, 120, 240, 480, 600, 600])
+  const admission = await health.admit('a', never)
+  admission?.succeeded(SECOND)
+  t.equal(health.snapshot('a')?.state, 'up')
+  t.same(
+    changes,
+    [
+      ['up', 'down'],
+      ['down', 'up'],
+    ],
+    'told once each way',
+  )
+  const later = await health.admit('a', never)
+  later?.failed(outage)
+  t.equal(health.openAt('a') - clock.now(), 30 * SECOND)
+})
+
+t.test('orders that fail together for one outage lengthen the pause once', async (t) => {
+  const { clock, health } = setUp()
+  const trial = await health.admit('a', never)
+  trial?.succeeded(SECOND)
+  const admissions = [
+    await health.admit('a', never),
+    await health.admit('a', never),
+    await health.admit('a', never),
+  ]
+  for (const admission of admissions) admission?.failed(outage)
+  t.equal(health.openAt('a') - clock.now(), 30 * SECOND)
+})
+
+t.test('a probe finds an outage before an order does, and its end', async (t) => {
+  const { clock, health, probe } = setUp()
+  probe.outcome = 'fails'
+  health.start()
+  await settle()
+  t.equal(health.snapshot('a')?.state, 'down')
+  probe.outcome = 'answers'
+  await clock.advance(2 * MINUTE)
+  t.equal(health.snapshot('a')?.state, 'trial', 'only an issuance closes the breaker')
+  health.stop()
+})
+
+t.test('a probe that hangs counts as a failure after eight seconds', async (t) => {
+  const { clock, health, probe } = setUp()
+  probe.outcome = 'hangs'
+  health.start()
+  await clock.advance(7 * SECOND)
+  t.equal(health.snapshot('a')?.state, 'up')
+  await clock.advance(2 * SECOND)
+  t.equal(health.snapshot('a')?.lastFailure?.reason, 'CA_TIMEOUT')
+  t.equal(health.snapshot('a')?.state, 'down')
+  health.stop()
+})
+
+t.test('no probe follows a stop', async (t) => {
+  const { clock, health, probe } = setUp()
+  health.start()
+  await settle()
+  health.stop()
+  await clock.advance(10 * MINUTE)
+  t.equal(probe.count, 1)
+})
+
+t.test('an outage outlives a restart', async (t) => {
+  const before = setUp()
+  const admission = await before.health.admit('a', never)
+  admission?.failed(outage)
+  const after = setUp({ clock: before.clock }, before.records.at(-1))
+  t.equal(after.health.snapshot('a')?.state, 'down')
+  t.equal(after.health.snapshot('a')?.lastFailure?.message, 'a: answered 503')
+})
+
+t.test('a clock that is set back a month ends a pause', async (t) => {
+  const { clock, health } = setUp()
+  const admission = await health.admit('a', never)
+  admission?.failed(outage)
+  clock.jump(-30 * DAY)
+  t.ok(await health.admit('a', never))
+})
+
+t.test('a CA whose status page reports trouble is asked last, but asked', async (t) => {
+  const { health } = setUp()
+  health.add({ id: 'b', issue: () => Promise.reject(new Error()), probe: () => Promise.resolve() })
+  t.same(health.order(['a', 'b', 'unknown']), ['a', 'b'])
+  health.setTroubled('a', true)
+  t.same(health.order(['a', 'b']), ['b', 'a'])
+  t.ok(await health.admit('a', never))
+})

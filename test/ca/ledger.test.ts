@@ -1,0 +1,111 @@
+import t from 'tap'
+import { Ledger, type RateLimit, registeredDomain } from '../../src/ca/ledger.ts'
+import { DAY, HOUR, MINUTE } from '../../src/time.ts'
+import { VirtualClock } from '../support/virtual-clock.ts'
+
+const LIMITS: readonly RateLimit[] = [
+  { scope: 'account', limit: 10, windowMs: 3 * HOUR },
+  { scope: 'domain', limit: 3, windowMs: 7 * DAY },
+  { scope: 'names', limit: 2, windowMs: 7 * DAY },
+  { scope: 'failures', limit: 2, windowMs: HOUR },
+]
+
+t.test('a full window opens when its oldest event leaves it', async (t) => {
+  const clock = new VirtualClock()
+  const ledger = new Ledger(LIMITS, clock)
+  const first = clock.now()
+  ledger.ordered(['a.example.com'], false)
+  await clock.advance(HOUR)
+  ledger.ordered(['a.example.com'], false)
+  t.equal(ledger.openAt(['a.example.com'], false), first + 7 * DAY, 'two of one set of names')
+  t.equal(ledger.openAt(['b.example.com'], false), clock.now(), 'other names are free')
+  ledger.ordered(['b.example.com'], false)
+  t.equal(ledger.openAt(['c.example.com'], false), first + 7 * DAY, 'three of one registered domain')
+  t.equal(ledger.openAt(['c.example.org'], false), clock.now(), 'other domains are free')
+})
+
+t.test('the account as a whole is limited', async (t) => {
+  const clock = new VirtualClock()
+  const ledger = new Ledger(LIMITS, clock)
+  for (let index = 0; index < 10; index++) ledger.ordered([`site${index}.com`], false)
+  t.equal(ledger.openAt(['other.com'], false), clock.now() + 3 * HOUR)
+})
+
+t.test('renewals that the CA exempts are neither counted nor held back', async (t) => {
+  const clock = new VirtualClock()
+  const ledger = new Ledger(LIMITS, clock)
+  ledger.ordered(['a.example.com'], true)
+  ledger.ordered(['a.example.com'], false)
+  ledger.ordered(['a.example.com'], false)
+  t.equal(ledger.openAt(['a.example.com'], true), clock.now())
+  t.ok(ledger.openAt(['a.example.com'], false) > clock.now())
+})
+
+t.test('failed validations of a host are limited by the host', async (t) => {
+  const clock = new VirtualClock()
+  const ledger = new Ledger(LIMITS, clock)
+  ledger.unvalidated(['a.example.com'])
+  ledger.unvalidated(['a.example.com'])
+  t.equal(ledger.openAt(['a.example.com'], false), clock.now() + HOUR)
+  t.equal(ledger.openAt(['b.example.com'], false), clock.now())
+})
+
+t.test('a 429 keeps its domain away for as long as it says, a day at the most', async (t) => {
+  const clock = new VirtualClock()
+  const ledger = new Ledger([], clock)
+  ledger.refused(['a.example.com'], 2 * HOUR)
+  t.equal(ledger.openAt(['b.example.com'], true), clock.now() + 2 * HOUR, 'also an exempt renewal')
+  t.equal(ledger.openAt(['example.org'], false), clock.now())
+  ledger.refused(['example.net'], 365 * DAY)
+  t.equal(ledger.openAt(['example.net'], false), clock.now() + DAY)
+})
+
+t.test('three domains that hear 429 within an hour speak for the account', async (t) => {
+  const clock = new VirtualClock()
+  const ledger = new Ledger([], clock)
+  for (const [name, forMs] of [
+    ['one.com', 3 * HOUR],
+    ['two.com', 2 * HOUR],
+  ] as const)
+    ledger.refused([name], forMs)
+  t.equal(ledger.openAt(['four.com'], false), clock.now())
+  ledger.refused(['three.com'], 4 * HOUR)
+  t.equal(ledger.openAt(['four.com'], false), clock.now() + 2 * HOUR)
+})
+
+t.test('a restart forgets nothing', async (t) => {
+  const clock = new VirtualClock()
+  const before = new Ledger(LIMITS, clock)
+  before.ordered(['a.example.com'], false)
+  before.ordered(['a.example.com'], false)
+  before.refused(['example.org'], HOUR)
+  const after = new Ledger(LIMITS, clock, JSON.parse(JSON.stringify(before.snapshot())))
+  for (const name of ['a.example.com', 'example.org', 'example.net']) {
+    t.equal(after.openAt([name], false), before.openAt([name], false), name)
+  }
+})
+
+t.test('what lies in the future, after the clock was set back, does not count', async (t) => {
+  const clock = new VirtualClock()
+  const ledger = new Ledger(LIMITS, clock)
+  ledger.ordered(['a.example.com'], false)
+  ledger.ordered(['a.example.com'], false)
+  ledger.refused(['a.example.com'], HOUR)
+  clock.jump(-30 * DAY)
+  t.equal(ledger.openAt(['a.example.com'], false), clock.now())
+})
+
+t.test('old events are dropped from what is kept', async (t) => {
+  const clock = new VirtualClock()
+  const ledger = new Ledger([{ scope: 'failures', limit: 2, windowMs: HOUR }], clock)
+  ledger.unvalidated(['a.example.com'])
+  await clock.advance(HOUR + MINUTE)
+  t.same(ledger.snapshot().events, {})
+})
+
+t.test('registered domains follow the public suffix list', async (t) => {
+  t.same(
+    ['a.b.example.co.uk', '*.example.com', 'app.github.io', 'localhost', '127.0.0.1'].map(registeredDomain),
+    ['example.co.uk', 'example.com', 'app.github.io', 'localhost', '127.0.0.1'],
+  )
+})

@@ -1,0 +1,184 @@
+import t from 'tap'
+import {
+  type Candidate,
+  type Held,
+  plan,
+  renewalDueAt,
+  retryDelayMs,
+  type Situation,
+} from '../../src/renew/plan.ts'
+import { DAY, HOUR, MINUTE } from '../../src/time.ts'
+
+const NOW = Date.parse('2026-06-19T00:00:00Z')
+
+const open = (id: string): Candidate => ({ id, openAt: NOW, degraded: false })
+const down = (id: string, forMs = HOUR): Candidate => ({ id, openAt: NOW + forMs, degraded: true })
+
+/** A certificate of `lifetimeMs` that is `age` (0 to 1) through its life; a fingerprint of zeros means no jitter. */
+function held(source: string, age: number, lifetimeMs = 90 * DAY, more: Partial<Held> = {}): Held {
+  const notBefore = NOW - age * lifetimeMs
+  return { source, notBefore, notAfter: notBefore + lifetimeMs, fingerprint: '0'.repeat(64), ...more }
+}
+
+function situation(more: Partial<Situation>): Situation {
+  return {
+    now: NOW,
+    policy: { cas: ['a', 'b'], standby: 'always' },
+    live: undefined,
+    standby: undefined,
+    backoff: {},
+    candidates: [open('a'), open('b')],
+    ...more,
+  }
+}
+
+t.test('what is ordered, from whom', async (t) => {
+  const table: [string, Partial<Situation>, { duty: string; cas: string[] } | undefined][] = [
+    ['no certificate: live, from the first CA on', {}, { duty: 'live', cas: ['a', 'b'] }],
+    [
+      'no certificate, first CA down: live, from the second',
+      { candidates: [down('a'), open('b')] },
+      { duty: 'live', cas: ['b'] },
+    ],
+    ['no certificate, all CAs down: nothing', { candidates: [down('a'), down('b')] }, undefined],
+    [
+      'young live, no standby: a standby from another CA',
+      { live: held('a', 0.1) },
+      { duty: 'standby', cas: ['b'] },
+    ],
+    [
+      'young live, standbys off: nothing',
+      { live: held('a', 0.1), policy: { cas: ['a', 'b'], standby: 'off' } },
+      undefined,
+    ],
+    [
+      'young live, one CA: nothing',
+      { live: held('a', 0.1), policy: { cas: ['a'], standby: 'always' }, candidates: [open('a')] },
+      undefined,
+    ],
+    [
+      'standby on-degraded, CA well: nothing',
+      { live: held('a', 0.1), policy: { cas: ['a', 'b'], standby: 'on-degraded' } },
+      undefined,
+    ],
+    [
+      'standby on-degraded, CA of the live one down: a standby',
+      {
+        live: held('a', 0.1),
+        policy: { cas: ['a', 'b'], standby: 'on-degraded' },
+        candidates: [down('a'), open('b')],
+      },
+      { duty: 'standby', cas: ['b'] },
+    ],
+    ['both young: nothing', { live: held('a', 0.1), standby: held('b', 0.1) }, undefined],
+    [
+      'live past two thirds: live',
+      { live: held('a', 0.67), standby: held('b', 0.1) },
+      { duty: 'live', cas: ['a', 'b'] },
+    ],
+    [
+      'standby past one half: standby',
+      { live: held('a', 0.1), standby: held('b', 0.51) },
+      { duty: 'standby', cas: ['b'] },
+    ],
+    [
+      'short life past one half: live',
+      { live: held('a', 0.51, 6 * DAY), standby: held('b', 0.1) },
+      { duty: 'live', cas: ['a', 'b'] },
+    ],
+    [
+      'live and standby of one CA, the other well: a new standby',
+      { live: held('b', 0.1), standby: held('b', 0.1) },
+      { duty: 'standby', cas: ['a'] },
+    ],
+    [
+      'live and standby of one CA, the other down: nothing',
+      { live: held('b', 0.1), standby: held('b', 0.1), candidates: [down('a'), open('b')] },
+      undefined,
+    ],
+    [
+      'live of a CA that the policy no longer names: live',
+      { live: held('old', 0.1) },
+      { duty: 'live', cas: ['a', 'b'] },
+    ],
+    [
+      'live condemned: live',
+      { live: held('a', 0.1, 90 * DAY, { condemned: true }), standby: held('b', 0.1) },
+      { duty: 'live', cas: ['a', 'b'] },
+    ],
+    [
+      'the CA wishes it renewed by now: live',
+      {
+        live: held('a', 0.1, 90 * DAY, { window: { start: NOW - DAY, end: NOW + DAY } }),
+        standby: held('b', 0.1),
+      },
+      { duty: 'live', cas: ['a', 'b'] },
+    ],
+    [
+      'the CA wishes it renewed later than we would: nothing',
+      {
+        live: held('a', 0.7, 90 * DAY, { window: { start: NOW + DAY, end: NOW + 2 * DAY } }),
+        standby: held('b', 0.1),
+      },
+      undefined,
+    ],
+    [
+      'backing off: nothing',
+      { backoff: { live: { failures: 1, lastAt: NOW - MINUTE, delayMs: HOUR } } },
+      undefined,
+    ],
+    [
+      'backed off long enough: live',
+      { backoff: { live: { failures: 1, lastAt: NOW - 2 * HOUR, delayMs: HOUR } } },
+      { duty: 'live', cas: ['a', 'b'] },
+    ],
+    [
+      'backing off by a clock that was set back a month since: live',
+      { backoff: { live: { failures: 1, lastAt: NOW + 30 * DAY, delayMs: HOUR } } },
+      { duty: 'live', cas: ['a', 'b'] },
+    ],
+    [
+      'live backing off does not stop the standby',
+      { live: held('a', 0.9), backoff: { live: { failures: 1, lastAt: NOW, delayMs: HOUR } } },
+      { duty: 'standby', cas: ['b'] },
+    ],
+  ]
+  for (const [name, more, expected] of table) {
+    const { order } = plan(situation(more))
+    t.same(order === undefined ? undefined : { duty: order.duty, cas: order.cas }, expected, name)
+  }
+})
+
+t.test('when to plan again', async (t) => {
+  const due = (live: Held): number => plan(situation({ live, standby: held('b', 0.1) })).wakeAt
+  t.equal(due(held('a', 0.66)), renewalDueAt(held('a', 0.66), 'live'), 'at the renewal when it is near')
+  t.equal(due(held('a', 0.1)), NOW + DAY, 'never later than in a day')
+  t.equal(
+    plan(situation({ candidates: [down('a', 10 * MINUTE), down('b', HOUR)] })).wakeAt,
+    NOW + 10 * MINUTE,
+    'when the first CA may be tried',
+  )
+})
+
+t.test('a second CA is asked beside the first only when it is urgent', async (t) => {
+  t.equal(plan(situation({})).order?.hedge, true, 'no certificate at all')
+  t.equal(plan(situation({ live: held('a', 0.95) })).order?.hedge, true, 'last tenth of the lifetime')
+  t.equal(plan(situation({ live: held('a', 0.7) })).order?.hedge, false, 'due, with time left')
+})
+
+t.test('renewals of certificates of one age are spread, and the same after a restart', async (t) => {
+  const times = ['00000000', '7fffffff', 'ffffffff'].map((start) =>
+    renewalDueAt(held('a', 0, 90 * DAY, { fingerprint: start.padEnd(64, '0') }), 'live'),
+  )
+  t.equal(new Set(times).size, 3)
+  t.ok(Math.max(...times) - Math.min(...times) <= 0.05 * 90 * DAY)
+  t.ok(Math.max(...times) <= NOW + 60 * DAY, 'never later than two thirds')
+})
+
+t.test('a retry comes sooner as the end comes nearer, and never later than twelve hours', async (t) => {
+  const middle = (): number => 0.5
+  t.equal(retryDelayMs(1, 30 * DAY, middle), MINUTE)
+  t.equal(retryDelayMs(30, 30 * DAY, middle), 12 * HOUR)
+  t.equal(retryDelayMs(30, DAY, middle), 2 * HOUR)
+  t.equal(retryDelayMs(30, -1, middle), 15 * MINUTE)
+})
