@@ -1,0 +1,80 @@
+/**
+ * One upstream server as every wire sees it: where it is, how to verify it, and whether it failed lately.
+ * `Backends` keeps these objects over reloads, so that connections to an unchanged upstream stay open.
+ */
+import { readFileSync } from 'node:fs'
+import { isIP } from 'node:net'
+import { createSecureContext, getCACertificates, type SecureContext } from 'node:tls'
+import type { Upstream } from '../config/schema.ts'
+import type { Site } from '../config/sites.ts'
+import { ConfigError, messageOf } from '../errors.ts'
+
+/** For `tls.connect` to an `https://` upstream. */
+export interface BackendTls {
+  /** Empty for an IP address, which has no SNI; its certificate is checked against the address then. */
+  readonly servername: string
+  readonly rejectUnauthorized: boolean
+  /** Undefined: the runtime's own roots. */
+  readonly secureContext: SecureContext | undefined
+}
+
+export class Backend {
+  /** `http://host:port`, for logs. */
+  readonly url: string
+  readonly host: string
+  readonly port: number
+  /** Undefined for an `http://` upstream. */
+  readonly tls: BackendTls | undefined
+  /** On the clock's monotonic scale: until then others are preferred. */
+  ejectedUntil = 0
+
+  constructor(upstream: Upstream, tls: BackendTls | undefined) {
+    this.url = upstream.url
+    this.host = upstream.host
+    this.port = upstream.port
+    this.tls = tls
+  }
+}
+
+/** The backends in use, by what makes them different: address and the way of verifying. */
+export class Backends {
+  #byKey = new Map<string, Backend>()
+
+  /**
+   * Builds a table with `build`, which asks for backends; the ones it did not ask for are forgotten and returned, so
+   * that their idle connections can be closed. Throws what `build` throws, and keeps everything then.
+   */
+  renew(build: (find: (upstream: Upstream, tls: Site['upstreamTls']) => Backend) => void): Backend[] {
+    const next = new Map<string, Backend>()
+    build((upstream, tls) => {
+      const roots = tls.roots === undefined || !upstream.secure ? undefined : readRoots(tls.roots)
+      const key = JSON.stringify([upstream.url, upstream.secure && tls, roots])
+      const backend = this.#byKey.get(key) ?? next.get(key) ?? createBackend(upstream, tls, roots)
+      next.set(key, backend)
+      return backend
+    })
+    const gone = [...this.#byKey].filter(([key]) => !next.has(key)).map(([, backend]) => backend)
+    this.#byKey = next
+    return gone
+  }
+}
+
+function createBackend(upstream: Upstream, tls: Site['upstreamTls'], roots: string | undefined): Backend {
+  if (!upstream.secure) return new Backend(upstream, undefined)
+  const name = tls.serverName ?? upstream.host
+  return new Backend(upstream, {
+    servername: isIP(name) === 0 ? name : '',
+    rejectUnauthorized: tls.verify,
+    secureContext:
+      roots === undefined ? undefined : createSecureContext({ ca: [...getCACertificates('default'), roots] }),
+  })
+}
+
+function readRoots(path: string): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (error) {
+    const problem = { path: 'sites.upstreamTls.roots', message: `cannot read ${path}: ${messageOf(error)}` }
+    throw new ConfigError([problem], { cause: error })
+  }
+}

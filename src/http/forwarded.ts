@@ -1,0 +1,103 @@
+/**
+ * What the upstream is told of the client: X-Forwarded-For, -Proto and -Host, Forwarded (RFC 7239) and X-Request-Id.
+ * What clients say of themselves is believed only when they are trusted proxies. Wire-neutral.
+ */
+import { BlockList, isIP } from 'node:net'
+
+/** The fields of a request that trust decides upon, as they came; a repeated field is joined with `, `. */
+export interface ForwardedFields {
+  readonly for: string | undefined
+  readonly proto: string | undefined
+  readonly host: string | undefined
+  readonly forwarded: string | undefined
+}
+
+export const NO_FORWARDED_FIELDS: ForwardedFields = {
+  for: undefined,
+  proto: undefined,
+  host: undefined,
+  forwarded: undefined,
+}
+
+/** The peer addresses whose forwarding fields are believed. */
+export class TrustedProxies {
+  readonly #ranges = new BlockList()
+  readonly #empty: boolean
+
+  /** Addresses and CIDR ranges as the config holds them, checked. */
+  constructor(ranges: readonly string[]) {
+    this.#empty = ranges.length === 0
+    for (const range of ranges) {
+      const [base = '', bits] = range.split('/')
+      const family = familyOf(base)
+      if (bits === undefined) this.#ranges.addAddress(base, family)
+      else this.#ranges.addSubnet(base, Number(bits), family)
+    }
+  }
+
+  /** Ask once a connection: it costs a walk over the ranges. */
+  trusts(address: string): boolean {
+    return !this.#empty && isIP(address) !== 0 && this.#ranges.check(address, familyOf(address))
+  }
+}
+
+/** An IPv4 client of a dual-stack socket by its IPv4 address. */
+export function plainAddress(address: string): string {
+  return address.startsWith('::ffff:') && isIP(address.slice(7)) === 4 ? address.slice(7) : address
+}
+
+/**
+ * May only proxies say this? Then an untrusted client's field is dropped: the X-Forwarded family, Forwarded, X-Real-IP
+ * and X-Request-Id, also where `_` stands for `-`, since CGI and WSGI cannot tell these apart. `name` is in lower case.
+ */
+export function isForwardingField(name: string): boolean {
+  if (name.charCodeAt(0) !== LOWER_X) return name === 'forwarded'
+  const dashed = name.includes('_') ? name.replaceAll('_', '-') : name
+  return dashed.startsWith('x-forwarded-') || dashed === 'x-real-ip' || dashed === 'x-request-id'
+}
+
+const LOWER_X = 'x'.charCodeAt(0)
+
+export interface Hop {
+  /** See `plainAddress`. */
+  readonly clientAddress: string
+  readonly secure: boolean
+  /** The Host field as it was sent, checked by the gateway. */
+  readonly host: string
+}
+
+/**
+ * Names and values to send to the upstream. `received` are the fields of a trusted proxy, which are continued:
+ * the first proxy's word for scheme and host, and our peer's address added to the chains.
+ */
+export function forwardingFields(
+  hop: Hop,
+  received: ForwardedFields = NO_FORWARDED_FIELDS,
+): [string, string][] {
+  const scheme = hop.secure ? 'https' : 'http'
+  const element = `for=${node(hop.clientAddress)};host=${tokenOrQuoted(hop.host)};proto=${scheme}`
+  return [
+    ['X-Forwarded-For', append(received.for, hop.clientAddress)],
+    ['X-Forwarded-Proto', received.proto ?? scheme],
+    ['X-Forwarded-Host', received.host ?? hop.host],
+    ['Forwarded', append(received.forwarded, element)],
+  ]
+}
+
+function append(received: string | undefined, own: string): string {
+  return received === undefined || received === '' ? own : `${received}, ${own}`
+}
+
+/** RFC 7239 section 6: an IPv6 address in brackets, and so quoted. */
+function node(address: string): string {
+  return address.includes(':') ? `"[${address}]"` : address
+}
+
+/** A host with a port is no token (RFC 7239 section 4). A checked Host holds nothing that needs a backslash. */
+function tokenOrQuoted(host: string): string {
+  return /^[A-Za-z0-9._-]+$/.test(host) ? host : `"${host}"`
+}
+
+function familyOf(address: string): 'ipv4' | 'ipv6' {
+  return isIP(address) === 6 ? 'ipv6' : 'ipv4'
+}

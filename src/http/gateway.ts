@@ -1,0 +1,169 @@
+/**
+ * What becomes of a request, decided from its head alone: pure, synchronous, no I/O, for every wire.
+ * Receives sites from `server.ts` (at start and at reload), facts from a wire; hands back a verdict that the wire carries out.
+ */
+import type { Site } from '../config/sites.ts'
+import { ProxyError } from '../errors.ts'
+import type { Clock } from '../time.ts'
+import { authorityOf, hostOf } from './authority.ts'
+import { type Backend, Backends } from './backend.ts'
+import { Balancer } from './balancer.ts'
+import { hstsValue } from './headers.ts'
+
+export interface RequestFacts {
+  readonly secure: boolean
+  /** SNI in lower case; undefined when the client sent none. */
+  readonly serverName: string | undefined
+  readonly method: string
+  /** The Host field or :authority as it was sent; undefined when absent. */
+  readonly host: string | undefined
+  /** Path and query: origin-form, see `originForm`. */
+  readonly target: string
+}
+
+/** Where requests below one path of a site go. */
+export interface Route {
+  readonly path: string
+  readonly balancer: Balancer
+  /** Value of Strict-Transport-Security for responses over TLS. */
+  readonly hsts: string | undefined
+}
+
+/** `answer` is ours and whole; `refuse` becomes an error page; `forward` goes to an upstream of the route. */
+export type Verdict =
+  | {
+      readonly action: 'answer'
+      readonly status: number
+      readonly headers: readonly [string, string][]
+      readonly body: string
+    }
+  | { readonly action: 'refuse'; readonly error: ProxyError }
+  | { readonly action: 'forward'; readonly route: Route }
+
+export interface GatewayOptions {
+  readonly clock: Clock
+  /** The answer to an HTTP-01 challenge (RFC 8555 section 8.3) by its whole path; undefined when it is not ours. */
+  readonly challenge: (path: string) => string | undefined
+  /** The port where clients reach the TLS listener, for redirects. */
+  readonly httpsPort: number
+  /** Told of the backends that a reload left unused. */
+  readonly onRetired?: (backends: readonly Backend[]) => void
+}
+
+const CHALLENGE_PREFIX = '/.well-known/acme-challenge/'
+
+const BAD_HOST = refuse(new ProxyError('REQUEST_INVALID', 400, 'the Host field is absent or not a host'))
+const NO_TUNNELS = refuse(new ProxyError('REQUEST_INVALID', 501, 'CONNECT is not supported'))
+const MISDIRECTED = refuse(
+  new ProxyError(
+    'MISDIRECTED',
+    421,
+    'the Host field does not belong to the name that the TLS connection is for',
+  ),
+)
+const UNKNOWN_HOST = refuse(new ProxyError('NO_ROUTE', 404, 'no site has this host'))
+const NO_ROUTE = refuse(new ProxyError('NO_ROUTE', 404, 'no route of the site has this path'))
+const NO_CHALLENGE = refuse(new ProxyError('NO_ROUTE', 404, 'no challenge is pending for this path'))
+
+export class Gateway {
+  readonly #options: GatewayOptions
+  readonly #backends = new Backends()
+  #sites: ReadonlyMap<string, SiteEntry> = new Map()
+
+  constructor(options: GatewayOptions) {
+    this.#options = options
+  }
+
+  /**
+   * Swaps the whole table: a request sees the old one or the new one. Upstreams that did not change keep their
+   * backend. Reads the root files of upstreams (blocking); throws `ConfigError` and keeps the old table when one
+   * cannot be read.
+   */
+  replace(sites: readonly Site[]): void {
+    const table = new Map<string, SiteEntry>()
+    const retired = this.#backends.renew((find) => {
+      for (const site of sites) {
+        const entry = new SiteEntry(site, (upstreams) => {
+          const backends = upstreams.map((upstream) => find(upstream, site.upstreamTls))
+          return new Balancer(backends, this.#options.clock)
+        })
+        for (const host of site.hosts) table.set(host, entry)
+      }
+    })
+    this.#sites = table
+    if (retired.length > 0) this.#options.onRetired?.(retired)
+  }
+
+  decide(facts: RequestFacts): Verdict {
+    const challenge = facts.secure ? undefined : this.#answerChallenge(facts)
+    if (challenge !== undefined) return challenge
+    if (facts.method === 'CONNECT') return NO_TUNNELS
+
+    const host = facts.host === undefined ? undefined : hostOf(facts.host)
+    if (host === undefined) return BAD_HOST
+    const site = this.#find(host)
+    if (facts.secure) {
+      if (facts.serverName !== undefined && facts.serverName !== host) {
+        if (site === undefined || this.#find(facts.serverName) !== site) return MISDIRECTED
+      }
+      if (site === undefined) return MISDIRECTED
+      return site.route(facts.target) ?? NO_ROUTE
+    }
+
+    if (site === undefined) return UNKNOWN_HOST
+    if (!site.redirect) return site.route(facts.target) ?? NO_ROUTE
+    if (facts.target.startsWith(CHALLENGE_PREFIX)) return NO_CHALLENGE
+    return redirect(`https://${authorityOf(host, this.#options.httpsPort, 443)}${facts.target}`)
+  }
+
+  #answerChallenge({ method, target }: RequestFacts): Verdict | undefined {
+    if (!target.startsWith(CHALLENGE_PREFIX) || (method !== 'GET' && method !== 'HEAD')) return undefined
+    const body = this.#options.challenge(target)
+    if (body === undefined) return undefined
+    return { action: 'answer', status: 200, headers: [['content-type', 'application/octet-stream']], body }
+  }
+
+  /** The site of a host: by its own name, else by the wildcard that stands for its first label. */
+  #find(host: string): SiteEntry | undefined {
+    const exact = this.#sites.get(host)
+    if (exact !== undefined) return exact
+    const dot = host.indexOf('.')
+    return dot === -1 ? undefined : this.#sites.get(`*${host.slice(dot)}`)
+  }
+}
+
+class SiteEntry {
+  readonly redirect: boolean
+  /** Longest path first. */
+  readonly #routes: readonly { path: string; below: string; verdict: Verdict }[]
+
+  constructor(site: Site, balance: (upstreams: Site['routes'][number]['upstreams']) => Balancer) {
+    this.redirect = site.redirect
+    const hsts = hstsValue(site.hsts)
+    this.#routes = [...site.routes]
+      .sort((a, b) => b.path.length - a.path.length)
+      .map(({ path, upstreams }) => ({
+        path,
+        below: path.endsWith('/') ? path : `${path}/`,
+        verdict: { action: 'forward', route: { path, balancer: balance(upstreams), hsts } },
+      }))
+  }
+
+  /** By the longest prefix that ends where a segment ends. Paths are compared as they were sent, byte for byte. */
+  route(target: string): Verdict | undefined {
+    const query = target.indexOf('?')
+    const path = query === -1 ? target : target.slice(0, query)
+    for (const route of this.#routes) {
+      if (path === route.path || path.startsWith(route.below)) return route.verdict
+    }
+    return undefined
+  }
+}
+
+function refuse(error: ProxyError): Verdict {
+  return { action: 'refuse', error }
+}
+
+function redirect(location: string): Verdict {
+  return { action: 'answer', status: 308, headers: [['location', location]], body: '' }
+}

@@ -1,0 +1,73 @@
+/**
+ * Which fields pass a proxy, and the fields of its own that do not depend on trust: hop-by-hop (RFC 9110 section 7.6.1),
+ * Via (section 7.6.3) and Strict-Transport-Security (RFC 6797). Names are in lower case throughout. Wire-neutral.
+ */
+import type { SiteConfig } from '../config/schema.ts'
+import { SECOND } from '../time.ts'
+
+/** The received-by of our Via entries. */
+const PSEUDONYM = 'holdfast'
+
+/** Fields that are meant for one connection and never forwarded, in either direction. */
+export const HOP_BY_HOP: ReadonlySet<string> = new Set([
+  'connection',
+  'keep-alive',
+  'proxy-connection',
+  'proxy-authenticate',
+  'proxy-authorization',
+  'te',
+  'transfer-encoding',
+  'upgrade',
+  'http2-settings',
+])
+
+/**
+ * Fields of requests that the proxy answers for itself: `expect`, and `proxy`, which CGI programs would read as the
+ * variable HTTP_PROXY.
+ */
+export const REQUEST_ONLY_HERE: ReadonlySet<string> = new Set(['expect', 'proxy'])
+
+/** Trailers must not change how the message was framed or routed (RFC 9110 section 6.5.1). */
+export const NOT_IN_TRAILERS: ReadonlySet<string> = new Set([
+  ...HOP_BY_HOP,
+  'authorization',
+  'content-encoding',
+  'content-length',
+  'content-range',
+  'content-type',
+  'cookie',
+  'expect',
+  'forwarded',
+  'host',
+  'max-forwards',
+  'set-cookie',
+  'trailer',
+  'via',
+  'x-forwarded-for',
+  'x-forwarded-host',
+  'x-forwarded-proto',
+  'x-request-id',
+])
+
+/** The options of a Connection field: its tokens in lower case, which name further hop-by-hop fields. */
+export function connectionOptions(value: string): string[] {
+  return value
+    .split(',')
+    .map((token) => token.trim().toLowerCase())
+    .filter((token) => token !== '')
+}
+
+/** The Via value to send on: ours appended to what came. `version` is that of the message received. */
+export function viaValue(received: string | undefined, version: '1.0' | '1.1' | '2.0'): string {
+  const own = `${version} ${PSEUDONYM}`
+  return received === undefined || received === '' ? own : `${received}, ${own}`
+}
+
+/** The value of Strict-Transport-Security; undefined when the site does not want it. */
+export function hstsValue(hsts: SiteConfig['hsts']): string | undefined {
+  if (hsts === false) return undefined
+  const directives = [`max-age=${Math.floor(hsts.maxAge / SECOND)}`]
+  if (hsts.includeSubDomains) directives.push('includeSubDomains')
+  if (hsts.preload) directives.push('preload')
+  return directives.join('; ')
+}

@@ -1,0 +1,42 @@
+/** The short pages for requests that no upstream answered: what happened, and the id to ask the operator about. */
+
+interface Page {
+  readonly contentType: string
+  readonly body: string
+}
+
+const TITLES: Readonly<Record<number, string>> = {
+  400: 'Bad Request',
+  404: 'Not Found',
+  408: 'Request Timeout',
+  413: 'Content Too Large',
+  417: 'Expectation Failed',
+  421: 'Misdirected Request',
+  431: 'Request Header Fields Too Large',
+  501: 'Not Implemented',
+  502: 'Bad Gateway',
+  503: 'Service Unavailable',
+  504: 'Gateway Timeout',
+}
+
+export function titleOf(status: number): string {
+  return TITLES[status] ?? 'Error'
+}
+
+/** HTML for those who ask for it (`accept` is the Accept field), else text. Says nothing about what is behind the proxy. */
+export function errorPage(status: number, requestId: string, accept: string | undefined): Page {
+  const title = `${status} ${titleOf(status)}`
+  if (accept === undefined || !/\btext\/html\b/i.test(accept))
+    return { contentType: 'text/plain; charset=utf-8', body: `${title}\nRequest ${requestId}\n` }
+  return {
+    contentType: 'text/html; charset=utf-8',
+    body: `<!doctype html>
+<html lang="en">
+<meta name="viewport" content="width=device-width">
+<title>${title}</title>
+<body style="font: 1rem/1.5 system-ui; margin: 15vh auto; max-width: 30rem; padding: 0 1rem">
+<h1>${title}</h1>
+<p>Request <code>${requestId}</code>
+`,
+  }
+}
