@@ -70,11 +70,24 @@ export interface HostStatus {
   readonly busy: boolean
 }
 
+/** What the renewer needs of the store. */
+export type RenewerRecords = Pick<
+  Records,
+  | 'loadCertificates'
+  | 'loadCertificate'
+  | 'saveCertificate'
+  | 'loadStates'
+  | 'loadState'
+  | 'saveState'
+  | 'removeState'
+  | 'lock'
+>
+
 export interface RenewerOptions {
   readonly clock: Clock
   readonly random: () => number
   readonly log: Log
-  readonly records: Records
+  readonly records: RenewerRecords
   readonly inventory: Inventory
   readonly health: CaHealth
   readonly access: (ca: string) => CaAccess | undefined
@@ -220,8 +233,11 @@ export class Renewer {
       if (task.busy) continue
       if (task.wakeAt <= now) {
         const { order, wakeAt } = this.#plan(task)
+        if (order !== undefined) {
+          due.push({ task, timeLeftMs: order.timeLeftMs })
+          continue
+        }
         task.wakeAt = wakeAt
-        if (order !== undefined) due.push({ task, timeLeftMs: order.timeLeftMs })
         this.#pollRenewalInfo(task, now)
       }
       nextAt = Math.min(nextAt, Math.max(now + SECOND, task.wakeAt))
@@ -248,8 +264,8 @@ export class Renewer {
           task.busy = false
           task.wakeAt = Math.min(task.wakeAt, this.#options.clock.now())
           this.#running--
-          if (this.#queue.length > 0) this.#startOrders()
-          else this.#schedule(0)
+          this.#startOrders()
+          if (this.#queue.length === 0) this.#schedule(0)
         }),
       )
     }

@@ -1,10 +1,10 @@
 import t from 'tap'
 import { CaHealth, type CaState, type HealthOptions, type HealthRecord } from '../../src/ca/health.ts'
 import type { Issuer } from '../../src/ca/issuer.ts'
+import { settle, VirtualClock } from '../../src/commands/simulate/virtual-clock.ts'
 import { IssueError } from '../../src/errors.ts'
 import { silentLog } from '../../src/log.ts'
 import { DAY, MINUTE, SECOND } from '../../src/time.ts'
-import { settle, VirtualClock } from '../support/virtual-clock.ts'
 
 const never = new AbortController().signal
 const outage = new IssueError('CA_UNAVAILABLE', 'a: answered 503', { blame: 'ca', retry: 'now' })

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { Ledger, type RateLimit, registeredDomain } from '../../src/ca/ledger.ts'
+import { VirtualClock } from '../../src/commands/simulate/virtual-clock.ts'
 import { DAY, HOUR, MINUTE } from '../../src/time.ts'
-import { VirtualClock } from '../support/virtual-clock.ts'
 
 const LIMITS: readonly RateLimit[] = [
   { scope: 'account', limit: 10, windowMs: 3 * HOUR },

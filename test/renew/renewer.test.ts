@@ -1,0 +1,249 @@
+import t from 'tap'
+import { memoryRecords } from '../../src/commands/simulate/world.ts'
+import { DAY, HOUR, MINUTE, SECOND } from '../../src/time.ts'
+import { makeFleet, outage } from '../support/fleet.ts'
+
+const HOST = 'app.example.com'
+
+t.test('a host without a certificate gets one from its first CA', async (t) => {
+  const { clock, inventory, renewer, targets, events } = makeFleet()
+  await renewer.load(targets)
+  t.equal(inventory.find(HOST), undefined)
+  renewer.start()
+  await clock.advance(MINUTE)
+  t.equal(inventory.find(HOST)?.source, 'a')
+  t.match(events, [{ type: 'certificate.issued', host: HOST, role: 'live', ca: 'a' }])
+  await renewer.stop()
+})
+
+t.test('the second CA issues when the first is down, within a second of its answer', async (t) => {
+  const { clock, inventory, renewer, targets, ca } = makeFleet()
+  ca('a').outages = [outage('503')]
+  await renewer.load(targets)
+  renewer.start()
+  await clock.advance(10 * SECOND)
+  t.equal(inventory.find(HOST)?.source, 'b')
+  const [asked] = ca('a').orderedAt
+  const [answered] = ca('b').orderedAt
+  t.ok((answered ?? 0) - (asked ?? 0) < SECOND)
+  await renewer.stop()
+})
+
+t.test('five hundred hosts wait once for a CA that hangs', async (t) => {
+  const hosts = Array.from({ length: 500 }, (_, index) => `site${index}.example${index}.com`)
+  const { clock, inventory, renewer, targets, ca } = makeFleet({ hosts })
+  ca('a').outages = [outage('hang')]
+  await renewer.load(targets)
+  renewer.start()
+  await clock.advance(10 * MINUTE)
+  t.equal(hosts.filter((host) => inventory.find(host)?.source === 'b').length, 500)
+  // Trials after each pause: 30 s, 1 min, 2 min, 4 min.
+  t.ok(ca('a').orderedAt.length <= 5, `${ca('a').orderedAt.length} orders went to the CA that hangs`)
+  t.equal(ca('b').orderedAt.length, 500, 'and no order was placed twice')
+  await renewer.stop()
+})
+
+t.test('a 429 costs nothing but the asking', async (t) => {
+  const hosts = Array.from({ length: 40 }, (_, index) => `site.example${index}.com`)
+  const { clock, inventory, renewer, targets, ca } = makeFleet({ hosts })
+  ca('a').outages = [outage('429')]
+  await renewer.load(targets)
+  renewer.start()
+  await clock.advance(MINUTE)
+  t.equal(hosts.filter((host) => inventory.find(host)?.source === 'b').length, 40)
+  t.ok(ca('a').orderedAt.length <= 16, 'once several domains have heard it nobody asks any more')
+  await renewer.stop()
+})
+
+t.test('certificates are renewed for ever, always before they end', async (t) => {
+  const { clock, inventory, renewer, targets } = makeFleet({ lifetimeMs: 6 * DAY })
+  await renewer.load(targets)
+  renewer.start()
+  await clock.advance(HOUR)
+  for (let day = 0; day < 60; day++) {
+    await clock.advance(DAY)
+    t.ok((inventory.find(HOST)?.notAfter ?? 0) > clock.now() + DAY, `day ${day}`)
+  }
+  await renewer.stop()
+})
+
+t.test('a standby comes from another CA, and follows when the live one changes CA', async (t) => {
+  const { clock, inventory, renewer, targets, ca } = makeFleet({ standby: 'always' })
+  await renewer.load(targets)
+  renewer.start()
+  await clock.advance(MINUTE)
+  const sources = (): (string | undefined)[] => {
+    const { live, standby } = inventory.holding(HOST)
+    return [live?.source, standby?.source]
+  }
+  t.same(sources(), ['a', 'b'])
+  ca('a').outages = [{ ...outage('503'), end: clock.now() + 62 * DAY }]
+  await clock.advance(61 * DAY)
+  t.same(sources(), ['b', 'b'], 'the live one was renewed by the CA that is left')
+  await clock.advance(2 * DAY)
+  t.same(sources(), ['b', 'a'], 'and the standby comes from the other as soon as it is back')
+  await renewer.stop()
+})
+
+t.test(
+  'when every CA is down the host is asked for again, and gets its certificate when one is back',
+  async (t) => {
+    const { clock, inventory, renewer, targets, events, ca } = makeFleet()
+    const end = clock.now() + 5 * HOUR
+    for (const id of ['a', 'b']) ca(id).outages = [{ ...outage('503'), end }]
+    await renewer.load(targets)
+    renewer.start()
+    await clock.advance(5 * HOUR)
+    t.equal(inventory.find(HOST), undefined)
+    t.equal(events[0]?.type, 'certificate.failed')
+    await clock.advance(30 * MINUTE)
+    t.ok(inventory.find(HOST))
+    await renewer.stop()
+  },
+)
+
+t.test('the backoff of a host outlives a restart', async (t) => {
+  const records = memoryRecords()
+  const before = makeFleet({ more: { records } })
+  for (const id of ['a', 'b']) before.ca(id).outages = [outage('503')]
+  await before.renewer.load(before.targets)
+  before.renewer.start()
+  await before.clock.advance(5 * SECOND)
+  await before.renewer.stop()
+  const after = makeFleet({ more: { records, clock: before.clock } })
+  await after.renewer.load(after.targets)
+  after.renewer.start()
+  await after.clock.advance(20 * SECOND)
+  t.same(after.ca('a').orderedAt, [], 'still backing off')
+  await after.clock.advance(2 * MINUTE)
+  t.equal(after.ca('a').orderedAt.length, 1)
+  await after.renewer.stop()
+})
+
+t.test('serving starts from the store, without asking a CA', async (t) => {
+  const records = memoryRecords()
+  const before = makeFleet({ more: { records } })
+  await before.renewer.load(before.targets)
+  before.renewer.start()
+  await before.clock.advance(MINUTE)
+  await before.renewer.stop()
+  const after = makeFleet({ more: { records, clock: before.clock } })
+  await after.renewer.load(after.targets)
+  t.ok(after.inventory.find(HOST))
+  t.same(after.ca('a').orderedAt, [])
+})
+
+t.test(
+  'a host without a certificate is served by the internal CA where its policy allows, until the first is there',
+  async (t) => {
+    const { clock, inventory, renewer, targets } = makeFleet()
+    const load = renewer.load(targets.map((target) => ({ ...target, interim: true })))
+    await clock.advance(10 * SECOND)
+    await load
+    t.equal(inventory.find(HOST)?.source, 'internal')
+    renewer.start()
+    await clock.advance(MINUTE)
+    t.equal(inventory.find(HOST)?.source, 'a')
+    t.equal(inventory.holding(HOST).interim, undefined)
+    await renewer.stop()
+  },
+)
+
+t.test('what another process has put into the store is taken over instead of ordered', async (t) => {
+  const records = memoryRecords()
+  const [one, other] = [makeFleet({ more: { records } }), makeFleet({ more: { records } })]
+  await one.renewer.load(one.targets)
+  await other.renewer.load(other.targets)
+  one.renewer.start()
+  await one.clock.advance(MINUTE)
+  await one.renewer.stop()
+  other.renewer.start()
+  await other.clock.advance(MINUTE)
+  t.equal(other.inventory.find(HOST)?.fingerprint, one.inventory.find(HOST)?.fingerprint)
+  t.same(other.ca('a').orderedAt, [])
+  await other.renewer.stop()
+})
+
+t.test('an urgent order that drags on is asked of a second CA as well', async (t) => {
+  const { clock, inventory, renewer, targets, ca } = makeFleet()
+  // Slower than usual at once, and given up only after 8 s: the second CA is asked before that.
+  ca('a').outages = [outage('hang')]
+  const asked = clock.now()
+  const hanging = ca('a')
+  hanging.issue = async (_request, signal) =>
+    new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
+  await renewer.load(targets)
+  renewer.start()
+  await clock.advance(MINUTE)
+  t.equal(inventory.find(HOST)?.source, 'b')
+  t.ok((ca('b').orderedAt[0] ?? 0) - asked <= 10 * SECOND)
+  await renewer.stop()
+})
+
+t.test('orders at a CA are paced within its limits, the most urgent first', async (t) => {
+  const hosts = Array.from({ length: 30 }, (_, index) => `site.example${index}.com`)
+  const limits = { a: [{ scope: 'account', limit: 10, windowMs: 3 * HOUR }] } as const
+  const { clock, inventory, renewer, targets, ca } = makeFleet({ hosts, cas: ['a'], limits })
+  await renewer.load(targets)
+  renewer.start()
+  for (const [hours, expected] of [
+    [1, 10],
+    [3, 20],
+    [3, 30],
+  ] as const) {
+    await clock.advance(hours * HOUR)
+    t.equal(hosts.filter((host) => inventory.find(host)).length, expected)
+  }
+  t.equal(ca('a').orderedAt.length, 30)
+  await renewer.stop()
+})
+
+t.test('a renewal by hand replaces the live certificate once', async (t) => {
+  const { clock, inventory, renewer, targets, ca } = makeFleet()
+  await renewer.load(targets)
+  renewer.start()
+  await clock.advance(MINUTE)
+  const before = inventory.find(HOST)?.fingerprint
+  t.equal(renewer.renewNow('unknown.example.com'), false)
+  t.equal(renewer.renewNow(HOST), true)
+  await clock.advance(MINUTE)
+  t.not(inventory.find(HOST)?.fingerprint, before)
+  await clock.advance(DAY)
+  t.equal(ca('a').orderedAt.length, 2)
+  await renewer.stop()
+})
+
+t.test('a reload keeps what stays, withdraws what goes, and orders what comes', async (t) => {
+  const { clock, inventory, renewer, targets, ca } = makeFleet({
+    hosts: ['stays.example.com', 'goes.example.com'],
+  })
+  await renewer.load(targets)
+  renewer.start()
+  await clock.advance(MINUTE)
+  const kept = inventory.find('stays.example.com')
+  const [first] = targets
+  if (first === undefined) throw new Error('no target')
+  await renewer.update([first, { ...first, host: 'comes.example.com' }])
+  await clock.advance(MINUTE)
+  t.equal(inventory.find('stays.example.com'), kept)
+  t.equal(inventory.find('goes.example.com'), undefined)
+  t.ok(inventory.find('comes.example.com'))
+  t.equal(ca('a').orderedAt.length, 3)
+  await renewer.stop()
+})
+
+for (const jumpMs of [HOUR, -HOUR, 30 * DAY, -30 * DAY]) {
+  t.test(`renewals go on after the clock jumps by ${jumpMs / HOUR} h`, async (t) => {
+    const { clock, inventory, renewer, targets, ca } = makeFleet({ lifetimeMs: 45 * DAY, standby: 'always' })
+    await renewer.load(targets)
+    renewer.start()
+    await clock.advance(HOUR)
+    ca('a').outages = [{ ...outage('503'), end: clock.now() + DAY }]
+    clock.jump(jumpMs)
+    for (let day = 0; day < 100; day++) {
+      await clock.advance(DAY)
+      if (day >= 31) t.ok(inventory.find(HOST)?.isValidAt(clock.now()), `day ${day}`)
+    }
+    await renewer.stop()
+  })
+}

@@ -1,0 +1,81 @@
+/** A renewer over simulated CAs and records on a virtual clock. */
+import { CaHealth } from '../../src/ca/health.ts'
+import { Ledger, type RateLimit } from '../../src/ca/ledger.ts'
+import { Inventory } from '../../src/cert/inventory.ts'
+import { VirtualClock } from '../../src/commands/simulate/virtual-clock.ts'
+import { memoryRecords, SimulatedCa } from '../../src/commands/simulate/world.ts'
+import { silentLog } from '../../src/log.ts'
+import type { CaAccess } from '../../src/renew/issuance.ts'
+import { type RenewalEvent, Renewer, type RenewerOptions, type Target } from '../../src/renew/renewer.ts'
+import { DAY } from '../../src/time.ts'
+
+export interface FleetOptions {
+  readonly hosts?: readonly string[]
+  readonly cas?: readonly string[]
+  readonly standby?: Target['standby']
+  readonly lifetimeMs?: number
+  readonly limits?: Readonly<Record<string, readonly RateLimit[]>>
+  readonly more?: Partial<RenewerOptions>
+}
+
+/** The same numbers at every run. */
+export function seeded(seed = 1): () => number {
+  let state = seed
+  return () => {
+    state = (state * 1_664_525 + 1_013_904_223) % 2 ** 32
+    return state / 2 ** 32
+  }
+}
+
+export function makeFleet(options: FleetOptions = {}) {
+  const { hosts = ['app.example.com'], cas = ['a', 'b'], standby = 'off', lifetimeMs = 90 * DAY } = options
+  const clock = (options.more?.clock as VirtualClock | undefined) ?? new VirtualClock()
+  const random = seeded()
+  const inventory = new Inventory(clock)
+  const health = new CaHealth({ clock, random, log: silentLog() })
+  const issuers = new Map(cas.map((id) => [id, new SimulatedCa({ id, lifetimeMs, clock, random })]))
+  const accesses = new Map<string, CaAccess>()
+  for (const [id, issuer] of issuers) {
+    health.add(issuer)
+    accesses.set(id, {
+      issuer,
+      ledger: new Ledger(options.limits?.[id] ?? [], clock),
+      exemptsRenewals: false,
+    })
+  }
+  const events: RenewalEvent[] = []
+  const renewer = new Renewer({
+    clock,
+    random,
+    log: silentLog(),
+    records: memoryRecords(),
+    inventory,
+    health,
+    access: (ca) => accesses.get(ca),
+    internal: new SimulatedCa({ id: 'internal', lifetimeMs: 7 * DAY, clock, random }),
+    warm: () => {},
+    onEvent: (event) => events.push(event),
+    ...options.more,
+  })
+  const targets = hosts.map(
+    (host): Target => ({
+      host,
+      cas,
+      standby,
+      challenges: ['http-01'],
+      keyType: 'ecdsa-p256',
+      interim: false,
+    }),
+  )
+  const ca = (id: string): SimulatedCa => {
+    const found = issuers.get(id)
+    if (found === undefined) throw new Error(`no CA ${id}`)
+    return found
+  }
+  return { clock, inventory, health, renewer, targets, events, ca }
+}
+
+/** An outage that began long ago and ends in a thousand years. */
+export function outage(kind: '503' | 'hang' | '429') {
+  return { start: 0, end: Date.parse('3000-01-01T00:00:00Z'), kind } as const
+}
