@@ -5,6 +5,8 @@ export interface CaPreset {
   readonly eab: 'required' | 'none'
   /** The names that CAA records use for it (RFC 8659 section 4.2). */
   readonly caaIdentities: readonly string[]
+  /** `any`: a test CA, whose chains end in roots that nobody trusts. */
+  readonly trust: 'public' | 'any'
 }
 
 export const CA_PRESETS: Readonly<Record<string, CaPreset>> = {
@@ -12,35 +14,52 @@ export const CA_PRESETS: Readonly<Record<string, CaPreset>> = {
     directory: 'https://acme-v02.api.letsencrypt.org/directory',
     eab: 'none',
     caaIdentities: ['letsencrypt.org'],
+    trust: 'public',
   },
   'letsencrypt-staging': {
     directory: 'https://acme-staging-v02.api.letsencrypt.org/directory',
     eab: 'none',
     caaIdentities: ['letsencrypt.org'],
+    trust: 'any',
   },
   zerossl: {
     directory: 'https://acme.zerossl.com/v2/DV90',
     eab: 'required',
     caaIdentities: ['sectigo.com'],
+    trust: 'public',
   },
   google: {
     directory: 'https://dv.acme-v02.api.pki.goog/directory',
     eab: 'required',
     caaIdentities: ['pki.goog'],
+    trust: 'public',
   },
   sslcom: {
     directory: 'https://acme.ssl.com/sslcom-dv-ecc',
     eab: 'required',
     caaIdentities: ['ssl.com'],
+    trust: 'public',
   },
   actalis: {
     directory: 'https://acme-api.actalis.com/acme/directory',
     eab: 'required',
     caaIdentities: ['actalis.it'],
+    trust: 'public',
   },
   sectigo: {
     directory: 'https://acme.sectigo.com/v2/DV',
     eab: 'required',
     caaIdentities: ['sectigo.com'],
+    trust: 'public',
   },
+}
+
+/** The preset of that name; undefined when there is none. */
+export function presetNamed(name: string): CaPreset | undefined {
+  return Object.hasOwn(CA_PRESETS, name) ? CA_PRESETS[name] : undefined
+}
+
+/** The public CA behind a directory, under whatever name the config has it. */
+export function presetAt(directory: string): CaPreset | undefined {
+  return Object.values(CA_PRESETS).find((preset) => preset.directory === directory)
 }

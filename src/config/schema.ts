@@ -2,117 +2,83 @@
  * The shape of `proxy.config.json`: every key with its default and its documentation, in one place.
  * `proxy.config.schema.json` and `docs/config.md` are generated from here (`npm run docs`), and a test keeps them equal.
  *
- * Receives plain JSON from `load.ts`; hands `Config` to `server.ts`.
+ * Receives plain JSON from `load.ts`; hands `Config` to `sites.ts` and `server.ts`. The only user of zod.
+ *
+ * Messages: one that begins with `not` gets the value in front (`"x y" is not a host: …`); what may hold a secret says
+ * `is not …` instead, and its value is never shown.
  */
-import { isIP } from 'node:net'
-import { domainToASCII } from 'node:url'
 import { z } from 'zod'
 import { parseDuration } from '../time.ts'
+import {
+  type Address,
+  isAddressRange,
+  normalizeHost,
+  parseAddress,
+  parseUpstream,
+  type Upstream,
+} from './addresses.ts'
+
+export { type Address, normalizeHost, parseAddress, parseUpstream, type Upstream } from './addresses.ts'
+
+/** A string that `parse` understands; its output is what `parse` gives. */
+function text<T>(parse: (text: string) => T | undefined, message: string | ((text: string) => string)) {
+  return z.string().transform((input, context): T => {
+    const value = parse(input)
+    if (value !== undefined) return value
+    context.addIssue({
+      code: 'custom',
+      message: typeof message === 'string' ? message : message(input),
+      input,
+    })
+    return z.NEVER
+  })
+}
 
 /** "30s", "5m", "1h30m", "90d": milliseconds after parsing. */
 const duration = z
-  .string()
-  .refine(
-    (text) => parseDuration(text) !== undefined,
+  .string({
+    error: ({ input }) =>
+      typeof input === 'number' ? `is a number without a unit: write "${input}s" for seconds` : undefined,
+  })
+  .regex(
+    /^(\d+(\.\d+)?(ms|s|m|h|d|w))+$/,
     'not a duration: write a number and a unit, such as "30s", "5m", "12h" or "90d"',
   )
-  .transform((text) => parseDuration(text) as number)
+  .transform((input) => parseDuration(input) ?? 0)
+  .refine((ms) => ms > 0, 'not a usable duration: it must be longer than nothing')
 
-/** Lower-case A-label form of a DNS name or the canonical form of an IP address; undefined when it is neither. */
-export function normalizeHost(text: string): string | undefined {
-  const bare = text.replace(/^\[(.*)\]$/, '$1')
-  if (isIP(bare) === 4) return bare
-  if (isIP(bare) === 6) return new URL(`http://[${bare}]/`).hostname.slice(1, -1)
-  const wildcard = text.startsWith('*.')
-  const name = domainToASCII((wildcard ? text.slice(2) : text).replace(/\.$/, ''))
-  if (name === '' || name.length > 253 || isIP(name) !== 0) return undefined
-  if (!name.split('.').every((label) => /^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$/.test(label)))
-    return undefined
-  return wildcard ? `*.${name}` : name
-}
+const host = text(
+  normalizeHost,
+  'not a host: write a DNS name, "*.example.com", or an IP address, without scheme or port',
+)
 
-const host = z
+const address = text<Address>(
+  parseAddress,
+  'not an address to listen on: write "IP:port", "[IPv6]:port" or ":port" for every address',
+)
+
+const upstream = text<Upstream>(parseUpstream, (input) =>
+  parseUpstream(`http://${input}`) === undefined
+    ? 'is not an upstream: write "http://host:port" or "https://host:port", without a path'
+    : `is not an upstream: write "http://${input}", or https:// where the upstream speaks TLS`,
+)
+
+const range = z
   .string()
-  .refine(
-    (text) => normalizeHost(text) !== undefined,
-    'not a host: write a DNS name, "*.example.com", or an IP address, without scheme or port',
-  )
-  .transform((text) => normalizeHost(text) as string)
+  .refine(isAddressRange, 'not an address range: write "10.0.0.0/8", "fd00::/8" or a single IP address')
 
-/** `0.0.0.0:443`, `[::1]:8443`, `:443` (every address, IPv6 and IPv4). */
-export interface Address {
-  /** undefined: every address of the machine. */
-  readonly host: string | undefined
-  readonly port: number
-}
-
-export function parseAddress(text: string): Address | undefined {
-  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]*)):(\d{1,5})$/.exec(text)
-  if (match === null) return undefined
-  const name = match[1] ?? match[2]
-  const port = Number(match[3])
-  if (port > 65535 || (match[1] !== undefined && isIP(match[1]) !== 6)) return undefined
-  if (name !== undefined && name !== '' && isIP(name) === 0 && name !== 'localhost') return undefined
-  return { host: name === '' || name === undefined ? undefined : name, port }
-}
-
-const address = z
+const contact = z
   .string()
-  .refine(
-    (text) => parseAddress(text) !== undefined,
-    'not an address to listen on: write "IP:port", "[IPv6]:port" or ":port" for every address',
-  )
-  .transform((text) => parseAddress(text) as Address)
+  .regex(/^(mailto:)?[^@\s:]+@[^@\s]+$/, 'not a contact: write an address such as "you@example.com"')
+  .transform((input) => (input.startsWith('mailto:') ? input : `mailto:${input}`))
 
-/** Where to connect: `http://host:port`, `https://host:port`, `http://unix:/path`. */
-export interface Upstream {
-  readonly url: string
-  readonly secure: boolean
-  readonly host: string
-  readonly port: number
-}
-
-export function parseUpstream(text: string): Upstream | undefined {
-  if (!/^https?:\/\/[^/]/.test(text) || !URL.canParse(text)) return undefined
-  const url = new URL(text)
-  if (
-    url.username !== '' ||
-    url.password !== '' ||
-    url.search !== '' ||
-    url.hash !== '' ||
-    url.pathname !== '/'
-  )
-    return undefined
-  const secure = url.protocol === 'https:'
-  const hostname = url.hostname.replace(/^\[(.*)\]$/, '$1')
-  return {
-    url: url.origin,
-    secure,
-    host: hostname,
-    port: url.port === '' ? (secure ? 443 : 80) : Number(url.port),
-  }
-}
-
-const upstream = z
+const file = z.string().min(1, 'is empty: write the path of a file')
+const caName = z
   .string()
-  .refine(
-    (text) => parseUpstream(text) !== undefined,
-    'not an upstream: write "http://host:port" or "https://host:port", without a path',
-  )
-  .transform((text) => parseUpstream(text) as Upstream)
-
-const cidr = z.string().refine((text) => {
-  const [base, bits, ...rest] = text.split('/')
-  const family = isIP(base ?? '')
-  if (family === 0 || rest.length > 0) return false
-  return bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (family === 4 ? 32 : 128))
-}, 'not an address range: write "10.0.0.0/8", "fd00::/8" or a single IP address')
+  .regex(/^[a-z0-9][a-z0-9-]*$/, 'not a name for a CA: use lower-case letters, digits and hyphens')
 
 export const CHALLENGE_TYPES = ['tls-alpn-01', 'http-01'] as const
 export const KEY_TYPES = ['ecdsa-p256', 'ecdsa-p384', 'rsa-2048', 'rsa-3072', 'rsa-4096'] as const
-
-const file = z.string().min(1, 'is empty: write the path of a file')
-const caName = z.string().regex(/^[a-z0-9][a-z0-9-]*$/, 'not a name: lower-case letters, digits and hyphens')
 
 const certificateAuthority = z.strictObject({
   type: z
@@ -122,38 +88,44 @@ const certificateAuthority = z.strictObject({
       '`acme` orders from a CA by RFC 8555; `internal` signs with a root that Holdfast makes and keeps in the store. Default: `internal` for the CA of that name, else `acme`.',
     ),
   directory: z
-    .url({ protocol: /^https$/, error: 'not a directory: write the https:// URL of the ACME directory' })
+    .url({ protocol: /^https$/, error: 'is not a directory: write the https:// URL of the ACME directory' })
     .optional()
     .describe('URL of the ACME directory. The presets know theirs.'),
   contact: z
-    .array(z.string().regex(/^mailto:[^@\s]+@[^@\s]+$/, 'not a contact: write "mailto:you@example.com"'))
+    .array(contact)
     .default([])
-    .describe('Where the CA may write to, as `mailto:` URLs.'),
+    .describe('E-mail addresses that the CA may write to: `ops@example.com` or `mailto:ops@example.com`.'),
   eab: z
     .strictObject({
-      kid: z.string().min(1, 'is empty: copy the key id from your account at the CA'),
+      kid: z
+        .string()
+        .min(1, 'is empty: copy the key id from your account at the CA')
+        .describe('Key id, from your account at the CA.'),
       hmacKey: z
         .string()
-        .regex(/^[A-Za-z0-9_-]+={0,2}$/, 'not base64url: copy the HMAC key from your account at the CA'),
+        .regex(/^[A-Za-z0-9_+/-]+={0,2}$/, 'is not base64url: copy the HMAC key from your account at the CA')
+        .describe('HMAC key, in base64url. Secret: take it from the environment.'),
     })
     .optional()
-    .describe('External account binding, for CAs that demand it (ZeroSSL, Google, SSL.com, Actalis).'),
+    .describe('External account binding, which ZeroSSL, Google, SSL.com, Actalis and Sectigo demand.'),
   profile: z
     .string()
-    .min(1)
+    .min(1, 'is empty: write the name of a profile')
     .optional()
     .describe('Certificate profile to ask for, such as `tlsserver` or `shortlived` at Let’s Encrypt.'),
   roots: file
     .optional()
-    .describe('PEM file of roots to trust for the CA’s own ACME endpoint, for private CAs.'),
+    .describe(
+      'PEM file of roots to trust for the CA’s own ACME endpoint, beside the runtime’s. For private CAs.',
+    ),
   trust: z
     .string()
-    .min(1)
-    .default('public')
+    .min(1, 'is empty: write "public", "any" or the path of a PEM file')
+    .optional()
     .describe(
-      'Where the chains it issues must end: `public` (the runtime’s roots and `roots`), a PEM file, or `any`.',
+      'Where the chains it issues must end: `public` (the runtime’s roots and `roots`), a PEM file, or `any` (for test CAs). Default: `public`; `any` for `letsencrypt-staging`.',
     ),
-  lifetime: duration.optional().describe('Lifetime of the leaves of an `internal` CA. Default 7d.'),
+  lifetime: duration.optional().describe('Lifetime of the certificates of an `internal` CA. Default: `7d`.'),
 })
 
 const tlsKeys = {
@@ -161,12 +133,12 @@ const tlsKeys = {
     .array(caName)
     .min(1, 'names no CA')
     .describe(
-      'CAs in order of preference. Default: the public CAs of `cas`; `internal` for names that no public CA can serve (localhost, *.internal, private addresses).',
+      'CAs in order of preference: names from `cas`, presets, or `internal`. Default: the ACME CAs of `cas` in their order, `letsencrypt` when there are none. Names that no public CA can serve (localhost, *.internal, private addresses) fall to `internal`.',
     ),
   standby: z
     .enum(['always', 'on-degraded', 'off'])
     .describe(
-      'Hold a second valid certificate from another CA: always, once the first CA is in trouble, or never.',
+      'Hold a second valid certificate from another CA: always, only while the first CA is in trouble, or never.',
     ),
   challenges: z
     .array(z.enum(CHALLENGE_TYPES))
@@ -206,7 +178,7 @@ const siteTls = z.strictObject({
       'A certificate of your own: PEM file with the chain (and the key, when `key` is absent), or a PKCS#12 file (.p12, .pfx). Re-read when it changes.',
     ),
   key: file.optional().describe('PEM file with the private key of `certificate`.'),
-  passphrase: z.string().optional().describe('Passphrase of the PKCS#12 file or of the key.'),
+  passphrase: z.string().optional().describe('Passphrase of the PKCS#12 file or of the key. Secret.'),
 })
 
 const upstreams = z
@@ -216,30 +188,33 @@ const upstreams = z
 
 const upstreamTls = z
   .strictObject({
-    roots: file
-      .optional()
-      .describe('PEM file of roots to trust for `https://` upstreams, beside the runtime’s.'),
-    verify: z.boolean().default(true).describe('Check the certificate of `https://` upstreams.'),
+    roots: file.optional().describe('PEM file of roots to trust, beside the runtime’s.'),
+    verify: z.boolean().default(true).describe('Check the certificates of the upstreams.'),
     serverName: host.optional().describe('Name to ask for and to check. Default: the upstream’s host.'),
   })
   .prefault({})
+  .describe('How `https://` upstreams are checked.')
 
 const route = z.strictObject({
   path: z
     .string()
-    .regex(/^\/[^?#\s]*$/, 'not a path prefix: it starts with "/" and has no "?" or "#"')
+    .regex(/^\/[^?#\s]*$/, 'not a path: it starts with "/" and has no space, "?" or "#"')
     .describe('Requests whose path is this, or below it, take the route; the longest wins.'),
   upstreams,
 })
 
-const hsts = z.union([
-  z.literal(false),
-  z.strictObject({
-    maxAge: duration.prefault('365d').describe('How long browsers remember.'),
-    includeSubDomains: z.boolean().default(false),
-    preload: z.boolean().default(false),
-  }),
-])
+const hstsPolicy = z.strictObject({
+  maxAge: duration.prefault('365d').describe('How long browsers remember.'),
+  includeSubDomains: z.boolean().default(false).describe('Holds for every name below the host too.'),
+  preload: z.boolean().default(false).describe('Consent to the browsers’ preload lists.'),
+})
+
+const hsts = z
+  .union([z.literal(false), z.literal(true).transform(() => hstsPolicy.parse({})), hstsPolicy], {
+    error: 'not an HSTS policy: write true, false or { "maxAge": "365d" }',
+  })
+  .default(false)
+  .describe('Send Strict-Transport-Security: `true`, `false`, or how.')
 
 const site = z.strictObject({
   hosts: z
@@ -247,15 +222,57 @@ const site = z.strictObject({
     .min(1, 'names no host')
     .describe('Names of the site: `app.example.com`, `*.example.com` (one label), or an IP address.'),
   upstreams: upstreams.optional(),
-  routes: z.array(route).default([]).describe('Upstreams by path prefix, besides the site’s own.'),
-  tls: siteTls.prefault({}).describe('What differs from the `tls` at the top.'),
-  hsts: hsts.default(false).describe('Send Strict-Transport-Security.'),
+  routes: z.array(route).default([]).describe('Upstreams by path, besides the site’s own.'),
+  tls: siteTls.prefault({}).describe('What differs from the `tls` at the top, or a certificate of your own.'),
+  hsts,
   redirect: z
     .boolean()
     .default(true)
     .describe('Redirect plain HTTP to HTTPS (308). When false, plain HTTP is proxied too.'),
   upstreamTls,
 })
+
+const listen = z
+  .strictObject({
+    https: z
+      .array(address)
+      .prefault([':443'])
+      .describe('Addresses for TLS: `IP:port`, or `:port` for every address.'),
+    http: z
+      .array(address)
+      .prefault([':80'])
+      .describe('Addresses for plain HTTP: HTTP-01, and redirects to HTTPS. `[]` for none.'),
+    admin: z
+      .union([z.literal(false), address], {
+        error: 'not an address to listen on: write "IP:port", or false for no admin endpoint',
+      })
+      .prefault('127.0.0.1:9443')
+      .describe(
+        'Address of the admin endpoint. It has no authentication, so keep it on loopback. `false` for none.',
+      ),
+  })
+  .prefault({})
+  .describe('Where Holdfast listens.')
+
+const log = z
+  .strictObject({
+    level: z
+      .enum(['trace', 'debug', 'info', 'warn', 'error', 'silent'])
+      .default('info')
+      .describe('The least important lines to write.'),
+    access: z
+      .union([z.boolean(), z.number().min(0).max(1)], {
+        error: 'not an access log setting: write true, false, or the share of requests to log, from 0 to 1',
+      })
+      .default(true)
+      .describe('A line a request: all, none, or this share of them.'),
+    format: z
+      .enum(['auto', 'json', 'pretty'])
+      .default('auto')
+      .describe('`auto`: pretty on a terminal, JSON elsewhere.'),
+  })
+  .prefault({})
+  .describe('The log, on standard output.')
 
 const timeouts = z
   .strictObject({
@@ -272,60 +289,39 @@ const timeouts = z
       .describe('After SIGTERM: how long requests and WebSockets may take to finish.'),
   })
   .prefault({})
+  .describe('How long to wait, as `"30s"`, `"5m"` or `"1h30m"`.')
 
 export const configSchema = z.strictObject({
   $schema: z.string().optional().describe('For editors: where the JSON Schema is.'),
-  listen: z
-    .strictObject({
-      https: z.array(address).prefault([':443']).describe('Addresses of the TLS port.'),
-      http: z
-        .array(address)
-        .prefault([':80'])
-        .describe('Addresses of the plain port: HTTP-01, and redirects to HTTPS. `[]` for none.'),
-      admin: z
-        .union([z.literal(false), address])
-        .prefault('127.0.0.1:9443')
-        .describe(
-          'Address of the admin endpoint; it has no authentication, so keep it on loopback. `false` for none.',
-        ),
-    })
-    .prefault({}),
+  listen,
   store: z
     .string()
     .regex(
       /^(file:.+|rediss?:\/\/.+)$/,
-      'not a store: write "file:./data", "redis://host:6379" or "rediss://host:6379"',
+      'is not a store: write "file:./data", "redis://host:6379" or "rediss://host:6379"',
     )
     .default('file:./data')
-    .describe('Where certificates, keys, accounts and jobs are kept.'),
+    .describe('Where certificates, keys, accounts and jobs are kept: a folder, or a Redis to share.'),
   forwarder: z
     .enum(['fast', 'compat'])
     .default('fast')
     .describe('`fast`: Holdfast’s own HTTP engine; `compat`: node:http and http-proxy.'),
   workers: z
-    .union([z.literal('auto'), z.int().min(1).max(256)])
+    .union([z.literal('auto'), z.int().min(1).max(256)], {
+      error: 'not a number of processes: write "auto" or a whole number from 1 to 256',
+    })
     .default('auto')
     .describe('Processes that share the ports; `auto` is one a core.'),
-  log: z
-    .strictObject({
-      level: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info'),
-      access: z
-        .union([z.boolean(), z.number().min(0).max(1)])
-        .default(true)
-        .describe('A line a request: all, none, or this share of them.'),
-      format: z
-        .enum(['auto', 'json', 'pretty'])
-        .default('auto')
-        .describe('`auto`: pretty on a terminal, JSON elsewhere.'),
-    })
-    .prefault({}),
+  log,
   cas: z
     .record(caName, certificateAuthority)
     .default({})
-    .describe('Certificate authorities by name. Presets need no directory.'),
+    .describe(
+      'Certificate authorities by name. The presets `letsencrypt`, `letsencrypt-staging`, `zerossl`, `google`, `sslcom`, `actalis` and `sectigo` need no directory; `internal` is always there.',
+    ),
   tls: globalTls.prefault({}).describe('TLS policy of every site.'),
   trustedProxies: z
-    .array(cidr)
+    .array(range)
     .default([])
     .describe('Address ranges of proxies whose X-Forwarded-* and Forwarded fields are believed.'),
   timeouts,
@@ -338,3 +334,52 @@ export type SiteConfig = Config['sites'][number]
 export type CaConfig = Config['cas'][string]
 export type RouteConfig = SiteConfig['routes'][number]
 export type Timeouts = Config['timeouts']
+
+/** What the schema objects to, before `issues.ts` puts it into words. */
+export type Issue = z.core.$ZodIssue
+export type RawIssue = z.core.$ZodRawIssue
+export type JsonSchema = z.core.JSONSchema.JSONSchema
+
+/** JSON Schema (draft 2020-12) of what a user may write, before environment variables are put in. */
+export function configJsonSchema(): JsonSchema {
+  return z.toJSONSchema(configSchema, {
+    io: 'input',
+    override: ({ jsonSchema }) => {
+      delete jsonSchema.format
+      if (jsonSchema.pattern !== undefined) jsonSchema.pattern += `|${VARIABLE}`
+      if (jsonSchema.type !== 'string' || jsonSchema.enum === undefined) return
+      jsonSchema.anyOf = [{ enum: jsonSchema.enum }, { pattern: VARIABLE }]
+      delete jsonSchema.enum
+    },
+  })
+}
+
+/** A string with this in it may become anything. */
+const VARIABLE = '\\$\\{'
+
+/** The sections of a config that others refer to. One that does not parse is left out: its own errors come first. */
+export interface Sections {
+  readonly listen: Config['listen'] | undefined
+  readonly tls: Config['tls'] | undefined
+  /** undefined: a CA of that name is there, but it does not parse. */
+  readonly cas: ReadonlyMap<string, CaConfig | undefined>
+  /** By their place in the config. */
+  readonly sites: readonly (SiteConfig | undefined)[]
+}
+
+/** What can be used of an input that need not be valid as a whole. Never throws. */
+export function parseSections(input: unknown): Sections {
+  const raw = (isObject(input) ? input : {}) as Record<string, unknown>
+  const cas = isObject(raw.cas) ? Object.entries(raw.cas) : []
+  const sites = Array.isArray(raw.sites) ? raw.sites : []
+  return {
+    listen: listen.safeParse(raw.listen).data,
+    tls: configSchema.shape.tls.safeParse(raw.tls).data,
+    cas: new Map(cas.map(([name, ca]) => [name, certificateAuthority.safeParse(ca).data])),
+    sites: sites.map((each) => site.safeParse(each).data),
+  }
+}
+
+function isObject(value: unknown): value is object {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}

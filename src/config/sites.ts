@@ -2,8 +2,8 @@
  * What is served, with every default applied, so that no engine reads a default or a preset of its own.
  * Receives a checked `Config` from `load.ts`; hands `Site` to `http/` and `renew/`, `Ca` to `ca/`, through `server.ts`.
  */
-import { type Ca, canServe, INTERNAL, resolveCa } from './cas.ts'
-import type { Config, RouteConfig, SiteConfig } from './schema.ts'
+import { type Ca, canServe, INTERNAL, resolveCa, typeOf } from './cas.ts'
+import type { CaConfig, Config, RouteConfig, SiteConfig } from './schema.ts'
 
 /** Certificates are ordered and renewed, one a host and role. */
 export interface IssuedPolicy {
@@ -50,66 +50,68 @@ export interface Site {
  */
 export function resolveSites(config: Config): Site[] {
   return config.sites.flatMap((site) => {
-    const rest = {
-      routes: routesOf(site),
-      hsts: site.hsts,
-      redirect: site.redirect,
-      upstreamTls: site.upstreamTls,
-    }
+    const { hsts, redirect, upstreamTls } = site
+    const rest = { routes: routesOf(site), hsts, redirect, upstreamTls }
     return policiesOf(site, config).map(({ hosts, tls }) => ({ hosts, tls, ...rest }))
   })
 }
 
 /** Every CA that the config holds or that a site uses, and always `internal`; by name. */
 export function resolveCas(config: Config): ReadonlyMap<string, Ca> {
-  const used = resolveSites(config).flatMap((site) => (site.tls.kind === 'issued' ? site.tls.cas : []))
-  const cas = new Map<string, Ca>()
-  for (const name of [...Object.keys(config.cas), ...used, INTERNAL]) {
-    const ca = resolveCa(name, config.cas)
-    if (ca !== undefined) cas.set(name, ca)
-  }
-  return cas
+  const used = resolveSites(config).flatMap(({ tls }) => (tls.kind === 'issued' ? tls.cas : []))
+  const configured = new Map(Object.entries(config.cas))
+  const names = new Set([...configured.keys(), ...used, INTERNAL])
+  const cas = [...names].map((name) => resolveCa(name, configured.get(name)))
+  return new Map(cas.filter((ca) => ca !== undefined).map((ca) => [ca.name, ca]))
 }
 
-/** The CAs that a site may use, as listed: its own list, the list of the top `tls`, or the ACME CAs of `cas`. */
-export function listedCas(site: SiteConfig, config: Pick<Config, 'cas' | 'tls'>): readonly string[] {
-  const listed = site.tls.cas ?? config.tls.cas
-  if (listed !== undefined) return listed
-  const acme = Object.keys(config.cas).filter((name) => resolveCa(name, config.cas)?.type === 'acme')
-  return acme.length === 0 ? ['letsencrypt'] : acme
-}
+/** The entries of `cas` by name. An entry that does not parse is undefined. */
+export type CaConfigs = ReadonlyMap<string, CaConfig | undefined>
 
-/** Of the listed CAs those that can serve the host; the internal one where the list, not made for this site, has none. */
-export function casFor(
-  host: string,
+/** What a site lists for itself, else what the top `tls` lists, else the ACME CAs of `cas`, else Let's Encrypt. */
+export function listedCas(
   site: SiteConfig,
-  config: Pick<Config, 'cas' | 'tls'>,
+  globalTls: Config['tls'] | undefined,
+  configured: CaConfigs,
 ): readonly string[] {
-  const able = listedCas(site, config).filter((name) => {
-    const ca = resolveCa(name, config.cas)
-    return ca !== undefined && canServe(ca, host)
-  })
-  return able.length === 0 ? [INTERNAL] : able
+  const listed = site.tls.cas ?? globalTls?.cas
+  if (listed !== undefined) return listed
+  const acme = [...configured].filter(([name, ca]) => typeOf(name, ca) === 'acme').map(([name]) => name)
+  return acme.length === 0 ? ['letsencrypt'] : acme
 }
 
 function policiesOf(site: SiteConfig, config: Config): { hosts: string[]; tls: TlsPolicy }[] {
   const { certificate, key, passphrase } = site.tls
   if (certificate !== undefined)
     return [{ hosts: site.hosts, tls: { kind: 'file', certificate, key, passphrase } }]
-  const hostsByCas = Map.groupBy(site.hosts, (host) => casFor(host, site, config).join())
-  return [...hostsByCas.entries()].map(([cas, hosts]) => ({
-    hosts,
-    tls: {
-      kind: 'issued',
-      cas: cas.split(','),
-      standby: site.tls.standby ?? config.tls.standby,
-      challenges: (site.tls.challenges ?? config.tls.challenges).filter((type) =>
-        type === 'http-01' ? config.listen.http.length > 0 : config.listen.https.length > 0,
-      ),
-      keyType: site.tls.keyType ?? config.tls.keyType,
-      interim: site.tls.interim ?? config.tls.interim,
-    },
-  }))
+  const policy = {
+    kind: 'issued',
+    standby: site.tls.standby ?? config.tls.standby,
+    challenges: answerable(site.tls.challenges ?? config.tls.challenges, config.listen),
+    keyType: site.tls.keyType ?? config.tls.keyType,
+    interim: site.tls.interim ?? config.tls.interim,
+  } as const
+  const configured = new Map(Object.entries(config.cas))
+  const listed = listedCas(site, config.tls, configured)
+  const hostsByCas = Map.groupBy(site.hosts, (host) => servingCas(host, listed, configured).join())
+  return [...hostsByCas].map(([cas, hosts]) => ({ hosts, tls: { ...policy, cas: cas.split(',') } }))
+}
+
+/** Of the listed CAs those that can serve the host; the internal one where none can (a check refuses surprises). */
+function servingCas(host: string, listed: readonly string[], configured: CaConfigs): readonly string[] {
+  const able = listed.filter((name) => {
+    const ca = resolveCa(name, configured.get(name))
+    return ca !== undefined && canServe(ca, host)
+  })
+  return able.length === 0 ? [INTERNAL] : able
+}
+
+/** The challenges that a listener of ours can answer. */
+export function answerable(
+  challenges: Config['tls']['challenges'],
+  listen: Config['listen'],
+): Config['tls']['challenges'] {
+  return challenges.filter((type) => (type === 'http-01' ? listen.http : listen.https).length > 0)
 }
 
 function routesOf(site: SiteConfig): RouteConfig[] {

@@ -1,0 +1,113 @@
+/**
+ * The text forms of hosts, listening addresses, upstreams and address ranges, each in one canonical form.
+ * Pure; `schema.ts` validates with it. A function that parses gives undefined for what it does not understand.
+ */
+import { BlockList, isIP } from 'node:net'
+import { domainToASCII } from 'node:url'
+
+/** Lower-case A-label form of a DNS name or the canonical form of an IP address; undefined when it is neither. */
+export function normalizeHost(text: string): string | undefined {
+  const bare = text.replace(/^\[(.*)\]$/, '$1')
+  if (isIP(bare) === 4) return bare
+  if (isIP(bare) === 6) return canonicalIPv6(bare)
+  const wildcard = text.startsWith('*.')
+  const name = domainToASCII((wildcard ? text.slice(2) : text).replace(/\.$/, ''))
+  if (name === '' || name.length > 253 || isIP(name) !== 0) return undefined
+  const labels = name.split('.')
+  if (!labels.every((label) => /^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$/.test(label))) return undefined
+  return wildcard ? `*.${name}` : name
+}
+
+/** RFC 5952; undefined when it has a zone, which names nothing outside this machine. */
+function canonicalIPv6(text: string): string | undefined {
+  return text.includes('%') ? undefined : new URL(`http://[${text}]/`).hostname.slice(1, -1)
+}
+
+/** `0.0.0.0:443`, `[::1]:8443`, `:443` (every address, IPv6 and IPv4). */
+export interface Address {
+  /** undefined: every address of the machine. */
+  readonly host: string | undefined
+  readonly port: number
+}
+
+export function parseAddress(text: string): Address | undefined {
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]*)):(\d{1,5})$/.exec(text)
+  if (match === null) return undefined
+  const [, ipv6, other] = match
+  const port = Number(match[3])
+  if (port > 65535) return undefined
+  if (ipv6 !== undefined) return isIP(ipv6) === 6 ? { host: ipv6, port } : undefined
+  if (other === undefined || other === '') return { host: undefined, port }
+  return isIP(other) === 4 || other === 'localhost' ? { host: other, port } : undefined
+}
+
+/** `127.0.0.1:443`, `[::1]:8443`, `:443`: what `parseAddress` reads. */
+export function formatAddress({ host, port }: Address): string {
+  return `${host === undefined ? '' : isIP(host) === 6 ? `[${host}]` : host}:${port}`
+}
+
+/** Where to connect: `http://host:port` or `https://host:port`. */
+export interface Upstream {
+  /** Canonical: lower case, no default port, no path. */
+  readonly url: string
+  readonly secure: boolean
+  /** DNS name or IP address, without brackets. */
+  readonly host: string
+  readonly port: number
+}
+
+export function parseUpstream(text: string): Upstream | undefined {
+  if (!/^https?:\/\/[^/]/i.test(text) || !URL.canParse(text)) return undefined
+  const url = new URL(text)
+  const bare = url.username === '' && url.password === '' && url.pathname === '/'
+  if (!bare || url.search !== '' || url.hash !== '' || url.port === '0') return undefined
+  const secure = url.protocol === 'https:'
+  return {
+    url: url.origin,
+    secure,
+    host: url.hostname.replace(/^\[(.*)\]$/, '$1'),
+    port: url.port === '' ? (secure ? 443 : 80) : Number(url.port),
+  }
+}
+
+/** `10.0.0.0/8`, `fd00::/8`, or a single IP address. */
+export function isAddressRange(text: string): boolean {
+  const match = /^([^/]+)(?:\/(\d{1,3}))?$/.exec(text)
+  const family = isIP(match?.[1] ?? '')
+  return family !== 0 && Number(match?.[2] ?? 0) <= (family === 4 ? 32 : 128)
+}
+
+/** RFC 6761, RFC 6762 (with appendix G), RFC 8375 and what ICANN has set aside: no public CA may issue for these. */
+const PRIVATE_DOMAINS =
+  /(^|\.)(localhost|local|internal|home\.arpa|test|example|invalid|intranet|private|corp|home|lan)$/
+
+/** RFC 6890: addresses that mean something in some network only. */
+const PRIVATE_RANGES = [
+  ['0.0.0.0', 8, 'ipv4'],
+  ['10.0.0.0', 8, 'ipv4'],
+  ['100.64.0.0', 10, 'ipv4'],
+  ['127.0.0.0', 8, 'ipv4'],
+  ['169.254.0.0', 16, 'ipv4'],
+  ['172.16.0.0', 12, 'ipv4'],
+  ['192.168.0.0', 16, 'ipv4'],
+  ['::', 127, 'ipv6'],
+  ['fc00::', 7, 'ipv6'],
+  ['fe80::', 10, 'ipv6'],
+] as const
+
+/**
+ * Does the host (in the form of `normalizeHost`) mean something in some network only, so that no public CA can check
+ * it? Single labels, set-aside domains, private and loopback addresses, and wildcards below them.
+ */
+export function isPrivateHost(host: string): boolean {
+  const family = isIP(host)
+  if (family !== 0) return privateAddresses().check(host, family === 4 ? 'ipv4' : 'ipv6')
+  const name = host.replace(/^\*\./, '')
+  return !name.includes('.') || PRIVATE_DOMAINS.test(name)
+}
+
+function privateAddresses(): BlockList {
+  const list = new BlockList()
+  for (const [base, bits, family] of PRIVATE_RANGES) list.addSubnet(base, bits, family)
+  return list
+}
