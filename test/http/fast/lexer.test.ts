@@ -105,16 +105,28 @@ t.test('what a proxy in front claims is taken out and remembered', async (t) => 
 })
 
 t.test('an untrusted client’s forwarding fields are dropped in every spelling', async (t) => {
-  const lines = ['X-Real-IP: 1', 'X_Forwarded_For: 2', 'x-forwarded_port: 3', 'X-Request-ID: 4', 'Proxy: 5', 'X-Other: 6']
+  const lines = [
+    'X-Real-IP: 1',
+    'X_Forwarded_For: 2',
+    'x-forwarded_port: 3',
+    'X-Request-ID: 4',
+    'Proxy: 5',
+    'X-Other: 6',
+  ]
   t.equal(withLines(...lines).kept, 'GET / HTTP/1.1\r\nHost: a\r\nX-Other: 6\r\n')
 })
 
 t.test('a trusted proxy’s further fields are kept', async (t) => {
   const head = new Head()
   head.trusted = true
-  const bytes = Buffer.from('GET / HTTP/1.1\r\nHost: a\r\nX-Real-IP: 1\r\nX-Request-Id: 2\r\nX-Forwarded-Port: 3\r\n\r\n')
+  const bytes = Buffer.from(
+    'GET / HTTP/1.1\r\nHost: a\r\nX-Real-IP: 1\r\nX-Request-Id: 2\r\nX-Forwarded-Port: 3\r\n\r\n',
+  )
   t.equal(lexRequestHead(head, bytes, 0, bytes.length, out), 'complete')
-  t.equal(out.toString('latin1', 0, head.length), 'GET / HTTP/1.1\r\nHost: a\r\nX-Real-IP: 1\r\nX-Forwarded-Port: 3\r\n')
+  t.equal(
+    out.toString('latin1', 0, head.length),
+    'GET / HTTP/1.1\r\nHost: a\r\nX-Real-IP: 1\r\nX-Forwarded-Port: 3\r\n',
+  )
   t.equal(head.requestId, '2')
 })
 
