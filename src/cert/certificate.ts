@@ -8,6 +8,9 @@ import { ariIdOf, subjectNamesOf } from './x509.ts'
 
 const PEM_CERTIFICATE = /-----BEGIN CERTIFICATE-----[\s\S]+?-----END CERTIFICATE-----/g
 
+/** The source of what an operator has put into the store by hand: served until it falls due, whatever CAs are named. */
+export const IMPORTED = 'import'
+
 export class Certificate {
   /** Leaf first, then the intermediates; normalized PEM. */
   readonly chainPem: string
@@ -27,7 +30,7 @@ export class Certificate {
   readonly issuer: string
   /** Lower-case hex. */
   readonly serial: string
-  /** The config's name of the CA that issued it, or `file`. */
+  /** The config's name of the CA that issued it, or `file`, or `import`. */
   readonly source: string
 
   /**
@@ -37,10 +40,7 @@ export class Certificate {
    * @throws CertificateError CERTIFICATE_UNREADABLE, KEY_MISMATCH
    */
   constructor(chainPem: string, keyPem: string, source: string, what: string) {
-    const blocks = chainPem.match(PEM_CERTIFICATE)
-    if (blocks === null)
-      throw new CertificateError('CERTIFICATE_UNREADABLE', `${what}: holds no PEM certificate`)
-    this.chain = blocks.map((block, index) => parseCertificate(block, index, what))
+    this.chain = parseCertificates(chainPem, what)
     const leaf = this.chain[0] as X509Certificate
     const key = parseKey(keyPem, what)
     if (!leaf.checkPrivateKey(key)) {
@@ -61,7 +61,7 @@ export class Certificate {
     this.notBefore = Date.parse(leaf.validFrom)
     this.notAfter = Date.parse(leaf.validTo)
     this.fingerprint = leaf.fingerprint256.replaceAll(':', '').toLowerCase()
-    this.issuer = commonName(leaf.issuer)
+    this.issuer = commonNameOf(leaf.issuer)
     this.serial = leaf.serialNumber.toLowerCase()
     this.source = source
   }
@@ -90,6 +90,22 @@ export function wildcardOf(name: string): string {
   return name.startsWith('*.') ? name : `*${name.slice(Math.max(0, name.indexOf('.')))}`
 }
 
+/** Every PEM certificate of a text, at least one. Throws CertificateError CERTIFICATE_UNREADABLE. */
+export function parseCertificates(pem: string, what: string): X509Certificate[] {
+  const blocks = pem.match(PEM_CERTIFICATE)
+  if (blocks === null)
+    throw new CertificateError('CERTIFICATE_UNREADABLE', `${what}: holds no PEM certificate`)
+  return blocks.map((block, index) => parseCertificate(block, index, what))
+}
+
+/** Node's text of a distinguished name → what people call it: its common name, or its organization. */
+export function commonNameOf(distinguishedName: string): string {
+  const fields = new Map(
+    distinguishedName.split('\n').map((line) => line.split(/=(.*)/s, 2) as [string, string]),
+  )
+  return fields.get('CN') ?? fields.get('O') ?? distinguishedName.replaceAll('\n', ', ')
+}
+
 function parseCertificate(pem: string, index: number, what: string): X509Certificate {
   try {
     return new X509Certificate(pem)
@@ -113,11 +129,4 @@ function parseKey(pem: string, what: string): KeyObject {
       : 'the private key is damaged'
     throw new CertificateError('CERTIFICATE_UNREADABLE', `${what}: ${why}`)
   }
-}
-
-function commonName(distinguishedName: string): string {
-  const fields = new Map(
-    distinguishedName.split('\n').map((line) => line.split(/=(.*)/s, 2) as [string, string]),
-  )
-  return fields.get('CN') ?? fields.get('O') ?? distinguishedName.replaceAll('\n', ', ')
 }

@@ -4,6 +4,7 @@
  * It thinks in deadlines: how urgent a duty is, and which CA to ask, follows from the time left to `notAfter`, never
  * from a count of attempts.
  */
+import { IMPORTED } from '../cert/certificate.ts'
 import type { Role } from '../cert/inventory.ts'
 import { DAY, HOUR, MINUTE } from '../time.ts'
 
@@ -125,9 +126,14 @@ function candidatesFor(
 /** When the duty wants a new certificate: now where it has none that serves it. */
 function dueAt({ now, policy, live, standby }: Situation, duty: Duty): number {
   const held = duty === 'live' ? live : standby
-  if (held === undefined || held.condemned || !policy.cas.includes(held.source)) return now
+  if (held === undefined || held.condemned || isForeign(held, policy)) return now
   if (duty === 'standby' && held.source === live?.source) return now
   return renewalDueAt(held, duty)
+}
+
+/** Did a CA issue it that the policy no longer names? */
+function isForeign({ source }: Held, policy: Policy): boolean {
+  return source !== IMPORTED && !policy.cas.includes(source)
 }
 
 /**

@@ -157,17 +157,14 @@ export class Renewer {
   async update(targets: readonly Target[]): Promise<void> {
     const { inventory, records } = this.#options
     const before = this.#tasks
-    this.#tasks = new Map()
+    const tasks = new Map<string, Task>()
     for (const target of targets) {
       const known = before.get(target.host)
-      const task = newTask(target, known?.job ?? readJob(await records.loadState('jobs', target.host)))
-      this.#tasks.set(target.host, task)
-      for (const duty of ['live', 'standby'] as const) {
-        if (known !== undefined || inventory.holding(target.host)[duty] !== undefined) continue
-        const certificate = await records.loadCertificate(target.host, duty)
-        if (certificate !== undefined) inventory.publish(target.host, duty, certificate)
-      }
+      if (known === undefined) await this.#publishStored(target.host)
+      const job = known?.job ?? readJob(await records.loadState('jobs', target.host))
+      tasks.set(target.host, newTask(target, job))
     }
+    this.#tasks = tasks
     for (const host of before.keys()) {
       if (!this.#tasks.has(host)) inventory.withdraw(host)
     }
@@ -203,6 +200,16 @@ export class Renewer {
     return true
   }
 
+  /** Publishes what the store holds for a host, after somebody has changed it. @returns false for an unknown host */
+  async reload(host: string): Promise<boolean> {
+    const task = this.#tasks.get(host)
+    if (task === undefined) return false
+    await this.#publishStored(host)
+    task.wakeAt = 0
+    this.#schedule(0)
+    return true
+  }
+
   statuses(): HostStatus[] {
     return [...this.#tasks.values()].map((task) => {
       const holding = this.#options.inventory.holding(task.target.host)
@@ -216,6 +223,14 @@ export class Renewer {
         busy: task.busy,
       }
     })
+  }
+
+  async #publishStored(host: string): Promise<void> {
+    const { inventory, records } = this.#options
+    for (const duty of ['live', 'standby'] as const) {
+      const certificate = await records.loadCertificate(host, duty)
+      if (certificate !== undefined) inventory.publish(host, duty, certificate)
+    }
   }
 
   #schedule(delayMs: number): void {

@@ -102,6 +102,11 @@ t.test('what is ordered, from whom', async (t) => {
       { duty: 'live', cas: ['a', 'b'] },
     ],
     [
+      'young live imported by hand: a standby only',
+      { live: held('import', 0.1) },
+      { duty: 'standby', cas: ['a', 'b'] },
+    ],
+    [
       'live condemned: live',
       { live: held('a', 0.1, 90 * DAY, { condemned: true }), standby: held('b', 0.1) },
       { duty: 'live', cas: ['a', 'b'] },

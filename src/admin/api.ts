@@ -1,0 +1,164 @@
+/**
+ * The admin endpoint: health, metrics, state as JSON, the status page, and the few things an operator may ask for.
+ * It has no authentication and listens on loopback by default, so it refuses what a web page could make a browser send:
+ * a foreign Host (DNS rebinding) and any Origin on a POST.
+ */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { isIP } from 'node:net'
+import type { Address } from '../config/schema.ts'
+import { ConfigError, messageOf } from '../errors.ts'
+import type { Log } from '../log.ts'
+import type { Metrics } from '../metrics.ts'
+import type { HoldfastEvent } from './events.ts'
+import { STATUS_PAGE } from './status-page.ts'
+import type { CaView, HostView } from './views.ts'
+
+/** What the API shows and does; `server.ts` joins it to the engines. */
+export interface AdminState {
+  hosts(): readonly HostView[]
+  cas(): readonly CaView[]
+  upstreams(): readonly unknown[]
+  events(): readonly HoldfastEvent[]
+  /** Is it taking connections? False while starting and while draining. */
+  isReady(): boolean
+  /** Orders a new certificate now. False: no such host, or not one that a CA supplies. */
+  renew(host: string): boolean
+  /** Reads a host's certificates from the store again. False: no such host. */
+  reload(host: string): Promise<boolean>
+}
+
+export interface AdminOptions {
+  readonly address: Address
+  readonly state: AdminState
+  readonly metrics: Metrics
+  readonly log: Log
+}
+
+interface Answer {
+  readonly status: number
+  readonly contentType: string
+  readonly body: string
+}
+
+export class Admin {
+  readonly #options: AdminOptions
+  readonly #server: Server
+
+  constructor(options: AdminOptions) {
+    this.#options = options
+    this.#server = createServer((request, response) => {
+      this.#respond(request, response).catch((error: unknown) => {
+        options.log.error(
+          { err: error },
+          `admin: ${request.method} ${request.url} failed: ${messageOf(error)}`,
+        )
+        send(response, json(500, { error: 'internal error' }))
+      })
+    })
+  }
+
+  /** @throws ConfigError when the address cannot be had */
+  start(): Promise<void> {
+    const { host, port } = this.#options.address
+    return new Promise((resolve, reject) => {
+      this.#server.once('error', (cause: NodeJS.ErrnoException) => {
+        const where = `${host ?? ''}:${port}`
+        const why =
+          cause.code === 'EADDRINUSE'
+            ? 'the port is in use: stop what uses it, or choose another'
+            : cause.message
+        reject(
+          new ConfigError([{ path: 'listen.admin', message: `cannot listen on ${where}: ${why}` }], {
+            cause,
+          }),
+        )
+      })
+      this.#server.listen(port, host, resolve)
+    })
+  }
+
+  /** The port it listens on. */
+  get port(): number {
+    const address = this.#server.address()
+    return typeof address === 'object' && address !== null ? address.port : this.#options.address.port
+  }
+
+  stop(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#server.close(() => resolve())
+      this.#server.closeAllConnections()
+    })
+  }
+
+  async #respond(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    if (!isOwnHost(request.headers.host, this.#options.address)) {
+      return send(response, json(403, { error: 'this Host is not an address of the admin endpoint' }))
+    }
+    const path = new URL(request.url ?? '/', 'http://admin').pathname
+    if (request.method === 'GET' || request.method === 'HEAD') return send(response, await this.#read(path))
+    if (request.method !== 'POST') return send(response, json(405, { error: 'only GET and POST' }))
+    if (request.headers.origin !== undefined)
+      return send(response, json(403, { error: 'not from a web page' }))
+    send(response, await this.#act(path))
+  }
+
+  async #read(path: string): Promise<Answer> {
+    const { metrics, state } = this.#options
+    switch (path) {
+      case '/healthz':
+        return text(200, 'ok\n')
+      case '/readyz':
+        return state.isReady() ? text(200, 'ready\n') : text(503, 'not ready\n')
+      case '/metrics': {
+        const { text: body, contentType } = await metrics.expose()
+        return { status: 200, contentType, body }
+      }
+      case '/api/certificates':
+        return json(200, state.hosts())
+      case '/api/cas':
+        return json(200, state.cas())
+      case '/api/upstreams':
+        return json(200, state.upstreams())
+      case '/api/events':
+        return json(200, state.events())
+      case '/':
+        return { status: 200, contentType: 'text/html; charset=utf-8', body: STATUS_PAGE }
+      default:
+        return json(404, { error: 'no such path' })
+    }
+  }
+
+  async #act(path: string): Promise<Answer> {
+    const match = /^\/api\/certificates\/([^/]+)\/(renew|reload)$/.exec(path)
+    if (match === null) return json(404, { error: 'no such path' })
+    const host = decodeURIComponent(match[1] ?? '')
+    const done =
+      match[2] === 'renew' ? this.#options.state.renew(host) : await this.#options.state.reload(host)
+    return done ? json(202, { host }) : json(404, { error: `no host ${host} that a CA supplies` })
+  }
+}
+
+/** An IP address cannot be rebound; a name must be the one that is configured, or localhost. */
+function isOwnHost(header: string | undefined, address: Address): boolean {
+  if (header === undefined || !URL.canParse(`http://${header}/`)) return false
+  const name = new URL(`http://${header}/`).hostname.replace(/^\[(.*)\]$/, '$1')
+  return isIP(name) !== 0 || name === 'localhost' || name === address.host
+}
+
+function text(status: number, body: string): Answer {
+  return { status, contentType: 'text/plain; charset=utf-8', body }
+}
+
+function json(status: number, value: unknown): Answer {
+  return { status, contentType: 'application/json', body: `${JSON.stringify(value, undefined, 2)}\n` }
+}
+
+function send(response: ServerResponse, { status, contentType, body }: Answer): void {
+  response.writeHead(status, {
+    'content-type': contentType,
+    'cache-control': 'no-store',
+    'content-security-policy': "default-src 'self' 'unsafe-inline'",
+    'x-content-type-options': 'nosniff',
+  })
+  response.end(body)
+}

@@ -1,0 +1,59 @@
+/** argv to a command. `bin/holdfast.js` calls `main`. */
+import { readFileSync } from 'node:fs'
+import { certs } from './commands/certs.ts'
+import { check } from './commands/check.ts'
+import { serve } from './commands/serve.ts'
+import { status } from './commands/status.ts'
+import { complain, print, UsageError } from './commands/terminal.ts'
+
+/** Arguments after the command's name, and the environment; resolves with the exit code. */
+type Command = (args: string[], env: NodeJS.ProcessEnv) => Promise<number>
+
+const COMMANDS: Readonly<Record<string, { run: Command; summary: string }>> = {
+  serve: { run: serve, summary: 'run the proxy (the default)' },
+  check: { run: check, summary: 'validate the config; exit 1 with every error' },
+  status: { run: status, summary: 'hosts, certificates and CA health of the running instance' },
+  certs: { run: certs, summary: 'list, export, import or renew certificates' },
+}
+
+const HELP = `Usage: holdfast COMMAND [options]
+
+${Object.entries(COMMANDS)
+  .map(([name, { summary }]) => `  ${name.padEnd(10)}${summary}`)
+  .join('\n')}
+
+Every command takes --config FILE (default: proxy.config.json, or the HOLDFAST_* environment) and --help.
+`
+
+/** Sets the exit code; never throws. */
+export async function main(argv: string[]): Promise<void> {
+  const [first, ...rest] = argv
+  if (first === '--help' || first === '-h' || first === 'help') return print(HELP)
+  if (first === '--version' || first === '-v') return print(version())
+  const implicit = first === undefined || first.startsWith('-')
+  const name = implicit ? 'serve' : first
+  const command = COMMANDS[name]
+  if (command === undefined) {
+    complain(new UsageError(`no command "${name}": there are ${Object.keys(COMMANDS).join(', ')}`))
+    process.exitCode = 2
+    return
+  }
+  if (rest.includes('--help')) return print(HELP)
+  try {
+    process.exitCode = await command.run(implicit ? argv : rest, process.env)
+  } catch (error) {
+    complain(error)
+    process.exitCode = isUsageError(error) ? 2 : 1
+  }
+}
+
+function version(): string {
+  const manifest: unknown = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'))
+  return String((manifest as { version: string }).version)
+}
+
+/** Our own, or one of node:util's parseArgs. */
+function isUsageError(error: unknown): boolean {
+  if (error instanceof UsageError) return true
+  return error instanceof TypeError && 'code' in error && String(error.code).startsWith('ERR_PARSE_ARGS')
+}

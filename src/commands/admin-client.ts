@@ -1,0 +1,58 @@
+/** Talks to the admin endpoint of the running instance, for `status` and `certs`. */
+import type { Config } from '../config/schema.ts'
+import { messageOf } from '../errors.ts'
+
+/** The endpoint cannot be reached, or refused. The message says what to do. */
+export class AdminUnreachableError extends Error {
+  override name = 'AdminUnreachableError'
+}
+
+const LIMIT_MS = 5000
+
+export class AdminClient {
+  readonly url: string
+
+  /** @throws AdminUnreachableError when the config turns the endpoint off */
+  constructor(config: Config) {
+    const { admin } = config.listen
+    if (admin === false) {
+      throw new AdminUnreachableError(
+        'the admin endpoint is off (`listen.admin` is false): there is nobody to ask',
+      )
+    }
+    const host =
+      admin.host === undefined || admin.host === '0.0.0.0' || admin.host === '::' ? '127.0.0.1' : admin.host
+    this.url = `http://${host.includes(':') ? `[${host}]` : host}:${admin.port}`
+  }
+
+  /** The caller knows the shape: it is this version's own API. */
+  async get<T>(path: string): Promise<T> {
+    const response = await this.#request(path, 'GET')
+    return (await response.json()) as T
+  }
+
+  /** @returns false when the endpoint knows no such thing (404) */
+  async post(path: string): Promise<boolean> {
+    return (await this.#request(path, 'POST')).status !== 404
+  }
+
+  async #request(path: string, method: string): Promise<Response> {
+    let response: Response
+    try {
+      response = await fetch(`${this.url}${path}`, { method, signal: AbortSignal.timeout(LIMIT_MS) })
+    } catch (cause) {
+      const why =
+        cause instanceof Error && cause.cause !== undefined ? messageOf(cause.cause) : messageOf(cause)
+      throw new AdminUnreachableError(
+        `no running instance at ${this.url}: ${why}. Is \`holdfast serve\` up, with this config?`,
+        { cause },
+      )
+    }
+    if (response.status >= 400 && response.status !== 404) {
+      throw new AdminUnreachableError(
+        `${this.url}${path} answered ${response.status}: ${(await response.text()).trim()}`,
+      )
+    }
+    return response
+  }
+}

@@ -1,0 +1,57 @@
+/** `holdfast status`: hosts, their certificates and the CAs' health, from the running instance. */
+import { parseArgs } from 'node:util'
+import type { CaView, CertificateView, HostView } from '../admin/views.ts'
+import { findConfig } from '../config/load.ts'
+import { formatDuration } from '../time.ts'
+import { AdminClient } from './admin-client.ts'
+import { paint, print, table } from './terminal.ts'
+
+/** @returns 0 when every host has a valid certificate, 1 when one has none */
+export async function status(args: string[], env: NodeJS.ProcessEnv): Promise<number> {
+  const { values } = parseArgs({
+    args,
+    options: { config: { type: 'string', short: 'c' }, json: { type: 'boolean', default: false } },
+  })
+  const { config } = await findConfig(values.config, env)
+  const admin = new AdminClient(config)
+  const [hosts, cas] = await Promise.all([
+    admin.get<HostView[]>('/api/certificates'),
+    admin.get<CaView[]>('/api/cas'),
+  ])
+  if (values.json) print(JSON.stringify({ hosts, cas }, undefined, 2))
+  else print(describe(hosts, cas, Date.now()))
+  return hosts.every((host) => host.state === 'valid') ? 0 : 1
+}
+
+function describe(hosts: readonly HostView[], cas: readonly CaView[], now: number): string {
+  const left = (time: string): string => {
+    const ms = Date.parse(time) - now
+    return ms < 0 ? `ended ${formatDuration(-ms)} ago` : `${formatDuration(ms)} left`
+  }
+  const certificate = (view: CertificateView | undefined): string =>
+    view === undefined ? '-' : `${view.source}, ${left(view.notAfter)}`
+  const hostRows = hosts.map((host) => [
+    host.host,
+    host.state,
+    certificate(host.live),
+    certificate(host.standby),
+    host.lastError ?? '',
+  ])
+  const caRows = cas.map((ca) => [
+    ca.id,
+    ca.state,
+    ca.lastFailure === undefined ? '' : `${ca.lastFailure.at} ${ca.lastFailure.message}`,
+  ])
+  const bad = hosts.filter((host) => host.state !== 'valid').length
+  const verdict =
+    bad === 0
+      ? paint('green', `All ${hosts.length} hosts have a valid certificate.`)
+      : paint('red', `${bad} of ${hosts.length} hosts have no valid certificate.`)
+  return [
+    table(['HOST', 'STATE', 'LIVE', 'STANDBY', 'LAST ERROR'], hostRows),
+    '',
+    table(['CA', 'STATE', 'LAST FAILURE'], caRows),
+    '',
+    verdict,
+  ].join('\n')
+}
