@@ -17,6 +17,7 @@ import {
 import { isIP } from 'node:net'
 import { promisify } from 'node:util'
 import * as x509 from '@peculiar/x509'
+import { profileOf } from './profile.ts'
 
 export type KeyType = 'ecdsa-p256' | 'ecdsa-p384' | 'rsa-2048' | 'rsa-3072' | 'rsa-4096'
 
@@ -163,11 +164,11 @@ export function subjectNamesOf(leaf: X509Certificate): string[] {
 
 /** RFC 9773 section 4.1; undefined where the leaf has no authority key identifier. */
 export function ariIdOf(leaf: X509Certificate): string | undefined {
-  const keyId = new x509.X509Certificate(leaf.raw).getExtension(x509.AuthorityKeyIdentifierExtension)?.keyId
+  const keyId = profileOf(leaf).authorityKeyId
   if (keyId === undefined) return undefined
   // The DER content octets of an INTEGER: a zero goes before a high bit.
   const serial = /^[89A-F]/.test(leaf.serialNumber) ? `00${leaf.serialNumber}` : leaf.serialNumber
-  return [keyId, serial].map((hex) => Buffer.from(hex, 'hex').toString('base64url')).join('.')
+  return `${keyId.toString('base64url')}.${Buffer.from(serial, 'hex').toString('base64url')}`
 }
 
 type Subject = x509.JsonName
