@@ -8,6 +8,9 @@ import { normalizeHost } from '../config/schema.ts'
 /** The shape of RFC 3986's host and port that a site can have; no userinfo, percent or list can pass. */
 const AUTHORITY = /^(?:([A-Za-z0-9_.-]+)|\[([0-9A-Fa-f:.]+)\])(?::\d{0,5})?$/
 
+/** What a target can hold: no controls, no space and no fragment. Raw UTF-8, which some clients send, may pass. */
+const TARGET = /^[\x21\x22\x24-\x7e\x80-\xff]+$/
+
 /**
  * The host of a Host field as a site's `hosts` would hold it: lower case, without port, trailing dot and brackets.
  * Undefined when the field is not `uri-host [":" port]` (RFC 9110 section 7.2).
@@ -32,7 +35,7 @@ export function authorityOf(host: string, port: number, defaultPort: number): st
  * authority as the Host field; undefined for one that disagrees, for `*`, and for what is no target at all.
  */
 export function originForm(target: string, authority: string): string | undefined {
-  if (target.includes('#')) return undefined
+  if (!TARGET.test(target)) return undefined
   if (target.startsWith('/')) return target
   const match = /^https?:\/\/([^/?]+)(\/?.*)$/i.exec(target)
   if (match === null || match[1]?.toLowerCase() !== authority.toLowerCase()) return undefined

@@ -25,14 +25,22 @@ export class Backend {
   readonly port: number
   /** Undefined for an `http://` upstream. */
   readonly tls: BackendTls | undefined
+  /** Aborts when a reload has left the backend unused: close what is idle; requests in flight may finish. */
+  readonly retired: AbortSignal
   /** On the clock's monotonic scale: until then others are preferred. */
   ejectedUntil = 0
+  readonly #retire = new AbortController()
 
   constructor(upstream: Upstream, tls: BackendTls | undefined) {
     this.url = upstream.url
     this.host = upstream.host
     this.port = upstream.port
     this.tls = tls
+    this.retired = this.#retire.signal
+  }
+
+  retire(): void {
+    this.#retire.abort()
   }
 }
 
@@ -41,10 +49,10 @@ export class Backends {
   #byKey = new Map<string, Backend>()
 
   /**
-   * Builds a table with `build`, which asks for backends; the ones it did not ask for are forgotten and returned, so
-   * that their idle connections can be closed. Throws what `build` throws, and keeps everything then.
+   * Builds a table with `build`, which asks for backends; those that it did not ask for are retired. Throws what
+   * `build` throws, and keeps everything then.
    */
-  renew(build: (find: (upstream: Upstream, tls: Site['upstreamTls']) => Backend) => void): Backend[] {
+  renew(build: (find: (upstream: Upstream, tls: Site['upstreamTls']) => Backend) => void): void {
     const next = new Map<string, Backend>()
     build((upstream, tls) => {
       const roots = tls.roots === undefined || !upstream.secure ? undefined : readRoots(tls.roots)
@@ -53,9 +61,8 @@ export class Backends {
       next.set(key, backend)
       return backend
     })
-    const gone = [...this.#byKey].filter(([key]) => !next.has(key)).map(([, backend]) => backend)
+    for (const [key, backend] of this.#byKey) if (!next.has(key)) backend.retire()
     this.#byKey = next
-    return gone
   }
 }
 

@@ -2,12 +2,14 @@
  * What becomes of a request, decided from its head alone: pure, synchronous, no I/O, for every wire.
  * Receives sites from `server.ts` (at start and at reload), facts from a wire; hands back a verdict that the wire carries out.
  */
+import type { Timeouts } from '../config/schema.ts'
 import type { Site } from '../config/sites.ts'
 import { ProxyError } from '../errors.ts'
 import type { Clock } from '../time.ts'
 import { authorityOf, hostOf } from './authority.ts'
-import { type Backend, Backends } from './backend.ts'
+import { Backends } from './backend.ts'
 import { Balancer } from './balancer.ts'
+import { TrustedProxies } from './forwarded.ts'
 import { hstsValue } from './headers.ts'
 
 export interface RequestFacts {
@@ -40,14 +42,20 @@ export type Verdict =
   | { readonly action: 'refuse'; readonly error: ProxyError }
   | { readonly action: 'forward'; readonly route: Route }
 
+/** What a reload can change. */
+export interface Policy {
+  readonly sites: readonly Site[]
+  readonly timeouts: Timeouts
+  /** Addresses and CIDR ranges. */
+  readonly trustedProxies: readonly string[]
+}
+
 export interface GatewayOptions {
   readonly clock: Clock
   /** The answer to an HTTP-01 challenge (RFC 8555 section 8.3) by its whole path; undefined when it is not ours. */
   readonly challenge: (path: string) => string | undefined
   /** The port where clients reach the TLS listener, for redirects. */
   readonly httpsPort: number
-  /** Told of the backends that a reload left unused. */
-  readonly onRetired?: (backends: readonly Backend[]) => void
 }
 
 const CHALLENGE_PREFIX = '/.well-known/acme-challenge/'
@@ -69,19 +77,34 @@ export class Gateway {
   readonly #options: GatewayOptions
   readonly #backends = new Backends()
   #sites: ReadonlyMap<string, SiteEntry> = new Map()
+  #timeouts: Timeouts
+  #trusted = new TrustedProxies([])
 
-  constructor(options: GatewayOptions) {
+  /** Throws `ConfigError` as `replace` does. */
+  constructor(policy: Policy, options: GatewayOptions) {
     this.#options = options
+    this.#timeouts = policy.timeouts
+    this.replace(policy)
+  }
+
+  /** In milliseconds; read them for each request, since a reload may change them. */
+  get timeouts(): Timeouts {
+    return this.#timeouts
+  }
+
+  /** May the peer of this address say for whom it asks? Ask once a connection. */
+  trusts(address: string): boolean {
+    return this.#trusted.trusts(address)
   }
 
   /**
-   * Swaps the whole table: a request sees the old one or the new one. Upstreams that did not change keep their
-   * backend. Reads the root files of upstreams (blocking); throws `ConfigError` and keeps the old table when one
+   * Swaps everything at once: a request sees the old policy or the new one. Upstreams that did not change keep their
+   * backend. Reads the root files of upstreams (blocking); throws `ConfigError` and keeps the old policy when one
    * cannot be read.
    */
-  replace(sites: readonly Site[]): void {
+  replace({ sites, timeouts, trustedProxies }: Policy): void {
     const table = new Map<string, SiteEntry>()
-    const retired = this.#backends.renew((find) => {
+    this.#backends.renew((find) => {
       for (const site of sites) {
         const entry = new SiteEntry(site, (upstreams) => {
           const backends = upstreams.map((upstream) => find(upstream, site.upstreamTls))
@@ -91,7 +114,8 @@ export class Gateway {
       }
     })
     this.#sites = table
-    if (retired.length > 0) this.#options.onRetired?.(retired)
+    this.#timeouts = timeouts
+    this.#trusted = new TrustedProxies(trustedProxies)
   }
 
   decide(facts: RequestFacts): Verdict {

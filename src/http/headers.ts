@@ -8,6 +8,9 @@ import { SECOND } from '../time.ts'
 /** The received-by of our Via entries. */
 const PSEUDONYM = 'holdfast'
 
+/** More than this many in one head is no honest message (431). */
+export const MAX_FIELDS = 200
+
 /** Fields that are meant for one connection and never forwarded, in either direction. */
 export const HOP_BY_HOP: ReadonlySet<string> = new Set([
   'connection',

@@ -3,6 +3,10 @@
  * node:http2, http-proxy) and `fast/` (our own lexers). `test/http/contract.ts` holds every adapter to one behaviour.
  */
 import type { Socket } from 'node:net'
+import type { Clock } from '../time.ts'
+import type { AccessLog } from './access-log.ts'
+import type { Gateway } from './gateway.ts'
+import type { RequestIds } from './request-id.ts'
 
 /** What is known of a connection before its first request. */
 export interface Connection {
@@ -14,6 +18,14 @@ export interface Connection {
   readonly protocol: 'h2' | 'http/1.1'
   readonly clientAddress: string
   readonly localPort: number
+}
+
+/** What every wire is made of; the rest of its behaviour comes from the gateway's policy. */
+export interface WireOptions {
+  readonly gateway: Gateway
+  readonly accessLog: AccessLog
+  readonly requestIds: RequestIds
+  readonly clock: Clock
 }
 
 export interface Wire {
