@@ -1,0 +1,22 @@
+/** From the config's `store` to the adapter that it names. Serves `server.ts` and the commands. */
+import { resolve } from 'node:path'
+import type { Log } from '../log.ts'
+import { type Clock, SystemClock } from '../time.ts'
+import { openFileStore } from './fs.ts'
+import { openRedisStore } from './redis.ts'
+import type { Store } from './store.ts'
+
+/**
+ * @param url `file:` and a path, `redis://…` or `rediss://…`; the config schema has checked its form
+ * @param baseDir the config file's folder: where relative paths begin
+ * @throws StoreError when it cannot be written or reached; it never quotes a password
+ */
+export function openStore(
+  url: string,
+  baseDir: string,
+  log: Log,
+  clock: Clock = new SystemClock(),
+): Promise<Store> {
+  if (!url.startsWith('file:')) return openRedisStore(url, log, clock)
+  return openFileStore(resolve(baseDir, url.slice('file:'.length)), log, clock)
+}
