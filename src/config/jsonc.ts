@@ -142,7 +142,10 @@ class Reader {
       this.#offset += literal.length
       return value
     } catch {
-      return this.#fail('the string holds a bad escape or a tab', 'write \\\\ for a backslash, \\t for a tab')
+      return this.#fail(
+        'the string holds a bad escape or a control character',
+        'write \\\\ for a backslash, \\t for a tab',
+      )
     }
   }
 

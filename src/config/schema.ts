@@ -21,15 +21,11 @@ import {
 export { type Address, normalizeHost, parseAddress, parseUpstream, type Upstream } from './addresses.ts'
 
 /** A string that `parse` understands; its output is what `parse` gives. */
-function text<T>(parse: (text: string) => T | undefined, message: string | ((text: string) => string)) {
+function text<T>(parse: (text: string) => T | undefined, message: (text: string) => string) {
   return z.string().transform((input, context): T => {
     const value = parse(input)
     if (value !== undefined) return value
-    context.addIssue({
-      code: 'custom',
-      message: typeof message === 'string' ? message : message(input),
-      input,
-    })
+    context.addIssue({ code: 'custom', message: message(input), input })
     return z.NEVER
   })
 }
@@ -46,36 +42,46 @@ const duration = z
   )
   .transform((input) => parseDuration(input) ?? 0)
   .refine((ms) => ms > 0, 'not a usable duration: it must be longer than nothing')
+  .meta({ title: 'duration' })
 
-const host = text(
-  normalizeHost,
-  'not a host: write a DNS name, "*.example.com", or an IP address, without scheme or port',
-)
+const host = text(normalizeHost, (input) =>
+  /[:/]/.test(input)
+    ? 'not a host: leave out scheme, port and path'
+    : 'not a host: write a DNS name, "*.example.com" or an IP address',
+).meta({ title: 'host' })
 
 const address = text<Address>(
   parseAddress,
-  'not an address to listen on: write "IP:port", "[IPv6]:port" or ":port" for every address',
-)
+  () => 'not an address to listen on: write "IP:port", "[IPv6]:port" or ":port" for every address',
+).meta({ title: 'address' })
 
 const upstream = text<Upstream>(parseUpstream, (input) =>
   parseUpstream(`http://${input}`) === undefined
     ? 'is not an upstream: write "http://host:port" or "https://host:port", without a path'
-    : `is not an upstream: write "http://${input}", or https:// where the upstream speaks TLS`,
-)
+    : 'is not an upstream: put "http://" in front, or "https://" where it speaks TLS',
+).meta({ title: 'upstream' })
 
 const range = z
   .string()
   .refine(isAddressRange, 'not an address range: write "10.0.0.0/8", "fd00::/8" or a single IP address')
+  .meta({ title: 'address range' })
 
 const contact = z
   .string()
   .regex(/^(mailto:)?[^@\s:]+@[^@\s]+$/, 'not a contact: write an address such as "you@example.com"')
   .transform((input) => (input.startsWith('mailto:') ? input : `mailto:${input}`))
+  .meta({ title: 'e-mail address' })
 
-const file = z.string().min(1, 'is empty: write the path of a file')
+/** A PEM instead of its path is refused before it can be quoted. */
+const file = z
+  .string()
+  .min(1, 'is empty: write the path of a file')
+  .regex(/^.*$/, 'is not a path: write the path of a file, on one line')
+  .meta({ title: 'file' })
 const caName = z
   .string()
   .regex(/^[a-z0-9][a-z0-9-]*$/, 'not a name for a CA: use lower-case letters, digits and hyphens')
+  .meta({ title: 'name' })
 
 export const CHALLENGE_TYPES = ['tls-alpn-01', 'http-01'] as const
 export const KEY_TYPES = ['ecdsa-p256', 'ecdsa-p384', 'rsa-2048', 'rsa-3072', 'rsa-4096'] as const
@@ -93,7 +99,7 @@ const certificateAuthority = z.strictObject({
     .describe('URL of the ACME directory. The presets know theirs.'),
   contact: z
     .array(contact)
-    .default([])
+    .prefault([])
     .describe('E-mail addresses that the CA may write to: `ops@example.com` or `mailto:ops@example.com`.'),
   eab: z
     .strictObject({
@@ -118,9 +124,8 @@ const certificateAuthority = z.strictObject({
     .describe(
       'PEM file of roots to trust for the CA’s own ACME endpoint, beside the runtime’s. For private CAs.',
     ),
-  trust: z
-    .string()
-    .min(1, 'is empty: write "public", "any" or the path of a PEM file')
+  trust: file
+    .meta({ title: '`"public"`, `"any"`, file' })
     .optional()
     .describe(
       'Where the chains it issues must end: `public` (the runtime’s roots and `roots`), a PEM file, or `any` (for test CAs). Default: `public`; `any` for `letsencrypt-staging`.',
@@ -133,7 +138,7 @@ const tlsKeys = {
     .array(caName)
     .min(1, 'names no CA')
     .describe(
-      'CAs in order of preference: names from `cas`, presets, or `internal`. Default: the ACME CAs of `cas` in their order, `letsencrypt` when there are none. Names that no public CA can serve (localhost, *.internal, private addresses) fall to `internal`.',
+      'CAs in order of preference: names from `cas`, presets, or `internal`. Default: the ACME CAs of `cas` in their order (private ones for public names only when there is no public one), else `letsencrypt`. Names that no public CA can serve (localhost, *.internal, private addresses) fall to `internal`.',
     ),
   standby: z
     .enum(['always', 'on-degraded', 'off'])
@@ -167,11 +172,11 @@ const globalTls = z.strictObject({
 })
 
 const siteTls = z.strictObject({
-  cas: tlsKeys.cas.optional(),
-  standby: tlsKeys.standby.optional(),
-  challenges: tlsKeys.challenges.optional(),
-  keyType: tlsKeys.keyType.optional(),
-  interim: tlsKeys.interim.optional(),
+  cas: tlsKeys.cas.optional().describe('Instead of `tls.cas`, for this site.'),
+  standby: tlsKeys.standby.optional().describe('Instead of `tls.standby`.'),
+  challenges: tlsKeys.challenges.optional().describe('Instead of `tls.challenges`.'),
+  keyType: tlsKeys.keyType.optional().describe('Instead of `tls.keyType`.'),
+  interim: tlsKeys.interim.optional().describe('Instead of `tls.interim`.'),
   certificate: file
     .optional()
     .describe(
@@ -213,7 +218,7 @@ const hsts = z
   .union([z.literal(false), z.literal(true).transform(() => hstsPolicy.parse({})), hstsPolicy], {
     error: 'not an HSTS policy: write true, false or { "maxAge": "365d" }',
   })
-  .default(false)
+  .prefault(false)
   .describe('Send Strict-Transport-Security: `true`, `false`, or how.')
 
 const site = z.strictObject({
@@ -222,7 +227,7 @@ const site = z.strictObject({
     .min(1, 'names no host')
     .describe('Names of the site: `app.example.com`, `*.example.com` (one label), or an IP address.'),
   upstreams: upstreams.optional(),
-  routes: z.array(route).default([]).describe('Upstreams by path, besides the site’s own.'),
+  routes: z.array(route).prefault([]).describe('Upstreams by path, besides the site’s own.'),
   tls: siteTls.prefault({}).describe('What differs from the `tls` at the top, or a certificate of your own.'),
   hsts,
   redirect: z
@@ -254,6 +259,8 @@ const listen = z
   .prefault({})
   .describe('Where Holdfast listens.')
 
+const SHARE = 'not an access log setting: write true, false, or the share of requests to log, from 0 to 1'
+
 const log = z
   .strictObject({
     level: z
@@ -261,9 +268,7 @@ const log = z
       .default('info')
       .describe('The least important lines to write.'),
     access: z
-      .union([z.boolean(), z.number().min(0).max(1)], {
-        error: 'not an access log setting: write true, false, or the share of requests to log, from 0 to 1',
-      })
+      .union([z.boolean(), z.number().min(0, SHARE).max(1, SHARE)], { error: SHARE })
       .default(true)
       .describe('A line a request: all, none, or this share of them.'),
     format: z
@@ -291,9 +296,22 @@ const timeouts = z
   .prefault({})
   .describe('How long to wait, as `"30s"`, `"5m"` or `"1h30m"`.')
 
+const PROCESSES = 'not a number of processes: write "auto" or a whole number from 1 to 256'
+
 export const configSchema = z.strictObject({
   $schema: z.string().optional().describe('For editors: where the JSON Schema is.'),
   listen,
+  sites: z
+    .array(site)
+    .min(1, 'names no site')
+    .describe('What is served: hosts, and where their requests go.'),
+  cas: z
+    .record(caName, certificateAuthority)
+    .prefault({})
+    .describe(
+      'Certificate authorities by name. The presets need no directory, and those without `eab` no entry; `internal` is always there.',
+    ),
+  tls: globalTls.prefault({}).describe('TLS policy of every site.'),
   store: z
     .string()
     .regex(
@@ -301,31 +319,23 @@ export const configSchema = z.strictObject({
       'is not a store: write "file:./data", "redis://host:6379" or "rediss://host:6379"',
     )
     .default('file:./data')
-    .describe('Where certificates, keys, accounts and jobs are kept: a folder, or a Redis to share.'),
+    .describe(
+      'Where certificates, keys, accounts and jobs are kept: a folder (`file:./data`), or a Redis that replicas share (`redis://host:6379`, `rediss://` with TLS).',
+    ),
+  log,
+  timeouts,
+  trustedProxies: z
+    .array(range)
+    .default([])
+    .describe('Proxies in front of this one, whose X-Forwarded-* and Forwarded fields are believed.'),
+  workers: z
+    .union([z.literal('auto'), z.int().min(1, PROCESSES).max(256, PROCESSES)], { error: PROCESSES })
+    .default('auto')
+    .describe('Processes that share the ports; `auto` is one a core.'),
   forwarder: z
     .enum(['fast', 'compat'])
     .default('fast')
     .describe('`fast`: Holdfast’s own HTTP engine; `compat`: node:http and http-proxy.'),
-  workers: z
-    .union([z.literal('auto'), z.int().min(1).max(256)], {
-      error: 'not a number of processes: write "auto" or a whole number from 1 to 256',
-    })
-    .default('auto')
-    .describe('Processes that share the ports; `auto` is one a core.'),
-  log,
-  cas: z
-    .record(caName, certificateAuthority)
-    .default({})
-    .describe(
-      'Certificate authorities by name. The presets `letsencrypt`, `letsencrypt-staging`, `zerossl`, `google`, `sslcom`, `actalis` and `sectigo` need no directory; `internal` is always there.',
-    ),
-  tls: globalTls.prefault({}).describe('TLS policy of every site.'),
-  trustedProxies: z
-    .array(range)
-    .default([])
-    .describe('Address ranges of proxies whose X-Forwarded-* and Forwarded fields are believed.'),
-  timeouts,
-  sites: z.array(site).min(1, 'names no site').describe('What is served.'),
 })
 
 /** The configuration after validation: defaults filled in, durations in milliseconds, hosts as A-labels. */
@@ -340,10 +350,11 @@ export type Issue = z.core.$ZodIssue
 export type RawIssue = z.core.$ZodRawIssue
 export type JsonSchema = z.core.JSONSchema.JSONSchema
 
-/** JSON Schema (draft 2020-12) of what a user may write, before environment variables are put in. */
+/** JSON Schema of what a user may write, before variables are put in. Draft 7, which every editor knows. */
 export function configJsonSchema(): JsonSchema {
   return z.toJSONSchema(configSchema, {
     io: 'input',
+    target: 'draft-7',
     override: ({ jsonSchema }) => {
       delete jsonSchema.format
       if (jsonSchema.pattern !== undefined) jsonSchema.pattern += `|${VARIABLE}`
@@ -375,7 +386,12 @@ export function parseSections(input: unknown): Sections {
   return {
     listen: listen.safeParse(raw.listen).data,
     tls: configSchema.shape.tls.safeParse(raw.tls).data,
-    cas: new Map(cas.map(([name, ca]) => [name, certificateAuthority.safeParse(ca).data])),
+    cas: new Map(
+      cas.map(([name, ca]) => [
+        name,
+        caName.safeParse(name).success ? certificateAuthority.safeParse(ca).data : undefined,
+      ]),
+    ),
     sites: sites.map((each) => site.safeParse(each).data),
   }
 }

@@ -2,6 +2,7 @@
  * What is served, with every default applied, so that no engine reads a default or a preset of its own.
  * Receives a checked `Config` from `load.ts`; hands `Site` to `http/` and `renew/`, `Ca` to `ca/`, through `server.ts`.
  */
+import { isPrivateHost } from './addresses.ts'
 import { type Ca, canServe, INTERNAL, resolveCa, typeOf } from './cas.ts'
 import type { CaConfig, Config, RouteConfig, SiteConfig } from './schema.ts'
 
@@ -68,16 +69,26 @@ export function resolveCas(config: Config): ReadonlyMap<string, Ca> {
 /** The entries of `cas` by name. An entry that does not parse is undefined. */
 export type CaConfigs = ReadonlyMap<string, CaConfig | undefined>
 
-/** What a site lists for itself, else what the top `tls` lists, else the ACME CAs of `cas`, else Let's Encrypt. */
+/**
+ * The CAs for a host before asking which can serve it: what the site lists, else what the top `tls` lists, else the
+ * ACME CAs of `cas` (a private one serves public names only where there is no public one), else Let's Encrypt.
+ */
 export function listedCas(
+  host: string,
   site: SiteConfig,
-  globalTls: Config['tls'] | undefined,
+  globalTls: Config['tls'],
   configured: CaConfigs,
 ): readonly string[] {
-  const listed = site.tls.cas ?? globalTls?.cas
+  const listed = site.tls.cas ?? globalTls.cas
   if (listed !== undefined) return listed
-  const acme = [...configured].filter(([name, ca]) => typeOf(name, ca) === 'acme').map(([name]) => name)
-  return acme.length === 0 ? ['letsencrypt'] : acme
+  const acme = [...configured].filter(([name, config]) => typeOf(name, config) === 'acme')
+  const known = acme.filter(([name, config]) => isPublic(resolveCa(name, config)))
+  const chosen = known.length === 0 || isPrivateHost(host) ? acme : known
+  return chosen.length === 0 ? ['letsencrypt'] : chosen.map(([name]) => name)
+}
+
+function isPublic(ca: Ca | undefined): boolean {
+  return ca?.type === 'acme' && ca.public
 }
 
 function policiesOf(site: SiteConfig, config: Config): { hosts: string[]; tls: TlsPolicy }[] {
@@ -91,15 +102,14 @@ function policiesOf(site: SiteConfig, config: Config): { hosts: string[]; tls: T
     keyType: site.tls.keyType ?? config.tls.keyType,
     interim: site.tls.interim ?? config.tls.interim,
   } as const
-  const configured = new Map(Object.entries(config.cas))
-  const listed = listedCas(site, config.tls, configured)
-  const hostsByCas = Map.groupBy(site.hosts, (host) => servingCas(host, listed, configured).join())
+  const hostsByCas = Map.groupBy(site.hosts, (host) => servingCas(host, site, config).join())
   return [...hostsByCas].map(([cas, hosts]) => ({ hosts, tls: { ...policy, cas: cas.split(',') } }))
 }
 
-/** Of the listed CAs those that can serve the host; the internal one where none can (a check refuses surprises). */
-function servingCas(host: string, listed: readonly string[], configured: CaConfigs): readonly string[] {
-  const able = listed.filter((name) => {
+/** Of the listed CAs those that can serve the host; the internal one where none can (`consistency.ts` says when not). */
+function servingCas(host: string, site: SiteConfig, config: Config): readonly string[] {
+  const configured = new Map(Object.entries(config.cas))
+  const able = listedCas(host, site, config.tls, configured).filter((name) => {
     const ca = resolveCa(name, configured.get(name))
     return ca !== undefined && canServe(ca, host)
   })

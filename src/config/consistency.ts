@@ -1,0 +1,245 @@
+/**
+ * What a config says in one place and denies in another: a host twice, a CA that is nowhere, a name that none of its
+ * CAs can serve. Pure; receives the sections that parse from `load.ts`, so that these faults come out together with
+ * the schema's. What depends on a section that does not parse is left for the next run.
+ */
+import type { ConfigProblem } from '../errors.ts'
+import { type Address, formatAddress, isPrivateHost } from './addresses.ts'
+import { type AcmeCa, type Ca, canServe, INTERNAL, resolveCa, typeOf } from './cas.ts'
+import { CA_PRESETS, presetAt, presetNamed } from './presets.ts'
+import { didYouMean, quoteAll } from './problems.ts'
+import type { CaConfig, Config, Sections, SiteConfig } from './schema.ts'
+import { answerable, type CaConfigs, listedCas } from './sites.ts'
+
+export function findContradictions(sections: Sections): ConfigProblem[] {
+  const { listen, tls, cas } = sections
+  const sites = [...sections.sites.entries()].flatMap(([index, site]) =>
+    site === undefined ? [] : [{ site, path: `sites[${index}]` }],
+  )
+  return [
+    ...(listen === undefined ? [] : checkListen(listen)),
+    ...[...cas].flatMap(([name, ca]) => (ca === undefined ? [] : checkCa(name, ca))),
+    ...checkList(tls?.cas, 'tls.cas', cas),
+    ...checkDefaultHost(sections),
+    ...checkHosts(sites),
+    ...sites.flatMap(({ site, path }) => [
+      ...checkRoutes(site, path),
+      ...checkOwnCertificate(site, path),
+      ...checkList(site.tls.cas, `${path}.tls.cas`, cas),
+      ...checkSupply(site, path, sections),
+    ]),
+  ]
+}
+
+function problem(path: string, message: string, hint?: string): ConfigProblem {
+  return hint === undefined ? { path, message } : { path, message, hint }
+}
+
+function checkListen(listen: Config['listen']): ConfigProblem[] {
+  if (listen.https.length + listen.http.length === 0)
+    return [problem('listen', 'names no address', 'give https or http one, such as ":443"')]
+  const places = [
+    ...listen.https.map((address, index) => ({ address, path: `listen.https[${index}]` })),
+    ...listen.http.map((address, index) => ({ address, path: `listen.http[${index}]` })),
+    ...(listen.admin === false ? [] : [{ address: listen.admin, path: 'listen.admin' }]),
+  ]
+  return places.flatMap(({ address, path }, index) => {
+    const taken = places.slice(0, index).find((other) => overlap(other.address, address))
+    return taken === undefined
+      ? []
+      : [problem(path, `${formatAddress(address)} is taken by ${taken.path}`, 'choose another port')]
+  })
+}
+
+/** Port 0 is any free port. */
+function overlap(a: Address, b: Address): boolean {
+  const sameHost = a.host === b.host || a.host === undefined || b.host === undefined
+  return a.port === b.port && a.port !== 0 && sameHost
+}
+
+function checkCa(name: string, config: CaConfig): ConfigProblem[] {
+  const path = `cas.${name}`
+  if (typeOf(name, config) === 'internal') return checkInternalCa(path, config)
+  if (name === INTERNAL)
+    return [
+      problem(`${path}.type`, 'the CA named "internal" is the built-in one', 'give the ACME CA another name'),
+    ]
+  const problems =
+    config.lifetime === undefined
+      ? []
+      : [problem(`${path}.lifetime`, 'is for internal CAs', 'an ACME CA sets it: ask for a `profile`')]
+  const ca = resolveCa(name, config) as AcmeCa | undefined
+  if (ca === undefined) {
+    const meant = didYouMean(name, Object.keys(CA_PRESETS))
+    return [
+      ...problems,
+      problem(path, 'has no `directory` and is no preset', meant ?? 'add the URL of its ACME directory'),
+    ]
+  }
+  if (ca.eab === undefined && presetAt(ca.directory)?.eab === 'required')
+    problems.push(
+      problem(path, 'needs `eab`', 'add "eab": { "kid": …, "hmacKey": … } from your account at the CA'),
+    )
+  return problems
+}
+
+function checkInternalCa(path: string, config: CaConfig): ConfigProblem[] {
+  const { directory, contact, eab, profile, roots, trust } = config
+  const acmeOnly = {
+    directory,
+    contact: contact.length > 0 ? contact : undefined,
+    eab,
+    profile,
+    roots,
+    trust,
+  }
+  return Object.entries(acmeOnly).flatMap(([key, value]) =>
+    value === undefined
+      ? []
+      : [problem(`${path}.${key}`, 'is for ACME CAs, and this one is internal', 'remove it')],
+  )
+}
+
+/** A list of CA names: each there, ready to use, and once. */
+function checkList(names: readonly string[] | undefined, path: string, cas: CaConfigs): ConfigProblem[] {
+  return (names ?? []).flatMap((name, index) => {
+    const here = `${path}[${index}]`
+    if (names?.indexOf(name) !== index)
+      return [problem(here, `names "${name}" twice`, 'remove one of the two')]
+    if (cas.has(name) || name === INTERNAL) return []
+    const preset = presetNamed(name)
+    if (preset === undefined) {
+      const configured = [...cas].flatMap(([each, config]) => (config === undefined ? [] : [each]))
+      const known = new Set([...configured, ...Object.keys(CA_PRESETS), INTERNAL])
+      return [
+        problem(
+          here,
+          `no CA is named "${name}"`,
+          didYouMean(name, known) ?? `known: ${[...known].join(', ')}`,
+        ),
+      ]
+    }
+    if (preset.eab === 'none') return []
+    return [
+      problem(here, `"${name}" needs an external account binding`, `add "${name}": { "eab": … } to \`cas\``),
+    ]
+  })
+}
+
+function checkDefaultHost({ tls, sites }: Sections): ConfigProblem[] {
+  const host = tls?.defaultHost
+  const hosts = sites.flatMap((site) => site?.hosts ?? [])
+  if (host === undefined || sites.includes(undefined) || hosts.includes(host)) return []
+  return [
+    problem(
+      'tls.defaultHost',
+      `"${host}" is no host of any site`,
+      didYouMean(host, hosts) ?? 'name one of the hosts',
+    ),
+  ]
+}
+
+function checkHosts(sites: readonly { site: SiteConfig; path: string }[]): ConfigProblem[] {
+  const owners = new Map<string, string>()
+  return sites.flatMap(({ site, path }) =>
+    site.hosts.flatMap((host, index) => {
+      const owner = owners.get(host)
+      owners.set(host, owner ?? path)
+      if (owner === undefined) return []
+      const hint = owner === path ? 'remove one of the two' : 'a host belongs to one site: use `routes` there'
+      return [problem(`${path}.hosts[${index}]`, `"${host}" is a host of ${owner} already`, hint)]
+    }),
+  )
+}
+
+function checkRoutes(site: SiteConfig, path: string): ConfigProblem[] {
+  if (site.upstreams === undefined && site.routes.length === 0)
+    return [
+      problem(path, 'has neither `upstreams` nor `routes`', 'add "upstreams": ["http://127.0.0.1:3000"]'),
+    ]
+  const paths = site.routes.map((route) => route.path)
+  return paths.flatMap((route, index) => {
+    const here = `${path}.routes[${index}].path`
+    if (route === '/' && site.upstreams !== undefined)
+      return [problem(here, '"/" is where the site’s own `upstreams` serve', 'keep one of the two')]
+    if (paths.indexOf(route) === index) return []
+    return [
+      problem(
+        here,
+        `${quoteAll([route])} is the path of routes[${paths.indexOf(route)}] already`,
+        'keep one of the two',
+      ),
+    ]
+  })
+}
+
+function checkOwnCertificate(site: SiteConfig, path: string): ConfigProblem[] {
+  const { certificate, key, passphrase, ...issued } = site.tls
+  if (certificate === undefined) {
+    const orphans = Object.entries({ key, passphrase }).filter(([, value]) => value !== undefined)
+    return orphans.map(([name]) =>
+      problem(`${path}.tls.${name}`, 'is there without `certificate`', 'add the certificate, or remove this'),
+    )
+  }
+  return Object.keys(issued).map((name) =>
+    problem(`${path}.tls.${name}`, 'means nothing beside `certificate`', 'remove one of the two'),
+  )
+}
+
+/** Can each host of the site get a certificate? A CA that is not known or does not parse has its own error. */
+function checkSupply(site: SiteConfig, path: string, { listen, tls, cas }: Sections): ConfigProblem[] {
+  if (site.tls.certificate !== undefined || tls === undefined) return []
+  const problems: ConfigProblem[] = []
+  let acme = false
+  for (const [index, host] of site.hosts.entries()) {
+    const listed = listedCas(host, site, tls, cas)
+    const usable = listed.filter((name) => !cas.has(name) || cas.get(name) !== undefined)
+    const resolved = usable.map((name) => resolveCa(name, cas.get(name))).filter((ca) => ca !== undefined)
+    acme ||= resolved.some((ca) => ca.type === 'acme' && canServe(ca, host))
+    if (resolved.length < listed.length) continue
+    const refusal = refusalOf(host, resolved, site.tls.cas !== undefined)
+    if (refusal !== undefined) problems.push({ path: `${path}.hosts[${index}]`, ...refusal })
+  }
+  return acme && listen !== undefined ? [...problems, ...checkChallenges(site, path, tls, listen)] : problems
+}
+
+/** Why none of the CAs can serve the host; undefined when one can, or when the internal CA takes it unasked. */
+function refusalOf(
+  host: string,
+  cas: readonly Ca[],
+  listedBySite: boolean,
+): Omit<ConfigProblem, 'path'> | undefined {
+  if (cas.some((ca) => canServe(ca, host))) return undefined
+  const names = quoteAll(cas.map((ca) => ca.name))
+  const allPublic = cas.every((ca) => ca.type === 'acme' && ca.public)
+  if (!listedBySite && allPublic && isPrivateHost(host)) return undefined
+  if (host.startsWith('*.'))
+    return {
+      message: `"${host}" cannot be had from ${names}: wildcards need dns-01, which Holdfast does not answer yet`,
+      hint: 'give the site `tls.certificate`, or "tls": { "cas": ["internal"] }',
+    }
+  return {
+    message: `"${host}" cannot be had from ${names}: a public CA serves public names only`,
+    hint: 'add "internal" or a private ACME CA to the site’s `tls.cas`',
+  }
+}
+
+function checkChallenges(
+  site: SiteConfig,
+  path: string,
+  tls: Config['tls'],
+  listen: Config['listen'],
+): ConfigProblem[] {
+  const challenges = site.tls.challenges ?? tls.challenges
+  if (answerable(challenges, listen).length > 0) return []
+  const [challenge, listener] = challenges.includes('http-01')
+    ? ['http-01', 'http']
+    : ['tls-alpn-01', 'https']
+  return [
+    problem(
+      site.tls.challenges === undefined ? 'tls.challenges' : `${path}.tls.challenges`,
+      `${challenge} is answered on \`listen.${listener}\`, which is empty`,
+      'add an address there, or allow another challenge',
+    ),
+  ]
+}
