@@ -5,7 +5,7 @@ import { Certificate, IMPORTED } from '../cert/certificate.ts'
 import { loadCertificateFile } from '../cert/files.ts'
 import type { Role } from '../cert/inventory.ts'
 import { writePkcs12 } from '../cert/pkcs12.ts'
-import { findConfig, type LoadedConfig } from '../config/load.ts'
+import { type LoadedConfig, loadChosenConfig } from '../config/load.ts'
 import { normalizeHost } from '../config/schema.ts'
 import { resolveSites } from '../config/sites.ts'
 import { createLog } from '../log.ts'
@@ -38,7 +38,7 @@ export async function certs(args: string[], env: NodeJS.ProcessEnv): Promise<num
     },
   })
   const [action, host] = positionals
-  const loaded = await findConfig(values.config, env)
+  const loaded = await loadChosenConfig(values.config, env)
   switch (action) {
     case 'list':
       return withRecords(loaded, (records) => list(records, values.json))

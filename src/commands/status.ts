@@ -1,7 +1,7 @@
 /** `holdfast status`: hosts, their certificates and the CAs' health, from the running instance. */
 import { parseArgs } from 'node:util'
 import type { CaView, CertificateView, HostView } from '../admin/views.ts'
-import { findConfig } from '../config/load.ts'
+import { loadChosenConfig } from '../config/load.ts'
 import { formatDuration } from '../time.ts'
 import { AdminClient } from './admin-client.ts'
 import { paint, print, table } from './terminal.ts'
@@ -12,7 +12,7 @@ export async function status(args: string[], env: NodeJS.ProcessEnv): Promise<nu
     args,
     options: { config: { type: 'string', short: 'c' }, json: { type: 'boolean', default: false } },
   })
-  const { config } = await findConfig(values.config, env)
+  const { config } = await loadChosenConfig(values.config, env)
   const admin = new AdminClient(config)
   const [hosts, cas] = await Promise.all([
     admin.get<HostView[]>('/api/certificates'),

@@ -73,8 +73,8 @@ export interface Plan {
   readonly wakeAt: number
 }
 
-/** Nobody should sleep longer than this, whatever the dates say: clocks jump. */
-const LONGEST_SLEEP_MS = DAY
+/** Nobody sleeps longer than this, whatever the dates say. */
+const LONGEST_SLEEP_MS = 7 * DAY
 const SHORT_LIFETIME_MS = 10 * DAY
 /** Part of the lifetime over which renewals of equal age are spread. */
 const JITTER = 0.05

@@ -12,6 +12,7 @@ import type { KeyType } from '../cert/x509.ts'
 import type { ChallengeType } from '../challenge/solver.ts'
 import { messageOf } from '../errors.ts'
 import type { Log } from '../log.ts'
+import { PriorityQueue } from '../priority-queue.ts'
 import type { Records } from '../store/records.ts'
 import { type Cancel, type Clock, formatDuration, HOUR, MINUTE, SECOND, withDeadline } from '../time.ts'
 import {
@@ -115,8 +116,11 @@ interface Task {
   readonly target: Target
   job: Job
   /** RFC 9773 windows by certificate fingerprint, and when to ask again. */
-  readonly windows: Map<string, Poll>
+  readonly polls: Map<string, Poll>
+  /** When it is planned again, milliseconds since the epoch; infinite while it is queued or busy. */
   wakeAt: number
+  /** When something is due for it, as told to people. */
+  nextAt: number
   busy: boolean
   /** Renew whatever the plan says: asked for by hand. */
   forced: boolean
@@ -125,8 +129,13 @@ interface Task {
 export class Renewer {
   readonly #options: RenewerOptions
   #tasks = new Map<string, Task>()
-  /** Hosts with something due, most urgent first. */
-  #queue: Task[] = []
+  /** When each host is to be planned again; an entry counts while its time is the task's own. */
+  readonly #due = new PriorityQueue<{ task: Task; at: number }>((a, b) => a.at < b.at)
+  /** Hosts with an order to place, most urgent first. */
+  readonly #queue = new PriorityQueue<{ task: Task; timeLeftMs: number }>(
+    (a, b) => a.timeLeftMs < b.timeLeftMs,
+  )
+  #lastTickAt = 0
   #running = 0
   #cancelTick: Cancel = () => {}
   readonly #stop = new AbortController()
@@ -140,9 +149,7 @@ export class Renewer {
   async load(targets: readonly Target[]): Promise<void> {
     const { records, inventory, warm } = this.#options
     const [stored, jobs] = await Promise.all([records.loadCertificates(), records.loadStates('jobs')])
-    this.#tasks = new Map(
-      targets.map((target) => [target.host, newTask(target, readJob(jobs.get(target.host)))]),
-    )
+    for (const target of targets) this.#add(target, readJob(jobs.get(target.host)))
     for (const { host, role, certificate } of stored) {
       if (this.#tasks.has(host)) inventory.publish(host, role, certificate)
     }
@@ -157,19 +164,19 @@ export class Renewer {
   async update(targets: readonly Target[]): Promise<void> {
     const { inventory, records } = this.#options
     const before = this.#tasks
-    const tasks = new Map<string, Task>()
-    for (const target of targets) {
-      const known = before.get(target.host)
-      if (known === undefined) await this.#publishStored(target.host)
-      const job = known?.job ?? readJob(await records.loadState('jobs', target.host))
-      tasks.set(target.host, newTask(target, job))
+    const jobs = new Map<string, Job>()
+    for (const { host } of targets) {
+      const known = before.get(host)
+      if (known === undefined) await this.#publishStored(host)
+      jobs.set(host, known?.job ?? readJob(await records.loadState('jobs', host)))
     }
-    this.#tasks = tasks
+    this.#tasks = new Map()
+    for (const target of targets) this.#add(target, jobs.get(target.host) ?? {})
     for (const host of before.keys()) {
       if (!this.#tasks.has(host)) inventory.withdraw(host)
     }
     await this.#fillIn()
-    this.wake()
+    this.#schedule(0)
   }
 
   start(): void {
@@ -185,7 +192,8 @@ export class Renewer {
 
   /** Plans every host again soon: a CA came back, or the targets changed. */
   wake(): void {
-    for (const task of this.#tasks.values()) task.wakeAt = 0
+    const now = this.#options.clock.now()
+    for (const task of this.#tasks.values()) this.#wakeAt(task, now)
     this.#schedule(0)
   }
 
@@ -195,7 +203,7 @@ export class Renewer {
     if (task === undefined) return false
     task.forced = true
     task.job = {}
-    task.wakeAt = 0
+    this.#wakeAt(task, this.#options.clock.now())
     this.#schedule(0)
     return true
   }
@@ -205,7 +213,7 @@ export class Renewer {
     const task = this.#tasks.get(host)
     if (task === undefined) return false
     await this.#publishStored(host)
-    task.wakeAt = 0
+    this.#wakeAt(task, this.#options.clock.now())
     this.#schedule(0)
     return true
   }
@@ -218,11 +226,18 @@ export class Renewer {
         live: holding.live,
         standby: holding.standby,
         interim: holding.interim,
-        nextAt: task.wakeAt,
+        nextAt: task.nextAt,
         lastError: task.job.live?.lastError ?? task.job.standby?.lastError,
         busy: task.busy,
       }
     })
+  }
+
+  #add(target: Target, job: Job): void {
+    const now = this.#options.clock.now()
+    const task: Task = { target, job, polls: new Map(), wakeAt: now, nextAt: now, busy: false, forced: false }
+    this.#tasks.set(target.host, task)
+    this.#wakeAt(task, now)
   }
 
   async #publishStored(host: string): Promise<void> {
@@ -242,48 +257,62 @@ export class Renewer {
   /** Plans what is due, starts what there is room for, and sleeps until the next is due. */
   #tick(): void {
     const now = this.#options.clock.now()
-    const due: { task: Task; timeLeftMs: number }[] = []
-    let nextAt = now + TICK_MS
-    for (const task of this.#tasks.values()) {
-      if (task.busy) continue
-      if (task.wakeAt <= now) {
-        const { order, wakeAt } = this.#plan(task)
-        if (order !== undefined) {
-          due.push({ task, timeLeftMs: order.timeLeftMs })
-          continue
-        }
-        task.wakeAt = wakeAt
-        this.#pollRenewalInfo(task, now)
-      }
-      nextAt = Math.min(nextAt, Math.max(now + SECOND, task.wakeAt))
+    // Set back, the clock would let every host sleep through the difference.
+    if (now < this.#lastTickAt) for (const task of this.#tasks.values()) this.#wakeAt(task, now)
+    this.#lastTickAt = now
+    for (let next = this.#due.peek(); next !== undefined && next.at <= now; next = this.#due.peek()) {
+      this.#due.pop()
+      if (next.task.wakeAt === next.at && this.#isIdle(next.task)) this.#consider(next.task)
     }
-    due.sort((a, b) => a.timeLeftMs - b.timeLeftMs)
-    this.#queue = due.map(({ task }) => task)
     this.#startOrders()
-    this.#schedule(nextAt - now)
+    const nextAt = this.#due.peek()?.at ?? Number.POSITIVE_INFINITY
+    this.#schedule(Math.min(TICK_MS, Math.max(SECOND, nextAt - now)))
+  }
+
+  /** Plans one host: its order goes into the queue, or it sleeps until something is due. */
+  #consider(task: Task): void {
+    const { order, wakeAt } = this.#plan(task)
+    if (order === undefined) {
+      task.nextAt = wakeAt
+      this.#wakeAt(task, Math.min(wakeAt, this.#pollRenewalInfo(task)))
+      return
+    }
+    task.nextAt = this.#options.clock.now()
+    task.wakeAt = Number.POSITIVE_INFINITY
+    this.#queue.push({ task, timeLeftMs: order.timeLeftMs })
   }
 
   #startOrders(): void {
     while (this.#running < CONCURRENCY && !this.#stop.signal.aborted) {
-      const task = this.#queue.shift()
+      const task = this.#queue.pop()?.task
       if (task === undefined) return
-      if (task.busy || this.#tasks.get(task.target.host) !== task) continue
+      if (!this.#isIdle(task)) continue
       // Planned anew: since it was queued its CA may have gone down, or its rate limit may be used up.
       const { order, wakeAt } = this.#plan(task)
-      task.wakeAt = wakeAt
-      if (order === undefined) continue
+      if (order === undefined) {
+        this.#wakeAt(task, wakeAt)
+        continue
+      }
       task.busy = true
       this.#running++
-      this.#track(
-        this.#fulfil(task, order).finally(() => {
-          task.busy = false
-          task.wakeAt = Math.min(task.wakeAt, this.#options.clock.now())
-          this.#running--
-          this.#startOrders()
-          if (this.#queue.length === 0) this.#schedule(0)
-        }),
-      )
+      const done = (): void => {
+        task.busy = false
+        this.#running--
+        if (this.#isIdle(task)) this.#consider(task)
+        this.#startOrders()
+      }
+      this.#track(this.#fulfil(task, order).finally(done))
     }
+  }
+
+  #wakeAt(task: Task, at: number): void {
+    task.wakeAt = at
+    this.#due.push({ task, at })
+  }
+
+  /** Still a host of ours, with no order under way? */
+  #isIdle(task: Task): boolean {
+    return !task.busy && this.#tasks.get(task.target.host) === task
   }
 
   #plan(task: Task): ReturnType<typeof plan> {
@@ -291,6 +320,7 @@ export class Renewer {
     const { target } = task
     const holding = inventory.holding(target.host)
     const live = this.#held(task, holding.live)
+    const ledgerOpenAt = (ca: string): number => this.#ledgerOpenAt(ca, target.host, live?.source === ca)
     const situation: Situation = {
       now: clock.now(),
       policy: target,
@@ -299,7 +329,10 @@ export class Renewer {
       backoff: task.job,
       candidates: health.order(target.cas).map((id) => ({
         id,
-        openAt: Math.max(health.openAt(id), this.#ledgerOpenAt(id, target.host, holding.live?.source === id)),
+        // Looked up only for a host that has something due: most plans never ask.
+        get openAt() {
+          return Math.max(health.openAt(id), ledgerOpenAt(id))
+        },
         degraded: health.isDegraded(id),
       })),
     }
@@ -313,7 +346,7 @@ export class Renewer {
 
   #held(task: Task, certificate: Certificate | undefined): Held | undefined {
     if (certificate === undefined) return undefined
-    const info = task.windows.get(certificate.fingerprint)?.info
+    const info = task.polls.get(certificate.fingerprint)?.info
     const { source, notBefore, notAfter, fingerprint } = certificate
     return {
       source,
@@ -404,7 +437,7 @@ export class Renewer {
     warm(certificate)
     inventory.publish(host, duty, certificate)
     if (duty === 'live') inventory.withdraw(host, 'interim')
-    task.windows.clear()
+    task.polls.clear()
     await this.#settle(task, duty)
   }
 
@@ -459,34 +492,42 @@ export class Renewer {
     }
   }
 
-  /** Asks the CAs of the certificates held, seldom, when they wish them renewed (RFC 9773). */
-  #pollRenewalInfo(task: Task, now: number): void {
-    const { access, inventory, log } = this.#options
+  /**
+   * Asks the CAs of the certificates held, seldom, when they wish them renewed (RFC 9773).
+   * @returns when to come here again
+   */
+  #pollRenewalInfo(task: Task): number {
+    const { access, clock, inventory } = this.#options
+    const now = clock.now()
     const holding = inventory.holding(task.target.host)
+    let againAt = Number.POSITIVE_INFINITY
     for (const role of ['live', 'standby'] as const satisfies Role[]) {
       const certificate = holding[role]
       const issuer = certificate === undefined ? undefined : access(certificate.source)?.issuer
       if (certificate === undefined || issuer?.renewalInfo === undefined) continue
-      const known = task.windows.get(certificate.fingerprint) ?? this.#firstPoll(now)
-      if (known.askAt > now) {
-        task.windows.set(certificate.fingerprint, known)
-        task.wakeAt = Math.min(task.wakeAt, known.askAt)
-        continue
+      let poll = task.polls.get(certificate.fingerprint) ?? this.#firstPoll(now)
+      if (poll.askAt <= now) {
+        poll = { info: poll.info, askAt: now + POLL_INTERVAL_MS }
+        this.#track(this.#poll(task, issuer, certificate))
       }
-      task.windows.set(certificate.fingerprint, { info: known.info, askAt: now + POLL_INTERVAL_MS })
-      this.#track(
-        issuer.renewalInfo(certificate, this.#stop.signal).then(
-          (info) => {
-            const askAt = now + (info?.pollAgainMs ?? POLL_INTERVAL_MS)
-            task.windows.set(certificate.fingerprint, { info, askAt })
-            task.wakeAt = 0
-            if (!task.busy) this.#schedule(0)
-          },
-          (error: unknown) => {
-            log.debug({ host: task.target.host, err: error }, `no renewal information: ${messageOf(error)}`)
-          },
-        ),
-      )
+      task.polls.set(certificate.fingerprint, poll)
+      againAt = Math.min(againAt, poll.askAt)
+    }
+    return againAt
+  }
+
+  /** Never rejects: without an answer the lifetime decides. */
+  async #poll(task: Task, issuer: Issuer, certificate: Certificate): Promise<void> {
+    const { clock, log } = this.#options
+    const { host } = task.target
+    try {
+      const info = await issuer.renewalInfo?.(certificate, this.#stop.signal)
+      const askAt = clock.now() + (info?.pollAgainMs ?? POLL_INTERVAL_MS)
+      task.polls.set(certificate.fingerprint, { info, askAt })
+      if (info !== undefined && this.#isIdle(task)) this.#consider(task)
+      this.#startOrders()
+    } catch (error) {
+      log.debug({ host, err: error }, `no renewal information for ${host}: ${messageOf(error)}`)
     }
   }
 
@@ -499,8 +540,4 @@ export class Renewer {
     this.#inFlight.add(work)
     work.finally(() => this.#inFlight.delete(work))
   }
-}
-
-function newTask(target: Target, job: Job): Task {
-  return { target, job, windows: new Map(), wakeAt: 0, busy: false, forced: false }
 }

@@ -32,7 +32,7 @@ export function makeFleet(options: FleetOptions = {}) {
   const clock = (options.more?.clock as VirtualClock | undefined) ?? new VirtualClock()
   const random = seeded()
   const inventory = new Inventory(clock)
-  const health = new CaHealth({ clock, random, log: silentLog() })
+  const health = new CaHealth({ clock, random, log: silentLog(), onChange: () => renewer.wake() })
   const issuers = new Map(cas.map((id) => [id, new SimulatedCa({ id, lifetimeMs, clock, random })]))
   const accesses = new Map<string, CaAccess>()
   for (const [id, issuer] of issuers) {

@@ -1,4 +1,5 @@
 /** A clock that moves only when it is told to: plays months in seconds for `simulate`, and for the tests. */
+import { PriorityQueue } from '../../priority-queue.ts'
 import type { Cancel, Clock } from '../../time.ts'
 
 interface Timer {
@@ -13,8 +14,7 @@ export class VirtualClock implements Clock {
   #elapsedMs = 0
   #offset: number
   #order = 0
-  /** A binary heap, the next timer first. */
-  readonly #timers: Timer[] = []
+  readonly #timers = new PriorityQueue<Timer>((a, b) => a.at < b.at || (a.at === b.at && a.order < b.order))
 
   constructor(startAt = Date.parse('2026-06-19T00:00:00Z')) {
     this.#offset = startAt
@@ -30,7 +30,7 @@ export class VirtualClock implements Clock {
 
   after(delayMs: number, task: () => void): Cancel {
     const timer = { at: this.#elapsedMs + Math.max(0, delayMs), order: this.#order++, task, cancelled: false }
-    this.#push(timer)
+    this.#timers.push(timer)
     return () => {
       timer.cancelled = true
     }
@@ -46,9 +46,9 @@ export class VirtualClock implements Clock {
     const until = this.#elapsedMs + ms
     await settle()
     for (;;) {
-      const next = this.#timers[0]
+      const next = this.#timers.peek()
       if (next === undefined || next.at > until) break
-      this.#pop()
+      this.#timers.pop()
       if (next.cancelled) continue
       this.#elapsedMs = next.at
       next.task()
@@ -56,38 +56,6 @@ export class VirtualClock implements Clock {
     }
     this.#elapsedMs = until
   }
-
-  #push(timer: Timer): void {
-    const heap = this.#timers
-    let index = heap.push(timer) - 1
-    while (index > 0) {
-      const parent = (index - 1) >> 1
-      if (!isBefore(timer, heap[parent] as Timer)) break
-      heap[index] = heap[parent] as Timer
-      index = parent
-    }
-    heap[index] = timer
-  }
-
-  #pop(): void {
-    const heap = this.#timers
-    const last = heap.pop()
-    if (last === undefined || heap.length === 0) return
-    let index = 0
-    for (;;) {
-      let child = 2 * index + 1
-      if (child >= heap.length) break
-      if (child + 1 < heap.length && isBefore(heap[child + 1] as Timer, heap[child] as Timer)) child++
-      if (!isBefore(heap[child] as Timer, last)) break
-      heap[index] = heap[child] as Timer
-      index = child
-    }
-    heap[index] = last
-  }
-}
-
-function isBefore(a: Timer, b: Timer): boolean {
-  return a.at < b.at || (a.at === b.at && a.order < b.order)
 }
 
 /** Resolves when every promise that can go on without time passing has gone on. */
