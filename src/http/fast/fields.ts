@@ -7,7 +7,7 @@
  * `lexer.ts` calls this after a start line, `body.ts` for trailers.
  */
 import { isForwardingField } from '../forwarded.ts'
-import { NOT_IN_TRAILERS } from '../headers.ts'
+import { MAX_FIELDS, NOT_IN_TRAILERS } from '../headers.ts'
 import type { Fault, Head, Verdict } from './head.ts'
 import {
   COLON,
@@ -26,8 +26,6 @@ import {
   TOKEN,
   VALUE,
 } from './octets.ts'
-
-export const MAX_FIELDS = 200
 
 /**
  * Lexes field lines up to the empty line. On `complete`, `head.end` is the index after it, and `head.length` the
@@ -107,18 +105,20 @@ const KEEP = 0
 const HOST = 1
 const CONTENT_LENGTH = 2
 const TRAILER = 3
-const LAST_KEPT = TRAILER
-const DROP = 4
-const CONNECTION = 5
-const TRANSFER_ENCODING = 6
-const UPGRADE = 7
-const EXPECT = 8
-const TE = 9
-const FORWARDED = 10
-const FORWARDED_FOR = 11
-const FORWARDED_PROTO = 12
-const FORWARDED_HOST = 13
-const REQUEST_ID = 14
+const HSTS = 4
+const LAST_KEPT = HSTS
+const DROP = 5
+const CONNECTION = 6
+const TRANSFER_ENCODING = 7
+const UPGRADE = 8
+const EXPECT = 9
+const TE = 10
+const FORWARDED = 11
+const FORWARDED_FOR = 12
+const FORWARDED_PROTO = 13
+const FORWARDED_HOST = 14
+const REQUEST_ID = 15
+const KEEP_ALIVE_HINT = 16
 
 interface KnownField {
   readonly name: Buffer
@@ -174,6 +174,8 @@ export const REQUEST_FIELDS = new KnownFields({
 
 export const RESPONSE_FIELDS = new KnownFields({
   ...HOP_BY_HOP,
+  'keep-alive': KEEP_ALIVE_HINT,
+  'strict-transport-security': HSTS,
   te: DROP,
   'proxy-authenticate': DROP,
   'proxy-authorization': DROP,
@@ -223,6 +225,14 @@ function take(head: Head, kind: number, out: Buffer, start: number, end: number)
     case FORWARDED_HOST:
       head.forwardedHost = joined(head.forwardedHost, out.toString('latin1', start, end))
       return ''
+    case HSTS:
+      head.hasHsts = true
+      return ''
+    case KEEP_ALIVE_HINT: {
+      const timeout = /(?:^|[ \t,])timeout=(\d{1,6})(?:$|[ \t,])/i.exec(out.toString('latin1', start, end))
+      if (timeout !== null) head.keepAliveSeconds = Number(timeout[1])
+      return ''
+    }
     case REQUEST_ID:
       head.requestId = joined(head.requestId, out.toString('latin1', start, end))
       return ''

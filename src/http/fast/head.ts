@@ -73,6 +73,10 @@ export class Head {
   acceptsTrailers = false
   /** Does the message announce a `Trailer` field? */
   announcesTrailers = false
+  /** `timeout` of an upstream's Keep-Alive, in seconds; -1 when it does not say. */
+  keepAliveSeconds = -1
+  /** Did a Strict-Transport-Security field come? */
+  hasHsts = false
 
   /** What a proxy in front of us claims; each is `, `-joined over its lines, and empty when absent. */
   forwarded = ''
@@ -106,6 +110,8 @@ export class Head {
     this.expectContinue = false
     this.acceptsTrailers = false
     this.announcesTrailers = false
+    this.keepAliveSeconds = -1
+    this.hasHsts = false
     this.forwarded = ''
     this.forwardedFor = ''
     this.forwardedProto = ''

@@ -153,6 +153,7 @@ function finishHead(head: Head, out: Buffer): Verdict {
   if (head.chunked && head.minorVersion === 0) return 'transfer-encoding-before-http-1.1'
   head.close = head.connectionClose || (head.minorVersion === 0 && !head.connectionKeepAlive)
   if (!head.connectionUpgrade || head.minorVersion === 0) head.upgrade = ''
+  if (head.announcesTrailers && !head.chunked) dropLines(head, out, ['trailer'])
   if (head.nominated !== undefined) dropLines(head, out, head.nominated)
   return 'complete'
 }

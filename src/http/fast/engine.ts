@@ -1,0 +1,69 @@
+/**
+ * What all connections of one fast wire share: policy, log, time, and the buffers that are used within one event only.
+ * `wire.ts` makes it; connections, exchanges and upstreams receive it.
+ */
+import type { Timeouts } from '../../config/schema.ts'
+import { type Clock, SECOND } from '../../time.ts'
+import type { AccessLog } from '../access-log.ts'
+import type { Gateway } from '../gateway.ts'
+import { viaValue } from '../headers.ts'
+import type { RequestIds } from '../request-id.ts'
+import type { WireOptions } from '../wire.ts'
+import { Deadlines } from './deadlines.ts'
+import { Head } from './head.ts'
+import { createStaticTable } from './hpack.ts'
+import { MAX_HEAD_BYTES } from './lexer.ts'
+
+/** How much is gathered before it is written: more than one read from an upstream and a head. */
+export const OUT_BYTES = 160 * 1024
+
+const SHORTEST_STEP_MS = 10
+
+export class Engine {
+  readonly gateway: Gateway
+  readonly accessLog: AccessLog
+  readonly clock: Clock
+  readonly requestIds: RequestIds
+  readonly deadlines: Deadlines
+  readonly hpackStatic = createStaticTable()
+
+  /* Valid until the event that filled them is over. */
+  readonly requestHead = new Head()
+  readonly requestLines = Buffer.allocUnsafeSlow(2 * MAX_HEAD_BYTES + 8192)
+  readonly responseHead = new Head()
+  readonly responseLines = Buffer.allocUnsafeSlow(2 * MAX_HEAD_BYTES + 8192)
+  /** Where upstream sockets read into. */
+  readonly readBuffer = Buffer.allocUnsafeSlow(64 * 1024)
+  /** What is about to be written to an HTTP/1.1 client. */
+  readonly out = Buffer.allocUnsafeSlow(OUT_BYTES)
+  readonly hpackScratch = Buffer.allocUnsafeSlow(128 * 1024)
+
+  readonly viaHttp10 = viaLine('1.0')
+  readonly viaHttp11 = viaLine('1.1')
+  readonly viaHttp2 = viaLine('2.0')
+
+  constructor(options: WireOptions) {
+    this.gateway = options.gateway
+    this.accessLog = options.accessLog
+    this.clock = options.clock
+    this.requestIds = options.requestIds
+    this.deadlines = new Deadlines(options.clock, () => stepOf(this.gateway.timeouts))
+    // Of a response, no field is dropped for what it claims of other hops.
+    this.responseHead.trusted = true
+  }
+
+  /** In milliseconds; a reload may change them. */
+  get timeouts(): Timeouts {
+    return this.gateway.timeouts
+  }
+}
+
+/** Fine enough for the shortest of the timeouts. */
+function stepOf({ head, body, connect, response, keepAlive, upgrade }: Timeouts): number {
+  const shortest = Math.min(head, body, connect, response, keepAlive, upgrade)
+  return Math.min(SECOND, Math.max(SHORTEST_STEP_MS, shortest / 8))
+}
+
+function viaLine(version: '1.0' | '1.1' | '2.0'): Buffer {
+  return Buffer.from(`Via: ${viaValue(undefined, version)}\r\n`)
+}

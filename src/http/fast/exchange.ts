@@ -1,0 +1,267 @@
+/**
+ * One request on its way: choosing an upstream, connecting, trying again where that is safe, and what a failure means
+ * to the client; at the end the record for the access log.
+ *
+ * `client-http1.ts` and `http2-stream.ts` make one, give it the request, and are told of the response.
+ */
+import { ProxyError } from '../../errors.ts'
+import type { Backend } from '../backend.ts'
+import type { Route } from '../gateway.ts'
+import type { Engine } from './engine.ts'
+import type { Head } from './head.ts'
+import type { UpstreamConnection, UpstreamFault, Upstreams, UpstreamUser } from './upstream.ts'
+
+/** Who is told of the response. */
+export interface ExchangeClient {
+  /** Interim responses first. `lines` holds the kept lines up to `head.length`; both are valid during the call only. */
+  onResponseHead(head: Head, lines: Buffer): void
+  onContent(bytes: Buffer, start: number, end: number): void
+  onResponseEnd(trailers: Buffer | undefined): void
+  onReadEnd(): void
+  /** More of the request's body can be taken. */
+  onDrain(): void
+  /** No response comes, or no more of it. */
+  onFailure(error: ProxyError): void
+}
+
+export interface ExchangeFacts {
+  readonly id: string
+  readonly method: string
+  readonly host: string | undefined
+  readonly target: string
+  readonly clientAddress: string
+  readonly protocol: 'HTTP/1.0' | 'HTTP/1.1' | 'HTTP/2'
+}
+
+/** RFC 9110 section 9.2.2: sending these twice does no more than sending them once. */
+const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE'])
+
+/** How a request's body is framed on its way to the upstream; `raw` is for tunnels. */
+export type RequestFraming = 'none' | 'length' | 'chunked' | 'raw'
+
+export class Exchange implements UpstreamUser {
+  readonly facts: ExchangeFacts
+  readonly isHead: boolean
+  upgrade = ''
+  requestDone = false
+  /** What the client got so far. */
+  status = 0
+  bodyBytes = 0
+  readonly #engine: Engine
+  readonly #upstreams: Upstreams
+  readonly #client: ExchangeClient
+  readonly #startedMs: number
+  readonly #tried: Backend[] = []
+  #route: Route | undefined
+  #backend: Backend | undefined
+  #connection: UpstreamConnection | undefined
+  #requestHead: Buffer | undefined
+  #framing: RequestFraming = 'none'
+  /** Body that came before the connection was there. */
+  #held: Buffer[] | undefined
+  #connected = false
+  #bodyStarted = false
+  #over = false
+
+  constructor(engine: Engine, upstreams: Upstreams, client: ExchangeClient, facts: ExchangeFacts) {
+    this.#engine = engine
+    this.#upstreams = upstreams
+    this.#client = client
+    this.facts = facts
+    this.isHead = facts.method === 'HEAD'
+    this.#startedMs = engine.clock.monotonic()
+  }
+
+  /** The route that was decided upon; undefined where no upstream is asked. */
+  get route(): Route | undefined {
+    return this.#route
+  }
+
+  /** Sends the head, which is taken over; with a framing other than `none`, `writeBody` and `endBody` follow. */
+  send(route: Route, head: Buffer, framing: RequestFraming): void {
+    this.#route = route
+    this.#requestHead = head
+    this.#framing = framing
+    this.requestDone = framing === 'none'
+    this.#connect(false)
+  }
+
+  /** Takes `bytes` over; false: hold the rest until `onDrain`. */
+  writeBody(bytes: Buffer): boolean {
+    if (this.#over) return true
+    const framed = this.#framing === 'chunked' ? chunkOf(bytes) : bytes
+    return this.#write(framed)
+  }
+
+  endBody(trailers?: Buffer): void {
+    if (this.#over) return
+    if (this.#framing === 'chunked') this.#write(lastChunk(trailers))
+    this.requestDone = true
+  }
+
+  /** Of a tunnel: the client has said all. */
+  endTunnel(): void {
+    this.#connection?.end()
+  }
+
+  /** Gathers the body that comes with a head into one write. */
+  cork(): void {
+    this.#connection?.cork()
+  }
+
+  uncork(): void {
+    this.#connection?.uncork()
+  }
+
+  pause(): void {
+    this.#connection?.pause()
+  }
+
+  resume(): void {
+    this.#connection?.resume()
+  }
+
+  /** Ends the exchange: the client is served, or gone. Idempotent. Writes the access record. */
+  finish(error?: ProxyError): void {
+    if (this.#over) return
+    this.#over = true
+    const connection = this.#connection
+    this.#connection = undefined
+    this.#held = undefined
+    connection?.destroy()
+    const { id, method, host, target, clientAddress, protocol } = this.facts
+    this.#engine.accessLog.record({
+      id,
+      method,
+      host,
+      target,
+      status: this.status,
+      bodyBytes: this.bodyBytes,
+      durationMs: this.#engine.clock.monotonic() - this.#startedMs,
+      upstream: this.#backend?.url,
+      clientAddress,
+      protocol,
+      error,
+    })
+  }
+
+  get over(): boolean {
+    return this.#over
+  }
+
+  /** Value of the request's Accept field, for an error page. Searches the head that was sent. */
+  get accept(): string | undefined {
+    const match = /\r\naccept: ?([^\r]*)/i.exec(this.#requestHead?.toString('latin1') ?? '')
+    return match?.[1]
+  }
+
+  #write(bytes: Buffer): boolean {
+    this.#bodyStarted = true
+    if (this.#connected) return this.#connection?.write(bytes) ?? true
+    this.#held ??= []
+    this.#held.push(bytes)
+    return false
+  }
+
+  #connect(fresh: boolean): void {
+    const route = this.#route
+    const backend = fresh ? this.#backend : route?.balancer.pick(this.#tried)
+    if (backend === undefined) {
+      this.#fail(new ProxyError('NO_UPSTREAM', 503, 'the route has no upstream that can be asked'))
+      return
+    }
+    this.#backend = backend
+    const connection = this.#upstreams.acquire(backend, this, fresh)
+    this.#connection = connection
+    this.#connected = connection.reused
+    if (this.#requestHead !== undefined) connection.write(this.#requestHead)
+  }
+
+  onConnected(): void {
+    if (this.#backend !== undefined) this.#route?.balancer.connected(this.#backend)
+    this.#connected = true
+    const held = this.#held
+    if (held === undefined) return
+    this.#held = undefined
+    let room = true
+    for (const bytes of held) room = this.#connection?.write(bytes) ?? true
+    if (room) this.#client.onDrain()
+  }
+
+  onConnectFailed(error: Error, timedOut: boolean): void {
+    const backend = this.#backend
+    const route = this.#route
+    if (backend === undefined || route === undefined) return
+    this.#connection = undefined
+    this.#tried.push(backend)
+    route.balancer.connectFailed(backend)
+    const next = route.balancer.pick(this.#tried)
+    if (next !== undefined) {
+      this.#backend = next
+      this.#connect(true)
+      return
+    }
+    const status = timedOut ? 504 : 502
+    const code = timedOut ? 'UPSTREAM_TIMEOUT' : 'UPSTREAM_UNREACHABLE'
+    this.#fail(
+      new ProxyError(code, status, `cannot connect to ${backend.url}: ${error.message}`, { cause: error }),
+    )
+  }
+
+  onResponseHead(head: Head, lines: Buffer): void {
+    // We have asked for no 100 ourselves: the client's Expect was answered here.
+    if (head.status !== 100) this.#client.onResponseHead(head, lines)
+  }
+
+  onContent(bytes: Buffer, start: number, end: number): void {
+    this.#client.onContent(bytes, start, end)
+  }
+
+  onResponseEnd(trailers: Buffer | undefined): void {
+    this.#connection = undefined
+    this.#client.onResponseEnd(trailers)
+  }
+
+  onReadEnd(): void {
+    this.#client.onReadEnd()
+  }
+
+  onDrain(): void {
+    this.#client.onDrain()
+  }
+
+  onLost(fault: UpstreamFault, detail: string, started: boolean): void {
+    const stale = fault === 'closed' && !started && this.#connection?.reused === true
+    this.#connection = undefined
+    if (stale && !this.#bodyStarted && IDEMPOTENT.has(this.facts.method)) {
+      this.#connect(true)
+      return
+    }
+    this.#fail(errorOf(fault, this.#backend?.url ?? '', detail))
+  }
+
+  #fail(error: ProxyError): void {
+    this.#client.onFailure(error)
+  }
+}
+
+function errorOf(fault: UpstreamFault, url: string, detail: string): ProxyError {
+  if (fault === 'timeout') return new ProxyError('UPSTREAM_TIMEOUT', 504, `${url}: ${detail}`)
+  if (fault === 'invalid')
+    return new ProxyError('UPSTREAM_INVALID', 502, `${url} sent no valid HTTP: ${detail}`)
+  return new ProxyError('UPSTREAM_UNREACHABLE', 502, `${url} broke off: ${detail}`)
+}
+
+function chunkOf(bytes: Buffer): Buffer {
+  const size = `${bytes.length.toString(16)}\r\n`
+  const chunk = Buffer.allocUnsafe(size.length + bytes.length + 2)
+  chunk.write(size, 0, 'latin1')
+  bytes.copy(chunk, size.length)
+  chunk.write('\r\n', size.length + bytes.length, 'latin1')
+  return chunk
+}
+
+function lastChunk(trailers: Buffer | undefined): Buffer {
+  if (trailers === undefined) return Buffer.from('0\r\n\r\n')
+  return Buffer.concat([Buffer.from('0\r\n'), trailers, Buffer.from('\r\n')])
+}

@@ -1,0 +1,52 @@
+/**
+ * The fast HTTP engine: HTTP/1.1 on our own lexers over pooled upstream sockets.
+ * Receives sockets from the TLS and plain listeners; the counterpart of `compat/`, held to the same contract.
+ */
+import type { Socket } from 'node:net'
+import type { Connection, Wire, WireOptions } from '../wire.ts'
+import { ClientHttp1 } from './client-http1.ts'
+import { Engine } from './engine.ts'
+import { Upstreams } from './upstream.ts'
+
+export class FastWire implements Wire {
+  readonly #engine: Engine
+  readonly #upstreams: Upstreams
+  readonly #clients = new Set<ClientHttp1>()
+  #draining = false
+  #onEmpty: (() => void) | undefined
+
+  constructor(options: WireOptions) {
+    this.#engine = new Engine(options)
+    this.#upstreams = new Upstreams(this.#engine)
+  }
+
+  accept(socket: Socket, connection: Connection): void {
+    const client = new ClientHttp1(this.#engine, this.#upstreams, socket, connection, (closed) =>
+      this.#remove(closed),
+    )
+    this.#clients.add(client)
+    if (this.#draining) client.drain()
+  }
+
+  async drain(signal: AbortSignal): Promise<void> {
+    this.#draining = true
+    for (const client of this.#clients) client.drain()
+    const destroy = (): void => {
+      for (const client of this.#clients) client.destroy()
+    }
+    if (signal.aborted) destroy()
+    signal.addEventListener('abort', destroy, { once: true })
+    if (this.#clients.size > 0) {
+      await new Promise<void>((resolve) => {
+        this.#onEmpty = resolve
+      })
+    }
+    signal.removeEventListener('abort', destroy)
+    this.#upstreams.close()
+  }
+
+  #remove(client: ClientHttp1): void {
+    this.#clients.delete(client)
+    if (this.#clients.size === 0) this.#onEmpty?.()
+  }
+}
