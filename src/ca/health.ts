@@ -90,7 +90,7 @@ export class CaHealth {
     this.#breakers.delete(id)
   }
 
-  /** Probes every CA now and each minute from then on, until `stop`. */
+  /** Probes every CA that is not probed yet, now and each minute from then on, until `stop`. */
   start(): void {
     for (const breaker of this.#breakers.values()) breaker.startProbing(this.#stop.signal)
   }
@@ -162,6 +162,7 @@ class Breaker {
   #lastFailure: CaFailure | undefined
   /** Resolves when the order that tries this CA has an outcome. */
   #trial: Promise<void> | undefined
+  #isProbing = false
   #cancelProbe: Cancel = () => {}
 
   constructor(issuer: Issuer, options: HealthOptions, record: HealthRecord | undefined) {
@@ -204,7 +205,10 @@ class Breaker {
   }
 
   startProbing(signal: AbortSignal): void {
+    if (this.#isProbing) return
+    this.#isProbing = true
     const again = (): void => {
+      if (!this.#isProbing) return
       const delayMs = PROBE_INTERVAL_MS * (0.8 + 0.4 * this.#options.random())
       this.#cancelProbe = this.#options.clock.after(delayMs, probe)
     }
@@ -215,6 +219,7 @@ class Breaker {
   }
 
   stop(): void {
+    this.#isProbing = false
     this.#cancelProbe()
   }
 

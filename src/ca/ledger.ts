@@ -42,9 +42,12 @@ export class Ledger {
   readonly #events: Map<string, number[]>
   #refusals: Refusal[]
 
-  constructor(limits: readonly RateLimit[], clock: Clock, snapshot?: LedgerSnapshot) {
+  readonly #onChange: () => void
+
+  constructor(limits: readonly RateLimit[], clock: Clock, snapshot?: LedgerSnapshot, onChange = () => {}) {
     this.#limits = limits
     this.#clock = clock
+    this.#onChange = onChange
     this.#events = new Map(Object.entries(snapshot?.events ?? {}).map(([key, times]) => [key, [...times]]))
     this.#refusals = [...(snapshot?.refusals ?? [])]
   }
@@ -67,11 +70,13 @@ export class Ledger {
   ordered(names: readonly string[], exempt: boolean): void {
     if (exempt) return
     for (const scope of ['account', 'domain', 'names'] as const) this.#record(scope, names)
+    this.#onChange()
   }
 
   /** A validation failed. */
   unvalidated(names: readonly string[]): void {
     this.#record('failures', names)
+    this.#onChange()
   }
 
   /** The CA answered 429: stay away with this domain, and with all when several domains hear the same. */
@@ -80,6 +85,7 @@ export class Ledger {
     const forMs = Math.min(retryAfterMs ?? DEFAULT_RETRY_AFTER_MS, LONGEST_RETRY_AFTER_MS)
     this.#refusals = this.#refusals.filter((refusal) => isWithin(now, refusal.at, refusal.forMs))
     for (const domain of new Set(names.map(registeredDomain))) this.#refusals.push({ domain, at: now, forMs })
+    this.#onChange()
   }
 
   snapshot(): LedgerSnapshot {

@@ -1,10 +1,12 @@
 /** `holdfast check`: is the config good? Every problem on a line of its own, or one line on what was found. */
 import { parseArgs } from 'node:util'
+import { loadCertificateFile } from '../cert/files.ts'
 import { formatAddress } from '../config/addresses.ts'
 import { DEFAULT_FILE, type LoadedConfig, loadChosenConfig } from '../config/load.ts'
-import type { Config } from '../config/schema.ts'
+import type { Config, SiteConfig } from '../config/schema.ts'
 import { resolveSites } from '../config/sites.ts'
-import { ConfigError, describeProblem, messageOf } from '../errors.ts'
+import { CertificateError, ConfigError, type ConfigProblem, describeProblem, messageOf } from '../errors.ts'
+import { SystemClock } from '../time.ts'
 
 const USAGE = `holdfast check [--config FILE] [--json]
 
@@ -28,7 +30,9 @@ export async function check(args: string[], env: NodeJS.ProcessEnv): Promise<num
     return 0
   }
   try {
-    const found = summarize(await loadChosenConfig(options.config, env))
+    const loaded = await loadChosenConfig(options.config, env)
+    await checkCertificates(loaded.config)
+    const found = summarize(loaded)
     console.log(options.json ? JSON.stringify({ valid: true, ...found }) : describe(found))
     return 0
   } catch (error) {
@@ -39,34 +43,64 @@ export async function check(args: string[], env: NodeJS.ProcessEnv): Promise<num
   }
 }
 
+/** Throws `ConfigError` when a certificate of the operator's own cannot be served for its site. */
+async function checkCertificates({ sites }: Config): Promise<void> {
+  const now = new SystemClock().now()
+  const problems = await Promise.all(
+    sites.map((site, index) => checkCertificate(site, `sites[${index}]`, now)),
+  )
+  if (problems.flat().length > 0) throw new ConfigError(problems.flat())
+}
+
+async function checkCertificate(
+  { hosts, tls }: SiteConfig,
+  path: string,
+  now: number,
+): Promise<ConfigProblem[]> {
+  const { certificate: file, key, passphrase } = tls
+  if (file === undefined) return []
+  try {
+    const certificate = await loadCertificateFile({ certificate: file, key, passphrase }, now)
+    return hosts
+      .filter((host) => !certificate.covers(host))
+      .map((host) => ({
+        path: `${path}.hosts[${hosts.indexOf(host)}]`,
+        message: `"${host}" is not among the names of ${file}`,
+        hint: `it is for ${certificate.names.join(', ')}`,
+      }))
+  } catch (error) {
+    if (!(error instanceof CertificateError)) throw error
+    return [{ path: `${path}.tls.certificate`, message: error.message }]
+  }
+}
+
 interface Summary {
   /** null: from the environment. */
   readonly file: string | null
   readonly sites: number
   readonly hosts: number
+  /** Those that issue; none when every site brings its own certificate. */
   readonly cas: readonly string[]
   readonly listen: { readonly https: string[]; readonly http: string[]; readonly admin: string[] }
 }
 
 function summarize({ config, file }: LoadedConfig): Summary {
+  const { https, http, admin } = config.listen
+  const cas = resolveSites(config).flatMap(({ tls }) => (tls.kind === 'issued' ? tls.cas : []))
   return {
     file: file ?? null,
     sites: config.sites.length,
     hosts: config.sites.flatMap((site) => site.hosts).length,
-    cas: [...new Set(resolveSites(config).flatMap(({ tls }) => (tls.kind === 'issued' ? tls.cas : [])))],
-    listen: listenersOf(config),
+    cas: [...new Set(cas)],
+    listen: {
+      https: https.map(formatAddress),
+      http: http.map(formatAddress),
+      admin: admin === false ? [] : [formatAddress(admin)],
+    },
   }
 }
 
-function listenersOf({ listen }: Config): Summary['listen'] {
-  return {
-    https: listen.https.map(formatAddress),
-    http: listen.http.map(formatAddress),
-    admin: listen.admin === false ? [] : [formatAddress(listen.admin)],
-  }
-}
-
-/** `proxy.config.json is good: 2 sites, 3 hosts; CAs letsencrypt, internal; https :443, http :80, admin 127.0.0.1:9443` */
+/** `…/proxy.config.json is good: 2 sites, 3 hosts; CAs letsencrypt, zerossl; https :443, http :80, admin 127.0.0.1:9443` */
 function describe({ file, sites, hosts, cas, listen }: Summary): string {
   const listeners = Object.entries(listen).filter(([, addresses]) => addresses.length > 0)
   const parts = [

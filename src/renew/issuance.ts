@@ -2,19 +2,12 @@
  * One certificate from the first CA that gives it: asks the CAs in order, or a second one beside the first when the
  * matter is urgent and the first is slower than usual. Reports every outcome to the CAs' health and ledgers.
  */
+import type { CaAccess } from '../ca/authorities.ts'
 import type { CaHealth } from '../ca/health.ts'
-import type { IssueRequest, Issuer } from '../ca/issuer.ts'
-import type { Ledger } from '../ca/ledger.ts'
+import type { IssueRequest } from '../ca/issuer.ts'
 import type { Certificate } from '../cert/certificate.ts'
 import { IssueError, messageOf } from '../errors.ts'
 import type { Cancel, Clock } from '../time.ts'
-
-export interface CaAccess {
-  readonly issuer: Issuer
-  readonly ledger: Ledger
-  /** Does the CA keep ARI renewals out of its rate limits? */
-  readonly exemptsRenewals: boolean
-}
 
 /** Why one CA did not issue. */
 export interface Refusal {

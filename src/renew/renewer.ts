@@ -4,6 +4,7 @@
  * Receives targets from `server.ts`; plans with `plan.ts`; orders with `issuance.ts`; publishes to the inventory.
  * Nothing here is on the path of a handshake.
  */
+import type { CaAccess } from '../ca/authorities.ts'
 import type { CaHealth } from '../ca/health.ts'
 import type { Issuer, RenewalInfo } from '../ca/issuer.ts'
 import type { Certificate } from '../cert/certificate.ts'
@@ -15,13 +16,7 @@ import type { Log } from '../log.ts'
 import { PriorityQueue } from '../priority-queue.ts'
 import type { Records } from '../store/records.ts'
 import { type Cancel, type Clock, formatDuration, HOUR, MINUTE, SECOND, withDeadline } from '../time.ts'
-import {
-  type CaAccess,
-  describeRefusals,
-  type Issuance,
-  issueFromFirst,
-  NoIssuanceError,
-} from './issuance.ts'
+import { describeRefusals, type Issuance, issueFromFirst, NoIssuanceError } from './issuance.ts'
 import { type Job, readJob } from './job.ts'
 import {
   type Duty,

@@ -38,8 +38,8 @@ export interface StoredCertificate {
   readonly certificate: Certificate
 }
 
-/** What the small documents are about: renewal jobs by host, health by CA. */
-export type StateKind = 'jobs' | 'health'
+/** What the small documents are about: renewal jobs by host, health and rate-limit ledgers by CA. */
+export type StateKind = 'jobs' | 'health' | 'ledgers'
 
 /** How long a crashed holder may block others, where its crash cannot be told. */
 const LOCK_TTL_MS = 30 * SECOND

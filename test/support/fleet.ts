@@ -1,11 +1,11 @@
 /** A renewer over simulated CAs and records on a virtual clock. */
+import type { CaAccess } from '../../src/ca/authorities.ts'
 import { CaHealth } from '../../src/ca/health.ts'
 import { Ledger, type RateLimit } from '../../src/ca/ledger.ts'
 import { Inventory } from '../../src/cert/inventory.ts'
 import { VirtualClock } from '../../src/commands/simulate/virtual-clock.ts'
 import { memoryRecords, SimulatedCa } from '../../src/commands/simulate/world.ts'
 import { silentLog } from '../../src/log.ts'
-import type { CaAccess } from '../../src/renew/issuance.ts'
 import { type RenewalEvent, Renewer, type RenewerOptions, type Target } from '../../src/renew/renewer.ts'
 import { DAY } from '../../src/time.ts'
 

@@ -1,12 +1,12 @@
 /**
  * Plays a fleet of hosts through outages with Holdfast's own renewer, planner, health and ledgers on a virtual clock.
  */
+import type { CaAccess } from '../../ca/authorities.ts'
 import { CaHealth } from '../../ca/health.ts'
 import { Ledger } from '../../ca/ledger.ts'
 import { limitsOf } from '../../ca/limits.ts'
 import { Inventory } from '../../cert/inventory.ts'
 import { silentLog } from '../../log.ts'
-import type { CaAccess } from '../../renew/issuance.ts'
 import { Renewer } from '../../renew/renewer.ts'
 import { DAY } from '../../time.ts'
 import { VirtualClock } from './virtual-clock.ts'

@@ -1,0 +1,138 @@
+/**
+ * Every CA of the config, ready to be asked: its issuer, its breaker and its rate-limit ledger, kept over restarts and
+ * reloads. Receives the CAs from `server.ts`; `renew/` asks here.
+ */
+import type { Ca } from '../config/cas.ts'
+import { messageOf } from '../errors.ts'
+import type { Log } from '../log.ts'
+import type { Records } from '../store/records.ts'
+import { type Cancel, type Clock, SECOND } from '../time.ts'
+import { CaHealth, type CaSnapshot, type CaState, type HealthRecord } from './health.ts'
+import type { Issuer } from './issuer.ts'
+import { Ledger, type LedgerSnapshot } from './ledger.ts'
+import { limitsOf } from './limits.ts'
+
+/** One CA, to order from. */
+export interface CaAccess {
+  readonly issuer: Issuer
+  readonly ledger: Ledger
+  /** Does the CA keep ARI renewals out of its rate limits? */
+  readonly exemptsRenewals: boolean
+}
+
+export interface AuthoritiesOptions {
+  readonly clock: Clock
+  readonly random: () => number
+  readonly log: Log
+  readonly records: Pick<Records, 'loadState' | 'saveState'>
+  /** Chooses the adapter. May read files. */
+  readonly createIssuer: (ca: Ca) => Issuer
+  /** Called at every change of a CA's state; must not throw. */
+  readonly onChange: (snapshot: CaSnapshot, previous: CaState) => void
+}
+
+/** Ledgers change with every order: they are written once things have been quiet for this long. */
+const SAVE_DELAY_MS = SECOND
+
+export class Authorities {
+  readonly health: CaHealth
+  readonly #options: AuthoritiesOptions
+  readonly #accesses = new Map<string, CaAccess>()
+  /** What each issuer was made from, to tell at a reload which has changed. */
+  readonly #made = new Map<string, string>()
+  readonly #cancelSaves = new Map<string, Cancel>()
+  #started = false
+
+  constructor(options: AuthoritiesOptions) {
+    this.#options = options
+    const { clock, random, log, onChange } = options
+    const persist = (id: string, record: HealthRecord): void => void this.#save('health', id, record)
+    this.health = new CaHealth({ clock, random, log, onChange, persist })
+  }
+
+  access(id: string): CaAccess | undefined {
+    return this.#accesses.get(id)
+  }
+
+  /** Makes what is new or changed, and forgets what is gone. Throws what `createIssuer` throws, and changes nothing then. */
+  async update(cas: ReadonlyMap<string, Ca>): Promise<void> {
+    const changed = [...cas.values()].filter((ca) => this.#made.get(ca.name) !== JSON.stringify(ca))
+    const issuers = changed.map((ca) => [ca, this.#options.createIssuer(ca)] as const)
+    for (const id of this.#accesses.keys()) if (!cas.has(id)) this.#forget(id)
+    for (const [ca, issuer] of issuers) await this.#install(ca, issuer)
+  }
+
+  /** Starts watching the CAs' health. */
+  start(): void {
+    this.#started = true
+    this.health.start()
+  }
+
+  async stop(): Promise<void> {
+    this.health.stop()
+    for (const [id, cancel] of this.#cancelSaves) {
+      cancel()
+      await this.#saveLedger(id)
+    }
+  }
+
+  async #install(ca: Ca, issuer: Issuer): Promise<void> {
+    const { clock, records } = this.#options
+    const { limits, exemptsRenewals } = limitsOf(ca.name, ca.type === 'acme' && ca.public)
+    const ledger =
+      this.#accesses.get(ca.name)?.ledger ??
+      new Ledger(limits, clock, readLedger(await records.loadState('ledgers', ca.name)), () =>
+        this.#saveSoon(ca.name),
+      )
+    const record = readHealth(await records.loadState('health', ca.name))
+    this.#forget(ca.name)
+    this.#accesses.set(ca.name, { issuer, ledger, exemptsRenewals })
+    this.#made.set(ca.name, JSON.stringify(ca))
+    this.health.add(issuer, record)
+    if (this.#started) this.health.start()
+  }
+
+  #forget(id: string): void {
+    this.health.remove(id)
+    this.#accesses.delete(id)
+    this.#made.delete(id)
+  }
+
+  #saveSoon(id: string): void {
+    this.#cancelSaves.get(id)?.()
+    const save = (): void => void this.#saveLedger(id)
+    this.#cancelSaves.set(id, this.#options.clock.after(SAVE_DELAY_MS, save))
+  }
+
+  async #saveLedger(id: string): Promise<void> {
+    this.#cancelSaves.delete(id)
+    const ledger = this.#accesses.get(id)?.ledger
+    if (ledger !== undefined) await this.#save('ledgers', id, ledger.snapshot())
+  }
+
+  async #save(kind: 'health' | 'ledgers', id: string, value: unknown): Promise<void> {
+    try {
+      await this.#options.records.saveState(kind, id, value)
+    } catch (error) {
+      this.#options.log.warn(
+        { ca: id, err: error },
+        `the ${kind} of ${id} could not be kept: ${messageOf(error)}`,
+      )
+    }
+  }
+}
+
+/** A stored record; one that is not of our making counts as absent. */
+function readHealth(value: unknown): HealthRecord | undefined {
+  if (typeof value !== 'object' || value === null) return undefined
+  const record = value as Partial<HealthRecord>
+  const numbers = [record.pauses, record.pausedAt, record.pauseMs]
+  return numbers.every((each) => typeof each === 'number') ? (record as HealthRecord) : undefined
+}
+
+function readLedger(value: unknown): LedgerSnapshot | undefined {
+  if (typeof value !== 'object' || value === null) return undefined
+  const { events, refusals } = value as Partial<LedgerSnapshot>
+  if (typeof events !== 'object' || events === null || !Array.isArray(refusals)) return undefined
+  return Object.values(events).every(Array.isArray) ? { events, refusals } : undefined
+}
