@@ -3,6 +3,7 @@
  * Hides X.509 from the rest of the tree; made by `ca/`, by `cert/files.ts` and from the store.
  */
 import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto'
+import { isIP } from 'node:net'
 import { CertificateError } from '../errors.ts'
 import { ariIdOf, subjectNamesOf } from './x509.ts'
 
@@ -79,15 +80,16 @@ export class Certificate {
     return time >= this.notBefore && time < this.notAfter
   }
 
-  /** Does it speak for this name? Exact, or by a wildcard of one label (RFC 9525 section 6.3). */
+  /** Does it speak for this name, lower-case? Exact, or by a wildcard of one label (RFC 9525 section 6.3). */
   covers(name: string): boolean {
-    return this.names.includes(name) || this.names.includes(wildcardOf(name))
+    return this.names.includes(name) || (isIP(name) === 0 && this.names.includes(wildcardOf(name)))
   }
 }
 
-/** `a.example.com` → `*.example.com`; a wildcard stays what it is. */
+/** `a.example.com` → `*.example.com`. A wildcard, and a name without a first label and a dot, stay what they are. */
 export function wildcardOf(name: string): string {
-  return name.startsWith('*.') ? name : `*${name.slice(Math.max(0, name.indexOf('.')))}`
+  const dot = name.indexOf('.')
+  return dot < 1 || name.startsWith('*.') ? name : `*${name.slice(dot)}`
 }
 
 /** Every PEM certificate of a text, at least one. Throws CertificateError CERTIFICATE_UNREADABLE. */

@@ -33,8 +33,11 @@ export class Inventory {
    * map lookups at the most. An expired certificate is served only when there is nothing better.
    */
   find(name: string): Certificate | undefined {
-    const holding = this.#holdings.get(name) ?? this.#holdings.get(wildcardOf(name))
-    return holding === undefined ? undefined : this.#best(holding)
+    const now = this.#clock.now()
+    const exact = bestOf(this.#holdings.get(name), now)
+    if (exact?.isValidAt(now)) return exact
+    const wildcard = bestOf(this.#holdings.get(wildcardOf(name)), now)
+    return wildcard?.isValidAt(now) ? wildcard : (exact ?? wildcard)
   }
 
   /** What is held for a host of the config (wildcards by their own name). */
@@ -73,19 +76,19 @@ export class Inventory {
     return () => this.#listeners.delete(listener)
   }
 
-  #best(holding: Holding): Certificate | undefined {
-    const now = this.#clock.now()
-    let fallback: Certificate | undefined
-    for (const role of PREFERENCE) {
-      const certificate = holding[role]
-      if (certificate === undefined) continue
-      if (certificate.isValidAt(now)) return certificate
-      fallback ??= certificate
-    }
-    return fallback
-  }
-
   #tell(change: Change): void {
     for (const listener of this.#listeners) listener(change)
   }
+}
+
+/** The first by preference that is valid; failing that, the first. */
+function bestOf(holding: Holding | undefined, now: number): Certificate | undefined {
+  if (holding === undefined) return undefined
+  let fallback: Certificate | undefined
+  for (const role of PREFERENCE) {
+    const certificate = holding[role]
+    if (certificate?.isValidAt(now)) return certificate
+    fallback ??= certificate
+  }
+  return fallback
 }

@@ -1,6 +1,6 @@
 /**
  * What a certificate states and allows beyond what node:crypto tells: the fields and extensions of RFC 5280 that
- * `verify.ts` judges a chain by, and the key identifier that ARI needs. Reads, and decides nothing.
+ * `verify.ts` judges a chain by, and the key identifiers that chains and ARI are built on. Reads, and decides nothing.
  */
 import type { X509Certificate } from 'node:crypto'
 import { type Element, elementsIn, numberOf, TAG, unwrap } from './der.ts'
@@ -20,6 +20,7 @@ export interface Profile {
   /** Undefined: the extension is absent, so any purpose is allowed. */
   readonly mayServe: boolean | undefined
   readonly nameConstraints: NameConstraints | undefined
+  readonly subjectKeyId: Buffer | undefined
   readonly authorityKeyId: Buffer | undefined
   /** Is there a critical extension that we do not know? Then nobody may rely on the certificate. */
   readonly hasUnknownCritical: boolean
@@ -38,6 +39,7 @@ export type SignatureAlgorithm = 'strong' | 'SHA-1' | 'MD5' | 'unknown'
 const ID = {
   basicConstraints: '551d13',
   keyUsage: '551d0f',
+  subjectKeyIdentifier: '551d0e',
   subjectAltName: '551d11',
   nameConstraints: '551d1e',
   certificatePolicies: '551d20',
@@ -106,6 +108,7 @@ export function profileOf(certificate: X509Certificate): Profile {
     keyUsage: keyUsageIn(extensions),
     mayServe: mayServe(extensions),
     nameConstraints: constraints && nameConstraintsIn(constraints),
+    subjectKeyId: subjectKeyIdIn(extensions),
     authorityKeyId: authorityKeyIdIn(extensions),
     hasUnknownCritical: [...extensions].some(([id, { critical }]) => critical && !KNOWN_CRITICAL.has(id)),
   }
@@ -163,6 +166,12 @@ function keyUsageIn(extensions: Extensions): KeyUsage | undefined {
 function mayServe(extensions: Extensions): boolean | undefined {
   const purposes = sequenceIn(extensions, ID.extendedKeyUsage)?.map(({ content }) => content.toString('hex'))
   return purposes?.some((purpose) => purpose === ID.serverAuth || purpose === ID.anyExtendedKeyUsage)
+}
+
+/** RFC 5280 section 4.2.1.2. */
+function subjectKeyIdIn(extensions: Extensions): Buffer | undefined {
+  const extension = extensions.get(ID.subjectKeyIdentifier)
+  return extension && unwrap(extension.value, TAG.octetString)
 }
 
 /** RFC 5280 section 4.2.1.1: the key identifier is `[0]`. */

@@ -12,11 +12,12 @@ import {
   generateKeyPair,
   type KeyObject,
   randomBytes,
-  type X509Certificate,
+  X509Certificate,
 } from 'node:crypto'
 import { isIP } from 'node:net'
 import { promisify } from 'node:util'
 import * as x509 from '@peculiar/x509'
+import { elementsIn, TAG, unwrap } from './der.ts'
 import { profileOf } from './profile.ts'
 
 export type KeyType = 'ecdsa-p256' | 'ecdsa-p384' | 'rsa-2048' | 'rsa-3072' | 'rsa-4096'
@@ -79,12 +80,13 @@ export function keyTypeOf(keyPem: string): KeyType | undefined {
 /** PKCS#10 in DER. The names stand in the subjectAltName; the common name is set only where a CA may accept it. */
 export async function createCsr(names: readonly string[], keyPem: string): Promise<Buffer> {
   const subject = subjectFor(names)
-  const keys = cryptoKeysOf(keyPem)
+  const publicKey = createPublicKey(keyPem)
+  const privateKey = signingKeyOf(keyPem)
   const request = await x509.Pkcs10CertificateRequestGenerator.create(
     {
       ...(subject === undefined ? {} : { name: subject }),
-      keys,
-      signingAlgorithm: signingAlgorithmOf(keys.privateKey),
+      keys: { privateKey, publicKey: publicKey.toCryptoKey(algorithmOf(publicKey), true, ['verify']) },
+      signingAlgorithm: signingAlgorithmOf(privateKey),
       extensions: [subjectAltNames(names, false)],
     },
     crypto,
@@ -183,16 +185,15 @@ interface SignOptions extends Validity {
 
 /** Signs with the issuer's key, or with its own; adds the serial number and the key identifiers. */
 async function sign(options: SignOptions): Promise<string> {
-  const { publicKey, privateKey } = cryptoKeysOf(options.keyPem)
-  const issuer = options.issuer && new x509.X509Certificate(options.issuer.certificatePem)
-  const signingKey =
-    options.issuer === undefined ? privateKey : cryptoKeysOf(options.issuer.keyPem).privateKey
-  const ownKeyId = await x509.SubjectKeyIdentifierExtension.create(publicKey, false, crypto)
+  const publicKey = createPublicKey(options.keyPem).export({ type: 'spki', format: 'der' })
+  const keyId = keyIdOf(publicKey)
+  const issuer = options.issuer && issuerOf(options.issuer.certificatePem)
+  const signingKey = signingKeyOf(options.issuer?.keyPem ?? options.keyPem)
   const certificate = await x509.X509CertificateGenerator.create(
     {
       serialNumber: randomSerial(),
       subject: options.subject ?? [],
-      issuer: issuer?.subjectName ?? options.subject ?? [],
+      issuer: issuer?.name ?? options.subject ?? [],
       notBefore: wholeSecond(options.notBefore),
       notAfter: wholeSecond(options.notAfter),
       publicKey,
@@ -200,10 +201,8 @@ async function sign(options: SignOptions): Promise<string> {
       signingAlgorithm: signingAlgorithmOf(signingKey),
       extensions: [
         ...options.extensions,
-        ownKeyId,
-        new x509.AuthorityKeyIdentifierExtension(
-          issuer === undefined ? ownKeyId.keyId : await keyIdOf(issuer),
-        ),
+        new x509.SubjectKeyIdentifierExtension(keyId),
+        new x509.AuthorityKeyIdentifierExtension(issuer?.keyId ?? keyId),
       ],
     },
     crypto,
@@ -211,10 +210,18 @@ async function sign(options: SignOptions): Promise<string> {
   return `${certificate.toString('pem')}\n`
 }
 
-/** As the issuer states it, so that whatever scheme it uses the two match (RFC 5280 section 4.2.1.1). */
-async function keyIdOf(issuer: x509.X509Certificate): Promise<string> {
-  const stated = issuer.getExtension(x509.SubjectKeyIdentifierExtension)
-  return (stated ?? (await x509.SubjectKeyIdentifierExtension.create(issuer.publicKey, false, crypto))).keyId
+/** Its name and key identifier as it states them, so that chains link whatever scheme it uses. */
+function issuerOf(certificatePem: string): { name: x509.Name; keyId: string } {
+  const certificate = new X509Certificate(certificatePem)
+  const { subject, subjectKeyId } = profileOf(certificate)
+  const spki = certificate.publicKey.export({ type: 'spki', format: 'der' })
+  return { name: new x509.Name(subject), keyId: subjectKeyId?.toString('hex') ?? keyIdOf(spki) }
+}
+
+/** RFC 5280 section 4.2.1.2, method 1: SHA-1 over the bits of the public key. */
+function keyIdOf(spki: Buffer): string {
+  const bits = elementsIn(unwrap(spki, TAG.sequence))[1]?.content.subarray(1) ?? spki
+  return createHash('sha1').update(bits).digest('hex')
 }
 
 function subjectFor(names: readonly string[]): Subject | undefined {
@@ -249,13 +256,9 @@ function wholeSecond(time: number): Date {
   return new Date(Math.floor(time / 1000) * 1000)
 }
 
-function cryptoKeysOf(keyPem: string): crypto.CryptoKeyPair {
-  const privateKey = createPrivateKey(keyPem)
-  const algorithm = algorithmOf(privateKey)
-  return {
-    privateKey: privateKey.toCryptoKey(algorithm, true, ['sign']),
-    publicKey: createPublicKey(privateKey).toCryptoKey(algorithm, true, ['verify']),
-  }
+function signingKeyOf(keyPem: string): crypto.CryptoKey {
+  const key = createPrivateKey(keyPem)
+  return key.toCryptoKey(algorithmOf(key), false, ['sign'])
 }
 
 function algorithmOf(key: KeyObject): crypto.EcKeyImportParams | crypto.RsaHashedImportParams {
