@@ -73,8 +73,8 @@ class FileStore implements Store {
     const path = this.#pathOf(key)
     for (let attempt = 1; ; attempt++) {
       try {
-        await makeFolder(dirname(path))
         await refuseLinks(dirname(path))
+        await makeFolder(dirname(path))
         return await this.#replace(path, value)
       } catch (error) {
         // `remove` may have taken the folder away in between, for being empty.
@@ -97,7 +97,7 @@ class FileStore implements Store {
 
   async list(prefix: string): Promise<string[]> {
     const folder = prefix.slice(0, prefix.lastIndexOf('/') + 1)
-    if (folder !== '') assertKey(folder.slice(0, -1))
+    if (folder !== '' && !isKey(folder.slice(0, -1))) return []
     try {
       const keys = await this.#pathsBelow(join(this.#root, folder))
       return keys.filter((key) => key.startsWith(prefix) && isKey(key)).sort()
@@ -257,8 +257,13 @@ async function syncFolder(path: string): Promise<void> {
   }
 }
 
+/** Of the folder, or of the nearest above it that is there. */
 async function refuseLinks(folder: string): Promise<void> {
-  if ((await realpath(folder)) !== folder) {
+  const real = await realpath(folder).catch((error: unknown) => {
+    if (codeOf(error) !== 'ENOENT') throw error
+  })
+  if (real === undefined) return refuseLinks(dirname(folder))
+  if (real !== folder) {
     throw new StoreError(
       'STORE_DENIED',
       `${folder} leads through a symbolic link: only the store's own folder may be one`,

@@ -17,5 +17,5 @@ export interface MemoryLog {
 export function memoryLog(): MemoryLog {
   const lines: Line[] = []
   const log = pino({ level: 'trace', base: null }, { write: (line) => lines.push(JSON.parse(line)) })
-  return { log, lines, warnings: () => lines.filter((line) => line.level === pino.levels.values['warn']) }
+  return { log, lines, warnings: () => lines.filter((line) => line.level === pino.levels.values.warn) }
 }
