@@ -1,0 +1,336 @@
+/**
+ * One request from its head to its log line: decide → answer, or pick an upstream → send → stream the response back.
+ * Receives a `Downstream` from a server; asks the gateway; sends through the forwarder; ends in the access log.
+ */
+import type { ClientRequest, IncomingMessage } from 'node:http'
+import type { Socket } from 'node:net'
+import { messageOf, ProxyError } from '../../errors.ts'
+import type { Backend } from '../backend.ts'
+import type { Route } from '../gateway.ts'
+import { IdleTimer } from '../idle-timer.ts'
+import { errorPage, titleOf } from '../pages.ts'
+import type { WireOptions } from '../wire.ts'
+import { type Downstream, type Field, pairs, type ResponseHead } from './downstream.ts'
+import type { FailureStage, Forwarder } from './forwarder.ts'
+import {
+  clientHead,
+  endToEnd,
+  endToEndTrailers,
+  hasContent,
+  type RequestHead,
+  readHead,
+  receivedRequestId,
+  switchingFields,
+  upstreamFields,
+  valuesOf,
+} from './messages.ts'
+import { joinSockets } from './tunnel.ts'
+
+/** RFC 9110 section 9.2.2: these may be sent again when it is not known whether the first one was served. */
+const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE'])
+/** Kept connections that may turn out to be closed before the request is given up. */
+const MAX_RESENDS = 3
+
+const NO_UPSTREAM = new ProxyError('NO_UPSTREAM', 503, 'the route has no upstream')
+
+/** `waiting` for a response; `responding` once its head was sent; `over` when its end was, or when it was cut off. */
+type Phase = 'waiting' | 'responding' | 'over'
+
+export class Exchange {
+  readonly #wire: WireOptions
+  readonly #forwarder: Forwarder
+  readonly #client: Downstream
+  readonly #id: string
+  readonly #startedAt: number
+  readonly #tried: Backend[] = []
+  #phase: Phase = 'waiting'
+  #head: RequestHead | undefined
+  #route: Route | undefined
+  #request: ClientRequest | undefined
+  #resends = 0
+  /** Is all of the request on its way? */
+  #sent = false
+  #bodyIdle: IdleTimer | undefined
+  #upstreamIdle: IdleTimer | undefined
+  #status = 499
+  #bodyBytes = 0
+  #error: ProxyError | undefined
+
+  constructor(client: Downstream, wire: WireOptions, forwarder: Forwarder) {
+    this.#client = client
+    this.#wire = wire
+    this.#forwarder = forwarder
+    this.#id = wire.requestIds.continue(receivedRequestId(client))
+    this.#startedAt = wire.clock.monotonic()
+  }
+
+  start(): void {
+    const client = this.#client
+    client.sink.on('error', () => {})
+    client.sink.once('close', () => this.#onClose())
+    client.onFault = (error) => this.#fail(error)
+    const head = readHead(client)
+    if (head instanceof ProxyError) this.#fail(head)
+    else this.#carryOut(head)
+  }
+
+  #carryOut(head: RequestHead): void {
+    this.#head = head
+    const { secure, serverName } = this.#client.peer
+    const { method } = this.#client
+    const { authority: host, target } = head
+    const verdict = this.#wire.gateway.decide({ secure, serverName, method, host, target })
+    if (verdict.action === 'refuse') this.#fail(verdict.error)
+    else if (verdict.action === 'answer') this.#answer(verdict.status, verdict.headers, verdict.body)
+    else {
+      this.#route = verdict.route
+      this.#tryNext(verdict.route, NO_UPSTREAM)
+    }
+  }
+
+  #tryNext(route: Route, lastError: ProxyError): void {
+    const backend = route.balancer.pick(this.#tried)
+    if (backend === undefined) this.#fail(lastError)
+    else {
+      this.#tried.push(backend)
+      this.#send(route, backend)
+    }
+  }
+
+  #send(route: Route, backend: Backend): void {
+    const { authority = '', target = '' } = this.#head ?? {}
+    const outgoing = {
+      method: this.#client.method,
+      target,
+      fields: upstreamFields(this.#client, authority, this.#id),
+      connectTimeoutMs: this.#wire.gateway.timeouts.connect,
+    }
+    try {
+      const request = this.#forwarder.open(backend, outgoing, {
+        connected: () => {
+          route.balancer.connected(backend)
+          this.#sendBody(request)
+        },
+        informed: (status, rawHeaders) => this.#inform(status, pairs(rawHeaders)),
+        responded: (response) => this.#respond(response),
+        switched: (response, socket, first) => this.#switch(response, socket, first),
+        failed: (error, stage) => {
+          if (request === this.#request) this.#onFailure(route, backend, error, stage)
+        },
+      })
+      this.#request = request
+    } catch (cause) {
+      const message = `the request cannot be sent on: ${messageOf(cause)}`
+      this.#fail(new ProxyError('REQUEST_INVALID', 400, message, { cause }))
+    }
+  }
+
+  /** No response has begun; once one has, its own `error` says that it was cut off. */
+  #onFailure(route: Route, backend: Backend, error: ProxyError, stage: FailureStage): void {
+    if (this.#phase !== 'waiting') return
+    this.#stopTimers()
+    const repeatable = this.#client.body === undefined && IDEMPOTENT.has(this.#client.method)
+    if (stage === 'connecting') {
+      route.balancer.connectFailed(backend)
+      this.#tryNext(route, error)
+    } else if (stage === 'reused' && repeatable && this.#resends++ < MAX_RESENDS) this.#send(route, backend)
+    else this.#fail(error)
+  }
+
+  #sendBody(request: ClientRequest): void {
+    const { clock, gateway } = this.#wire
+    const { body } = this.#client
+    const upstreamIdle = new IdleTimer(clock, gateway.timeouts.response, () => this.#onUpstreamIdle())
+    this.#upstreamIdle = upstreamIdle
+    if (body === undefined) {
+      this.#sent = true
+      request.end()
+      return
+    }
+    if (this.#head?.expectsContinue === true) this.#client.sendInformation(100, [])
+    const bodyIdle = new IdleTimer(clock, gateway.timeouts.body, () => this.#onBodyIdle())
+    this.#bodyIdle = bodyIdle
+    const touch = (): void => {
+      bodyIdle.touch()
+      upstreamIdle.touch()
+    }
+    body.on('data', (chunk: Buffer) => {
+      if (this.#phase === 'over') return
+      touch()
+      if (!request.write(chunk)) body.pause()
+    })
+    request.on('drain', () => {
+      touch()
+      body.resume()
+    })
+    body.once('end', () => {
+      bodyIdle.stop()
+      if (this.#phase === 'over') return
+      upstreamIdle.touch()
+      this.#sent = true
+      request.addTrailers(endToEndTrailers(this.#client.receivedTrailers()))
+      request.end()
+    })
+  }
+
+  #inform(status: number, fields: readonly Field[]): void {
+    // 100 was not asked for upstream: the client was told to go on, or did not ask.
+    if (this.#phase === 'waiting' && status !== 100) this.#client.sendInformation(status, endToEnd(fields))
+  }
+
+  #respond(response: IncomingMessage): void {
+    response.on('error', (error) => this.#onCutOff(error))
+    try {
+      const head = clientHead(response, this.#client, this.#hsts)
+      this.#sendHead(head)
+      if (hasContent(this.#client.method, head.status)) this.#stream(response)
+      else {
+        response.resume()
+        this.#end([])
+      }
+    } catch (cause) {
+      const message = `${this.#upstream}: a response that cannot be sent on: ${messageOf(cause)}`
+      this.#fail(new ProxyError('UPSTREAM_INVALID', 502, message, { cause }))
+    }
+  }
+
+  #stream(response: IncomingMessage): void {
+    const { sink } = this.#client
+    response.on('data', (chunk: Buffer) => {
+      if (this.#phase === 'over') return
+      this.#upstreamIdle?.touch()
+      this.#bodyBytes += chunk.length
+      if (!sink.write(chunk)) response.pause()
+    })
+    sink.on('drain', () => {
+      this.#upstreamIdle?.touch()
+      response.resume()
+    })
+    response.once('end', () => this.#end(endToEndTrailers(pairs(response.rawTrailers))))
+  }
+
+  #switch(response: IncomingMessage, upstream: Socket, first: Buffer): void {
+    const { upgrade } = this.#client
+    if (upgrade === undefined || this.#phase !== 'waiting') {
+      upstream.destroy()
+      const message = `${this.#upstream}: changed the protocol unasked`
+      this.#fail(new ProxyError('UPSTREAM_INVALID', 502, message))
+      return
+    }
+    this.#stopTimers()
+    this.#phase = 'over'
+    this.#status = 101
+    const client = upgrade.accept(switchingFields(response))
+    if (first.length > 0) upstream.unshift(first)
+    const { clock, gateway } = this.#wire
+    joinSockets(client, upstream, clock, gateway.timeouts.upgrade, (count) => {
+      this.#bodyBytes += count
+    })
+  }
+
+  #answer(status: number, fields: readonly Field[], body: string): void {
+    const length: Field = ['Content-Length', String(Buffer.byteLength(body))]
+    this.#sendHead({ status, reason: titleOf(status), fields: [...fields, length], trailers: false })
+    if (hasContent(this.#client.method, status)) {
+      this.#bodyBytes = Buffer.byteLength(body)
+      this.#client.sink.write(body)
+    }
+    this.#end([])
+  }
+
+  /** Ends the exchange with an error page, or, once a response has begun, by cutting it off. */
+  #fail(error: ProxyError): void {
+    if (this.#phase === 'over') return
+    this.#error = error
+    this.#request?.destroy()
+    if (this.#phase === 'responding') {
+      this.#phase = 'over'
+      this.#stopTimers()
+      this.#client.abort()
+      return
+    }
+    const page = errorPage(error.status, this.#id, valuesOf(this.#client.fields, 'accept').join())
+    const fields: Field[] = [
+      ['Content-Type', page.contentType],
+      ['Cache-Control', 'no-store'],
+    ]
+    if (this.#hsts !== undefined) fields.push(['Strict-Transport-Security', this.#hsts])
+    this.#answer(error.status, fields, page.body)
+  }
+
+  #sendHead(head: ResponseHead): void {
+    this.#client.sendHead(head)
+    this.#phase = 'responding'
+    this.#status = head.status
+  }
+
+  #end(trailers: readonly Field[]): void {
+    if (this.#phase !== 'responding') return
+    this.#phase = 'over'
+    this.#stopTimers()
+    if (!this.#sent) this.#request?.destroy()
+    this.#client.end(trailers)
+  }
+
+  /** The upstream's connection broke in the middle of a response. */
+  #onCutOff(cause: Error): void {
+    const message = `${this.#upstream}: the response was cut off`
+    this.#fail(new ProxyError('UPSTREAM_UNREACHABLE', 502, message, { cause }))
+  }
+
+  #onBodyIdle(): void {
+    // When it is paused, the upstream does not take the body.
+    if (this.#client.body?.isPaused() === true) return
+    this.#fail(new ProxyError('REQUEST_TIMEOUT', 408, 'the body did not arrive in time'))
+  }
+
+  #onUpstreamIdle(): void {
+    const { body, sink } = this.#client
+    const waitsForClient = !this.#sent && body?.isPaused() === false
+    if (this.#phase === 'waiting' && waitsForClient) return
+    this.#fail(
+      sink.writableNeedDrain
+        ? new ProxyError('CLIENT_GONE', 499, 'the client did not read the response in time')
+        : new ProxyError('UPSTREAM_TIMEOUT', 504, `${this.#upstream}: no answer in time`),
+    )
+  }
+
+  /** The response was sent, or the client is gone. */
+  #onClose(): void {
+    this.#stopTimers()
+    if (this.#phase !== 'over') {
+      this.#phase = 'over'
+      this.#error = new ProxyError('CLIENT_GONE', 499, 'the client closed the connection')
+      this.#request?.destroy()
+    }
+    const { method, target, version, peer } = this.#client
+    const { clock, accessLog } = this.#wire
+    accessLog.record({
+      id: this.#id,
+      method,
+      host: this.#head?.authority,
+      target,
+      status: this.#status,
+      bodyBytes: this.#bodyBytes,
+      durationMs: clock.monotonic() - this.#startedAt,
+      upstream: this.#upstream,
+      clientAddress: peer.clientAddress,
+      protocol: version === '2.0' ? 'HTTP/2' : `HTTP/${version}`,
+      error: this.#error,
+    })
+  }
+
+  /** The upstream that was asked last. */
+  get #upstream(): string | undefined {
+    return this.#tried.at(-1)?.url
+  }
+
+  get #hsts(): string | undefined {
+    return this.#client.peer.secure ? this.#route?.hsts : undefined
+  }
+
+  #stopTimers(): void {
+    this.#bodyIdle?.stop()
+    this.#upstreamIdle?.stop()
+  }
+}

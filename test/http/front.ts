@@ -1,0 +1,174 @@
+/**
+ * A proxy in front of upstreams, as a test needs it: TLS and plain ports on loopback whose sockets are fed to the wire
+ * under test, with everything behind it real.
+ */
+import { once } from 'node:events'
+import { type AddressInfo, createServer, type Server } from 'node:net'
+import { createServer as createTlsServer, type TLSSocket } from 'node:tls'
+import type { Test } from 'tap'
+import { parseUpstream, type Timeouts } from '../../src/config/schema.ts'
+import type { Site } from '../../src/config/sites.ts'
+import { AccessLog } from '../../src/http/access-log.ts'
+import { Gateway, type Policy } from '../../src/http/gateway.ts'
+import { RequestIds } from '../../src/http/request-id.ts'
+import type { Wire, WireOptions } from '../../src/http/wire.ts'
+import { Metrics } from '../../src/metrics.ts'
+import { SystemClock } from '../../src/time.ts'
+import { makeAuthority, makeCertificate } from '../support/certificates.ts'
+import { type MemoryLog, memoryLog } from '../support/log.ts'
+
+export type MakeWire = (options: WireOptions) => Wire
+
+export const HOST = 'app.example.com'
+
+/** One key for all fronts and upstreams of a test run, and the root that clients trust. */
+const authority = await makeAuthority()
+export const ROOT_PEM = authority.rootPem
+export const CREDENTIALS = await makeCertificate({
+  names: [HOST, '*.wild.example.com', 'two.example.com', 'other.example.com', 'localhost', '127.0.0.1'],
+  authority,
+})
+
+const TIMEOUTS: Timeouts = {
+  head: 10_000,
+  body: 10_000,
+  connect: 5_000,
+  response: 10_000,
+  keepAlive: 30_000,
+  upgrade: 30_000,
+  drain: 10_000,
+}
+
+export interface SiteOptions extends Partial<Omit<Site, 'routes'>> {
+  readonly upstreams?: readonly string[]
+  readonly routes?: readonly { readonly path: string; readonly upstreams: readonly string[] }[]
+}
+
+export interface FrontOptions {
+  /** One site of `HOST` when absent. */
+  readonly sites?: readonly SiteOptions[]
+  /** Of the one site; URLs. */
+  readonly upstreams?: readonly string[]
+  readonly timeouts?: Partial<Timeouts>
+  readonly trustedProxies?: readonly string[]
+  readonly challenges?: Readonly<Record<string, string>>
+}
+
+/** A site with what a test leaves out. */
+export function makeSite({ upstreams, routes = [], ...rest }: SiteOptions): Site {
+  const own = upstreams === undefined ? [] : [{ path: '/', upstreams }]
+  return {
+    hosts: [HOST],
+    tls: { kind: 'file', certificate: '/unused', key: undefined, passphrase: undefined },
+    hsts: false,
+    redirect: false,
+    upstreamTls: { verify: true },
+    routes: [...routes, ...own].map((route) => ({
+      path: route.path,
+      upstreams: route.upstreams.map((url) => parseUpstream(url)!),
+    })),
+    ...rest,
+  }
+}
+
+function makePolicy(options: FrontOptions): Policy {
+  const sites = options.sites ?? [{ upstreams: options.upstreams ?? [] }]
+  return {
+    sites: sites.map(makeSite),
+    timeouts: { ...TIMEOUTS, ...options.timeouts },
+    trustedProxies: options.trustedProxies ?? [],
+  }
+}
+
+export class Front {
+  readonly gateway: Gateway
+  readonly wire: Wire
+  readonly log: MemoryLog
+  readonly #servers: Server[]
+
+  private constructor(gateway: Gateway, wire: Wire, log: MemoryLog, servers: Server[]) {
+    this.gateway = gateway
+    this.wire = wire
+    this.log = log
+    this.#servers = servers
+  }
+
+  /** Started; drained and stopped with the test. */
+  static async start(t: Test, makeWire: MakeWire, options: FrontOptions): Promise<Front> {
+    const clock = new SystemClock()
+    const log = memoryLog()
+    const gateway = new Gateway(makePolicy(options), {
+      clock,
+      challenge: (path) => options.challenges?.[path],
+      httpsPort: 8443,
+    })
+    const accessLog = new AccessLog({
+      log: log.log,
+      metrics: new Metrics(),
+      access: true,
+      random: () => 0,
+    })
+    const wire = makeWire({ gateway, accessLog, requestIds: new RequestIds(), clock })
+
+    const secure = createTlsServer({
+      cert: CREDENTIALS.chainPem,
+      key: CREDENTIALS.keyPem,
+      ALPNProtocols: ['h2', 'http/1.1'],
+    })
+    secure.on('secureConnection', (socket: TLSSocket & { servername?: string | false }) =>
+      wire.accept(socket, {
+        secure: true,
+        serverName: socket.servername || undefined,
+        protocol: socket.alpnProtocol === 'h2' ? 'h2' : 'http/1.1',
+        clientAddress: socket.remoteAddress ?? '',
+        localPort: socket.localPort ?? 0,
+      }),
+    )
+    const plain = createServer((socket) =>
+      wire.accept(socket, {
+        secure: false,
+        serverName: undefined,
+        protocol: 'http/1.1',
+        clientAddress: socket.remoteAddress ?? '',
+        localPort: socket.localPort ?? 0,
+      }),
+    )
+    const servers = [secure, plain]
+    for (const server of servers) await once(server.listen(0, '127.0.0.1'), 'listening')
+    const front = new Front(gateway, wire, log, servers)
+    t.teardown(() => front.stop())
+    return front
+  }
+
+  get tlsPort(): number {
+    return portOf(this.#servers[0]!)
+  }
+
+  get plainPort(): number {
+    return portOf(this.#servers[1]!)
+  }
+
+  reload(options: FrontOptions): void {
+    this.gateway.replace(makePolicy(options))
+  }
+
+  /** Cuts what is left. */
+  async stop(): Promise<void> {
+    for (const server of this.#servers) server.close()
+    await this.wire.drain(AbortSignal.abort())
+  }
+
+  /** The access lines so far. */
+  get requests(): MemoryLog['lines'] {
+    return this.log.lines.filter((line) => line.msg.startsWith('request'))
+  }
+}
+
+export function portOf(server: Server): number {
+  return (server.address() as AddressInfo).port
+}
+
+/** Resolves once `condition` holds: looked at whenever the event loop has turned. The test's own timeout ends it. */
+export async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 2))
+}
