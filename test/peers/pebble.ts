@@ -138,6 +138,7 @@ export class Pebble {
   async #manage(path: string, body?: object): Promise<string> {
     const answer = await exchange(this.managementUrl + path, {
       ca: this.minicaPem,
+      headers: { 'user-agent': 'holdfast-test' },
       ...(body === undefined ? {} : { method: 'POST', body: JSON.stringify(body) }),
     })
     if (answer.status !== 200) throw new Error(`Pebble answered ${answer.status} to ${path}: ${answer.body}`)
