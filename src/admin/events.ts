@@ -1,6 +1,6 @@
 /** The last things that happened to certificates and CAs, newest last, for `/api/events`. */
 import type { CaState } from '../ca/health.ts'
-import type { RenewalEvent } from '../renew/renewer.ts'
+import type { RenewalEvent } from '../renew/fulfilment.ts'
 import type { Clock } from '../time.ts'
 
 export type HoldfastEvent =

@@ -141,7 +141,7 @@ function isForeign({ source }: Held, policy: Policy): boolean {
  * of the lifetime, at one half below 10 days. A standby is renewed a sixth of the lifetime earlier, so that the
  * two never fall due together.
  */
-export function renewalDueAt(held: Held, duty: Duty): number {
+export function renewalDueAt(held: Omit<Held, 'condemned'>, duty: Duty): number {
   const luck = fractionOf(held.fingerprint)
   if (held.window !== undefined) return held.window.start + luck * (held.window.end - held.window.start)
   const lifetimeMs = held.notAfter - held.notBefore

@@ -1,58 +1,16 @@
 /**
- * Keeps every host supplied: lock → issue → persist → publish, in the background, for ever.
- *
- * Receives targets from `server.ts`; plans with `plan.ts`; orders with `issuance.ts`; publishes to the inventory.
- * Nothing here is on the path of a handshake.
+ * Keeps every host supplied, in the background, for ever: decides with `plan.ts` what is due, the most urgent first, and
+ * has it carried out by `fulfilment.ts`. Receives targets from `server.ts`. Nothing here is on the path of a handshake.
  */
-import type { CaAccess } from '../ca/authorities.ts'
-import type { CaHealth } from '../ca/health.ts'
-import type { Issuer, RenewalInfo } from '../ca/issuer.ts'
 import type { Certificate } from '../cert/certificate.ts'
-import type { Inventory, Role } from '../cert/inventory.ts'
-import type { KeyType } from '../cert/x509.ts'
-import type { ChallengeType } from '../challenge/solver.ts'
-import { messageOf } from '../errors.ts'
-import type { Log } from '../log.ts'
 import { PriorityQueue } from '../priority-queue.ts'
 import type { Records } from '../store/records.ts'
-import { type Cancel, type Clock, formatDuration, HOUR, MINUTE, SECOND, withDeadline } from '../time.ts'
-import { describeRefusals, type Issuance, issueFromFirst, NoIssuanceError } from './issuance.ts'
+import { type Cancel, MINUTE, SECOND } from '../time.ts'
+import { Fulfilment, type FulfilmentOptions } from './fulfilment.ts'
 import { type Job, readJob } from './job.ts'
-import {
-  type Duty,
-  type Held,
-  type Order,
-  type Policy,
-  plan,
-  renewalDueAt,
-  retryDelayMs,
-  type Situation,
-} from './plan.ts'
-
-/** A host to keep supplied. */
-export interface Target extends Policy {
-  readonly host: string
-  readonly challenges: readonly ChallengeType[]
-  readonly keyType: KeyType
-  /** Serve a certificate of the internal CA until a real one is there? */
-  readonly interim: boolean
-}
-
-export type RenewalEvent =
-  | {
-      readonly type: 'certificate.issued'
-      readonly host: string
-      readonly role: Duty
-      readonly ca: string
-      readonly notAfter: number
-    }
-  | {
-      readonly type: 'certificate.failed'
-      readonly host: string
-      readonly role: Duty
-      readonly reason: string
-      readonly retryAt: number
-    }
+import { type Held, plan, type Situation } from './plan.ts'
+import { RenewalWindows } from './renewal-windows.ts'
+import type { Target, Task } from './task.ts'
 
 /** One host, for `/api/certificates` and `status`. Times are milliseconds since the epoch. */
 export interface HostStatus {
@@ -67,62 +25,24 @@ export interface HostStatus {
 }
 
 /** What the renewer needs of the store. */
-export type RenewerRecords = Pick<
-  Records,
-  | 'loadCertificates'
-  | 'loadCertificate'
-  | 'saveCertificate'
-  | 'loadStates'
-  | 'loadState'
-  | 'saveState'
-  | 'removeState'
-  | 'lock'
->
+export type RenewerRecords = FulfilmentOptions['records'] &
+  Pick<Records, 'loadCertificates' | 'loadStates' | 'loadState'>
 
-export interface RenewerOptions {
-  readonly clock: Clock
-  readonly random: () => number
-  readonly log: Log
+export interface RenewerOptions extends FulfilmentOptions {
   readonly records: RenewerRecords
-  readonly inventory: Inventory
-  readonly health: CaHealth
-  readonly access: (ca: string) => CaAccess | undefined
-  /** Issues interim certificates. */
-  readonly internal: Issuer
-  /** Builds what the first handshake would have to build. */
-  readonly warm: (certificate: Certificate) => void
-  readonly onEvent: (event: RenewalEvent) => void
 }
 
 /** Orders under way at once. */
 const CONCURRENCY = 16
 /** How often the wall clock is looked at, however far the next due time is: it may jump. */
 const TICK_MS = MINUTE
-const LOCK_WAIT_MS = 5 * MINUTE
-/** How often a CA is asked for its renewal window when it does not say. */
-const POLL_INTERVAL_MS = 6 * HOUR
-
-interface Poll {
-  readonly info: RenewalInfo | undefined
-  readonly askAt: number
-}
-
-interface Task {
-  readonly target: Target
-  job: Job
-  /** RFC 9773 windows by certificate fingerprint, and when to ask again. */
-  readonly polls: Map<string, Poll>
-  /** When it is planned again, milliseconds since the epoch; infinite while it is queued or busy. */
-  wakeAt: number
-  /** When something is due for it, as told to people. */
-  nextAt: number
-  busy: boolean
-  /** Renew whatever the plan says: asked for by hand. */
-  forced: boolean
-}
+/** Contexts that are built before the first handshake; the rest are built as they are asked for. */
+const WARM_AT_START = 1000
 
 export class Renewer {
   readonly #options: RenewerOptions
+  readonly #fulfilment: Fulfilment
+  readonly #windows: RenewalWindows
   #tasks = new Map<string, Task>()
   /** When each host is to be planned again; an entry counts while its time is the task's own. */
   readonly #due = new PriorityQueue<{ task: Task; at: number }>((a, b) => a.at < b.at)
@@ -138,6 +58,8 @@ export class Renewer {
 
   constructor(options: RenewerOptions) {
     this.#options = options
+    this.#fulfilment = new Fulfilment(options)
+    this.#windows = new RenewalWindows(options)
   }
 
   /** Publishes what the store holds and reads the jobs' state, so that serving can start; asks no CA. */
@@ -148,7 +70,7 @@ export class Renewer {
     for (const { host, role, certificate } of stored) {
       if (this.#tasks.has(host)) inventory.publish(host, role, certificate)
     }
-    for (const host of [...this.#tasks.keys()].slice(0, 1000)) {
+    for (const host of [...this.#tasks.keys()].slice(0, WARM_AT_START)) {
       const certificate = inventory.find(host)
       if (certificate !== undefined) warm(certificate)
     }
@@ -230,7 +152,7 @@ export class Renewer {
 
   #add(target: Target, job: Job): void {
     const now = this.#options.clock.now()
-    const task: Task = { target, job, polls: new Map(), wakeAt: now, nextAt: now, busy: false, forced: false }
+    const task: Task = { target, job, wakeAt: now, nextAt: now, busy: false, forced: false }
     this.#tasks.set(target.host, task)
     this.#wakeAt(task, now)
   }
@@ -269,7 +191,7 @@ export class Renewer {
     const { order, wakeAt } = this.#plan(task)
     if (order === undefined) {
       task.nextAt = wakeAt
-      this.#wakeAt(task, Math.min(wakeAt, this.#pollRenewalInfo(task)))
+      this.#wakeAt(task, Math.min(wakeAt, this.#pollWindows(task)))
       return
     }
     task.nextAt = this.#options.clock.now()
@@ -296,7 +218,8 @@ export class Renewer {
         if (this.#isIdle(task)) this.#consider(task)
         this.#startOrders()
       }
-      this.#track(this.#fulfil(task, order).finally(done))
+      const isWanted = (): boolean => this.#plan(task).order?.duty === order.duty
+      this.#track(this.#fulfilment.carryOut(task, order, isWanted, this.#stop.signal).finally(done))
     }
   }
 
@@ -314,13 +237,13 @@ export class Renewer {
     const { clock, health, inventory } = this.#options
     const { target } = task
     const holding = inventory.holding(target.host)
-    const live = this.#held(task, holding.live)
+    const live = this.#held(holding.live)
     const ledgerOpenAt = (ca: string): number => this.#ledgerOpenAt(ca, target.host, live?.source === ca)
     const situation: Situation = {
       now: clock.now(),
       policy: target,
       live: live !== undefined && task.forced ? { ...live, condemned: true } : live,
-      standby: this.#held(task, holding.standby),
+      standby: this.#held(holding.standby),
       backoff: task.job,
       candidates: health.order(target.cas).map((id) => ({
         id,
@@ -339,9 +262,9 @@ export class Renewer {
     return access === undefined ? 0 : access.ledger.openAt([host], renewal && access.exemptsRenewals)
   }
 
-  #held(task: Task, certificate: Certificate | undefined): Held | undefined {
+  #held(certificate: Certificate | undefined): Held | undefined {
     if (certificate === undefined) return undefined
-    const info = task.polls.get(certificate.fingerprint)?.info
+    const info = this.#windows.find(certificate)
     const { source, notBefore, notAfter, fingerprint } = certificate
     return {
       source,
@@ -352,183 +275,30 @@ export class Renewer {
     }
   }
 
-  /** One order to its end; never rejects. */
-  async #fulfil(task: Task, order: Order): Promise<void> {
-    const { clock, log, records, onEvent } = this.#options
-    const { host } = task.target
-    const signal = this.#stop.signal
-    try {
-      const lease = await withDeadline(clock, LOCK_WAIT_MS, `the lock of ${host}`, signal, (inner) =>
-        records.lock(host, inner),
-      )
-      try {
-        if (await this.#adopt(task, order.duty)) return
-        // What was planned before the lock was had may be done by now.
-        if (this.#plan(task).order?.duty !== order.duty) return
-        const issuance = await this.#issue(task, order, AbortSignal.any([signal, lease.lost]))
-        await this.#install(task, order.duty, issuance.certificate)
-        this.#report(task, order.duty, issuance)
-      } finally {
-        await lease.release()
-      }
-    } catch (error) {
-      if (signal.aborted) return
-      const refusals = error instanceof NoIssuanceError ? error.refusals : []
-      const failures = (task.job[order.duty]?.failures ?? 0) + 1
-      const delayMs = retryDelayMs(failures, order.timeLeftMs, this.#options.random)
-      const lastAt = clock.now()
-      task.job = { ...task.job, [order.duty]: { failures, lastAt, delayMs, lastError: messageOf(error) } }
-      task.forced = false
-      await this.#saveJob(task)
-      const reason = refusals.at(-1)?.error.code ?? 'LOCAL_FAILURE'
-      log.error(
-        { host, role: order.duty, reason, failures, retryIn: formatDuration(delayMs) },
-        `no certificate for ${host}: ${messageOf(error)}`,
-      )
-      onEvent({ type: 'certificate.failed', host, role: order.duty, reason, retryAt: lastAt + delayMs })
-    }
-  }
-
-  /** Takes over what another process that shares the store has obtained meanwhile. */
-  async #adopt(task: Task, duty: Duty): Promise<boolean> {
-    const { clock, inventory, log, records, warm } = this.#options
-    const { host } = task.target
-    const stored = await records.loadCertificate(host, duty)
-    if (stored === undefined || stored.fingerprint === inventory.holding(host)[duty]?.fingerprint)
-      return false
-    const held = this.#held(task, stored)
-    if (held === undefined || !task.target.cas.includes(stored.source)) return false
-    if (renewalDueAt(held, duty) <= clock.now()) return false
-    warm(stored)
-    inventory.publish(host, duty, stored)
-    await this.#settle(task, duty)
-    log.info({ host, role: duty, ca: stored.source }, `took over the certificate for ${host} from the store`)
-    return true
-  }
-
-  #issue(task: Task, order: Order, signal: AbortSignal): Promise<Issuance> {
-    const { host, keyType, challenges } = task.target
-    const replaced = this.#options.inventory.holding(host)[order.duty]
-    return issueFromFirst(
-      {
-        cas: order.cas,
-        hedge: order.hedge,
-        request: (ca) => ({
-          names: [host],
-          keyType,
-          challenges,
-          ...(replaced?.source === ca && replaced.ariId !== undefined ? { replaces: replaced.ariId } : {}),
-        }),
-      },
-      this.#options,
-      signal,
-    )
-  }
-
-  async #install(task: Task, duty: Duty, certificate: Certificate): Promise<void> {
-    const { inventory, records, warm } = this.#options
-    const { host } = task.target
-    await records.saveCertificate(host, duty, certificate)
-    warm(certificate)
-    inventory.publish(host, duty, certificate)
-    if (duty === 'live') inventory.withdraw(host, 'interim')
-    task.polls.clear()
-    await this.#settle(task, duty)
-  }
-
-  /** The duty is done: its backoff goes. */
-  async #settle(task: Task, duty: Duty): Promise<void> {
-    if (duty === 'live') task.forced = false
-    if (task.job[duty] === undefined) return
-    const { [duty]: _, ...rest } = task.job
-    task.job = rest
-    await this.#saveJob(task)
-  }
-
-  async #saveJob(task: Task): Promise<void> {
-    const { log, records } = this.#options
-    const { host } = task.target
-    try {
-      if (Object.keys(task.job).length === 0) await records.removeState('jobs', host)
-      else await records.saveState('jobs', host, task.job)
-    } catch (error) {
-      log.warn({ host, err: error }, `the job of ${host} could not be kept: ${messageOf(error)}`)
-    }
-  }
-
-  #report(task: Task, duty: Duty, { certificate, ca, tookMs, refusals }: Issuance): void {
-    const { log, onEvent } = this.#options
-    const { host } = task.target
-    const { notAfter } = certificate
-    const fields = {
-      host,
-      role: duty,
-      ca,
-      notAfter: new Date(notAfter).toISOString(),
-      tookMs: Math.round(tookMs),
-    }
-    if (refusals.length === 0) log.info(fields, `${host}: certificate issued by ${ca}`)
-    else log.warn(fields, `${host}: certificate issued by ${ca} instead: ${describeRefusals(refusals)}`)
-    onEvent({ type: 'certificate.issued', host, role: duty, ca, notAfter })
-  }
-
-  /** Hosts that may be served by the internal CA meanwhile, are. */
-  async #fillIn(): Promise<void> {
-    const { inventory, internal, log } = this.#options
-    for (const { target } of this.#tasks.values()) {
-      const { host, keyType } = target
-      if (!target.interim || inventory.find(host) !== undefined) continue
-      try {
-        const request = { names: [host], keyType, challenges: [] }
-        inventory.publish(host, 'interim', await internal.issue(request, this.#stop.signal))
-      } catch (error) {
-        log.warn({ host, err: error }, `no interim certificate for ${host}: ${messageOf(error)}`)
-      }
-    }
-  }
-
-  /**
-   * Asks the CAs of the certificates held, seldom, when they wish them renewed (RFC 9773).
-   * @returns when to come here again
-   */
-  #pollRenewalInfo(task: Task): number {
-    const { access, clock, inventory } = this.#options
-    const now = clock.now()
-    const holding = inventory.holding(task.target.host)
+  /** Asks, where it is time, when the CAs of its certificates wish them renewed. @returns when to come here again */
+  #pollWindows(task: Task): number {
+    const { clock, inventory } = this.#options
+    const { live, standby } = inventory.holding(task.target.host)
     let againAt = Number.POSITIVE_INFINITY
-    for (const role of ['live', 'standby'] as const satisfies Role[]) {
-      const certificate = holding[role]
-      const issuer = certificate === undefined ? undefined : access(certificate.source)?.issuer
-      if (certificate === undefined || issuer?.renewalInfo === undefined) continue
-      let poll = task.polls.get(certificate.fingerprint) ?? this.#firstPoll(now)
-      if (poll.askAt <= now) {
-        poll = { info: poll.info, askAt: now + POLL_INTERVAL_MS }
-        this.#track(this.#poll(task, issuer, certificate))
+    for (const certificate of [live, standby]) {
+      if (certificate === undefined) continue
+      if (this.#windows.askAt(certificate, this.#tasks.size) <= clock.now()) {
+        const asked = this.#windows.ask(certificate, this.#stop.signal)
+        this.#track(asked.then(() => this.#reconsider(task)))
       }
-      task.polls.set(certificate.fingerprint, poll)
-      againAt = Math.min(againAt, poll.askAt)
+      againAt = Math.min(againAt, this.#windows.askAt(certificate, this.#tasks.size))
     }
     return againAt
   }
 
-  /** Never rejects: without an answer the lifetime decides. */
-  async #poll(task: Task, issuer: Issuer, certificate: Certificate): Promise<void> {
-    const { clock, log } = this.#options
-    const { host } = task.target
-    try {
-      const info = await issuer.renewalInfo?.(certificate, this.#stop.signal)
-      const askAt = clock.now() + (info?.pollAgainMs ?? POLL_INTERVAL_MS)
-      task.polls.set(certificate.fingerprint, { info, askAt })
-      if (info !== undefined && this.#isIdle(task)) this.#consider(task)
-      this.#startOrders()
-    } catch (error) {
-      log.debug({ host, err: error }, `no renewal information for ${host}: ${messageOf(error)}`)
-    }
+  #reconsider(task: Task): void {
+    if (!this.#isIdle(task)) return
+    this.#consider(task)
+    this.#startOrders()
   }
 
-  /** A fleet that has just started does not fall upon its CA all at once: about five questions a second. */
-  #firstPoll(now: number): Poll {
-    return { info: undefined, askAt: now + this.#options.random() * this.#tasks.size * 200 }
+  async #fillIn(): Promise<void> {
+    for (const task of this.#tasks.values()) await this.#fulfilment.fillIn(task, this.#stop.signal)
   }
 
   #track(work: Promise<void>): void {

@@ -6,7 +6,9 @@ import { Inventory } from '../../src/cert/inventory.ts'
 import { VirtualClock } from '../../src/commands/simulate/virtual-clock.ts'
 import { memoryRecords, SimulatedCa } from '../../src/commands/simulate/world.ts'
 import { silentLog } from '../../src/log.ts'
-import { type RenewalEvent, Renewer, type RenewerOptions, type Target } from '../../src/renew/renewer.ts'
+import type { RenewalEvent } from '../../src/renew/fulfilment.ts'
+import { Renewer, type RenewerOptions } from '../../src/renew/renewer.ts'
+import type { Target } from '../../src/renew/task.ts'
 import { DAY } from '../../src/time.ts'
 
 export interface FleetOptions {
@@ -33,7 +35,9 @@ export function makeFleet(options: FleetOptions = {}) {
   const random = seeded()
   const inventory = new Inventory(clock)
   const health = new CaHealth({ clock, random, log: silentLog(), onChange: () => renewer.wake() })
-  const issuers = new Map(cas.map((id) => [id, new SimulatedCa({ id, lifetimeMs, clock, random })]))
+  const issuers = new Map(
+    [...cas, 'internal'].map((id) => [id, new SimulatedCa({ id, lifetimeMs, clock, random })]),
+  )
   const accesses = new Map<string, CaAccess>()
   for (const [id, issuer] of issuers) {
     health.add(issuer)
@@ -52,7 +56,6 @@ export function makeFleet(options: FleetOptions = {}) {
     inventory,
     health,
     access: (ca) => accesses.get(ca),
-    internal: new SimulatedCa({ id: 'internal', lifetimeMs: 7 * DAY, clock, random }),
     warm: () => {},
     onEvent: (event) => events.push(event),
     ...options.more,

@@ -107,7 +107,6 @@ export async function playHoldfast(scenario: Scenario): Promise<Played> {
     inventory,
     health,
     access: (ca) => access.get(ca),
-    internal: new SimulatedCa({ id: 'internal', lifetimeMs, clock, random }),
     warm: () => {},
     onEvent: () => {},
   })

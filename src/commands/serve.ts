@@ -1,0 +1,127 @@
+/** `holdfast serve`: runs the proxy until a signal; reloads the config on SIGHUP and when its files change. */
+import { parseArgs } from 'node:util'
+import { INTERNAL } from '../config/cas.ts'
+import { type LoadedConfig, loadChosenConfig } from '../config/load.ts'
+import { resolveCas, resolveSites } from '../config/sites.ts'
+import { watchConfig } from '../config/watch.ts'
+import { messageOf } from '../errors.ts'
+import { createLog, type Log } from '../log.ts'
+import { Server } from '../server.ts'
+import { SystemClock } from '../time.ts'
+import { DEMO_PORT, startDemoApp } from './demo-app.ts'
+import { paint, print } from './terminal.ts'
+
+/** Resolves once everything has stopped. @throws ConfigError, StoreError when it cannot start */
+export async function serve(args: string[], env: NodeJS.ProcessEnv): Promise<number> {
+  const { values } = parseArgs({
+    args,
+    options: { config: { type: 'string', short: 'c' }, demo: { type: 'boolean', default: false } },
+  })
+  const loaded = await loadChosenConfig(values.config, env)
+  const log = createLog(loaded.config.log)
+  const stopDemo = values.demo ? await startDemoApp() : undefined
+  const server = await Server.create(loaded, log)
+  try {
+    await server.start()
+  } catch (error) {
+    await server.stop()
+    await stopDemo?.()
+    throw error
+  }
+  announce(loaded, log, values.demo)
+  await runUntilSignal(server, loaded, () => loadChosenConfig(values.config, env), log)
+  await stopDemo?.()
+  return 0
+}
+
+/** SIGTERM and SIGINT drain; a second one does not wait. */
+async function runUntilSignal(
+  server: Server,
+  loaded: LoadedConfig,
+  load: () => Promise<LoadedConfig>,
+  log: Log,
+): Promise<void> {
+  const reloads = new Reloads(server, loaded, load, log)
+  const onHangup = (): void => reloads.request('SIGHUP')
+  process.on('SIGHUP', onHangup)
+  const signal = await new Promise<NodeJS.Signals>((resolve) => {
+    process.once('SIGTERM', resolve)
+    process.once('SIGINT', resolve)
+  })
+  log.info({ signal }, 'stopping: draining what is in flight')
+  for (const again of ['SIGTERM', 'SIGINT'] as const) process.once(again, () => process.exit(1))
+  process.off('SIGHUP', onHangup)
+  reloads.close()
+  await server.stop()
+  log.info('stopped')
+}
+
+/** One reload at a time; a config that cannot be used keeps the one in use. */
+class Reloads {
+  readonly #server: Server
+  readonly #load: () => Promise<LoadedConfig>
+  readonly #log: Log
+  readonly #clock = new SystemClock()
+  #watch: { close(): void }
+  #running: Promise<void> = Promise.resolve()
+
+  constructor(server: Server, loaded: LoadedConfig, load: () => Promise<LoadedConfig>, log: Log) {
+    this.#server = server
+    this.#load = load
+    this.#log = log
+    this.#watch = this.#watchFiles(loaded)
+  }
+
+  request(why: string): void {
+    this.#running = this.#running.then(() => this.#reload(why))
+  }
+
+  close(): void {
+    this.#watch.close()
+  }
+
+  #watchFiles(loaded: LoadedConfig): { close(): void } {
+    return watchConfig(loaded, this.#clock, () => this.request('a file changed'))
+  }
+
+  async #reload(why: string): Promise<void> {
+    try {
+      const loaded = await this.#load()
+      await this.#server.reload(loaded)
+      this.#watch.close()
+      this.#watch = this.#watchFiles(loaded)
+      this.#log.info({ why }, 'config reloaded')
+    } catch (error) {
+      for (const line of messageOf(error).split('\n')) {
+        this.#log.error({ why }, `the new config cannot be used, the old one stays: ${line}`)
+      }
+    }
+  }
+}
+
+/** What a person at a terminal needs to know; for a service's log it is one line. */
+function announce({ config }: LoadedConfig, log: Log, demo: boolean): void {
+  const sites = resolveSites(config)
+  const hosts = sites.flatMap((site) => site.hosts)
+  log.info({ hosts: hosts.length, sites: sites.length }, `serving ${hosts.length} hosts`)
+  if (!process.stdout.isTTY && !demo) return
+  const port = config.listen.https[0]?.port ?? 443
+  const urls = hosts.slice(0, 3).map((host) => `https://${host}${port === 443 ? '' : `:${port}`}`)
+  const { admin } = config.listen
+  const usesInternal = [...resolveCas(config).values()].some(({ type }) => type === 'internal')
+  const root = config.store.startsWith('file:')
+    ? `${config.store.slice(5)}/authorities/${INTERNAL}/root.pem`
+    : undefined
+  print(
+    [
+      '',
+      `  ${paint('bold', 'Holdfast')} is serving ${urls.join(', ')}${hosts.length > urls.length ? ', …' : ''}`,
+      ...(demo ? [`  in front of a demo app on http://127.0.0.1:${DEMO_PORT}`] : []),
+      ...(admin === false ? [] : [`  Admin:  http://${admin.host ?? 'localhost'}:${admin.port}`]),
+      ...(usesInternal && root !== undefined
+        ? [`  Trust:  the internal CA's root is ${root}`, `          curl --cacert ${root} ${urls[0]}`]
+        : []),
+      '',
+    ].join('\n'),
+  )
+}

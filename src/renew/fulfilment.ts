@@ -1,0 +1,182 @@
+/**
+ * One order, carried out: lock → issue → persist → publish, and what comes of it told to the log, the job and the
+ * listeners. Receives tasks and orders from `renewer.ts`.
+ */
+import type { CaAccess } from '../ca/authorities.ts'
+import type { CaHealth } from '../ca/health.ts'
+import type { Certificate } from '../cert/certificate.ts'
+import type { Inventory } from '../cert/inventory.ts'
+import { INTERNAL } from '../config/cas.ts'
+import { type IssueCode, messageOf } from '../errors.ts'
+import type { Log } from '../log.ts'
+import type { Records } from '../store/records.ts'
+import { type Clock, formatDuration, MINUTE, withDeadline } from '../time.ts'
+import { describeRefusals, type Issuance, issueFromFirst, NoIssuanceError, type Refusal } from './issuance.ts'
+import { type Duty, type Order, renewalDueAt, retryDelayMs } from './plan.ts'
+import type { Task } from './task.ts'
+
+/** What came of an order. `refused`: the CAs that did not issue, and why, by `IssueCode`. */
+export type RenewalEvent = {
+  readonly host: string
+  readonly role: Duty
+  readonly refused: readonly { readonly ca: string; readonly reason: IssueCode }[]
+} & (
+  | { readonly type: 'certificate.issued'; readonly ca: string; readonly notAfter: number }
+  | { readonly type: 'certificate.failed'; readonly reason: IssueCode; readonly retryAt: number }
+)
+
+export interface FulfilmentOptions {
+  readonly clock: Clock
+  readonly random: () => number
+  readonly log: Log
+  readonly records: Pick<
+    Records,
+    'loadCertificate' | 'saveCertificate' | 'saveState' | 'removeState' | 'lock'
+  >
+  readonly inventory: Inventory
+  readonly health: CaHealth
+  readonly access: (ca: string) => CaAccess | undefined
+  /** Builds what the first handshake would have to build. */
+  readonly warm: (certificate: Certificate) => void
+  readonly onEvent: (event: RenewalEvent) => void
+}
+
+/** Another process that shares the store may be at work on the same host. */
+const LOCK_WAIT_MS = 5 * MINUTE
+
+export class Fulfilment {
+  readonly #options: FulfilmentOptions
+
+  constructor(options: FulfilmentOptions) {
+    this.#options = options
+  }
+
+  /**
+   * Carries the order out. Never rejects: a failure ends in the task's job, which the planner reads.
+   * @param isWanted asked once the lock is held: what was planned before may be done by then
+   */
+  async carryOut(task: Task, order: Order, isWanted: () => boolean, signal: AbortSignal): Promise<void> {
+    const { clock, records } = this.#options
+    const { host } = task.target
+    try {
+      const lease = await withDeadline(clock, LOCK_WAIT_MS, `the lock of ${host}`, signal, (inner) =>
+        records.lock(host, inner),
+      )
+      try {
+        if ((await this.#adopt(task, order.duty)) || !isWanted()) return
+        const issuance = await this.#issue(task, order, AbortSignal.any([signal, lease.lost]))
+        await records.saveCertificate(host, order.duty, issuance.certificate)
+        await this.#publish(task, order.duty, issuance.certificate)
+        this.#report(task, order.duty, issuance)
+      } finally {
+        await lease.release()
+      }
+    } catch (error) {
+      if (!signal.aborted) await this.#postpone(task, order, error, signal)
+    }
+  }
+
+  /** A host that has nothing valid to serve, and may, is served by the internal CA meanwhile. Never rejects. */
+  async fillIn({ target: { host, interim, keyType } }: Task, signal: AbortSignal): Promise<void> {
+    const { access, clock, inventory, log } = this.#options
+    const internal = access(INTERNAL)?.issuer
+    if (!interim || internal === undefined || inventory.find(host)?.isValidAt(clock.now())) return
+    try {
+      const certificate = await internal.issue({ names: [host], keyType, challenges: [] }, signal)
+      inventory.publish(host, 'interim', certificate)
+    } catch (error) {
+      log.warn({ host, err: error }, `no interim certificate for ${host}: ${messageOf(error)}`)
+    }
+  }
+
+  /** Takes over what another process that shares the store has obtained meanwhile. */
+  async #adopt(task: Task, duty: Duty): Promise<boolean> {
+    const { clock, inventory, log, records } = this.#options
+    const { host, cas } = task.target
+    const stored = await records.loadCertificate(host, duty)
+    if (stored === undefined || stored.fingerprint === inventory.holding(host)[duty]?.fingerprint)
+      return false
+    if (!cas.includes(stored.source) || renewalDueAt(stored, duty) <= clock.now()) return false
+    await this.#publish(task, duty, stored)
+    log.info({ host, role: duty, ca: stored.source }, `took over the certificate for ${host} from the store`)
+    return true
+  }
+
+  #issue(task: Task, order: Order, signal: AbortSignal): Promise<Issuance> {
+    const { host, keyType, challenges } = task.target
+    const replaced = this.#options.inventory.holding(host)[order.duty]
+    const request = { names: [host], keyType, challenges }
+    return issueFromFirst(
+      {
+        cas: order.cas,
+        hedge: order.hedge,
+        request: (ca) =>
+          replaced?.source === ca && replaced.ariId !== undefined
+            ? { ...request, replaces: replaced.ariId }
+            : request,
+      },
+      this.#options,
+      signal,
+    )
+  }
+
+  /** The duty is done: the certificate is served from the next handshake on, and the backoff goes. */
+  async #publish(task: Task, duty: Duty, certificate: Certificate): Promise<void> {
+    const { inventory, warm } = this.#options
+    const { host } = task.target
+    warm(certificate)
+    inventory.publish(host, duty, certificate)
+    if (duty === 'live') {
+      inventory.withdraw(host, 'interim')
+      task.forced = false
+    }
+    if (task.job[duty] === undefined) return
+    const { [duty]: _, ...rest } = task.job
+    task.job = rest
+    await this.#saveJob(task)
+  }
+
+  /** Leaves the duty alone for a while. */
+  async #postpone(task: Task, order: Order, error: unknown, signal: AbortSignal): Promise<void> {
+    const { clock, log, onEvent, random } = this.#options
+    const { host } = task.target
+    const role = order.duty
+    const failures = (task.job[role]?.failures ?? 0) + 1
+    const delayMs = retryDelayMs(failures, order.timeLeftMs, random)
+    const lastAt = clock.now()
+    task.forced = false
+    task.job = { ...task.job, [role]: { failures, lastAt, delayMs, lastError: messageOf(error) } }
+    await this.#saveJob(task)
+    const refused = error instanceof NoIssuanceError ? error.refusals.map(reasonOf) : []
+    const reason = refused.at(-1)?.reason ?? 'LOCAL_FAILURE'
+    log.error(
+      { host, role, reason, failures, retryIn: formatDuration(delayMs) },
+      `no certificate for ${host}: ${messageOf(error)}`,
+    )
+    onEvent({ type: 'certificate.failed', host, role, refused, reason, retryAt: lastAt + delayMs })
+    await this.fillIn(task, signal)
+  }
+
+  async #saveJob({ target: { host }, job }: Task): Promise<void> {
+    const { log, records } = this.#options
+    try {
+      if (Object.keys(job).length === 0) await records.removeState('jobs', host)
+      else await records.saveState('jobs', host, job)
+    } catch (error) {
+      log.warn({ host, err: error }, `the job of ${host} could not be kept: ${messageOf(error)}`)
+    }
+  }
+
+  #report({ target: { host } }: Task, role: Duty, { certificate, ca, tookMs, refusals }: Issuance): void {
+    const { log, onEvent } = this.#options
+    const { notAfter } = certificate
+    const fields = { host, role, ca, notAfter: new Date(notAfter).toISOString(), tookMs: Math.round(tookMs) }
+    if (refusals.length === 0) log.info(fields, `${host}: certificate issued by ${ca}`)
+    else log.warn(fields, `${host}: certificate issued by ${ca} instead: ${describeRefusals(refusals)}`)
+    onEvent({ type: 'certificate.issued', host, role, refused: refusals.map(reasonOf), ca, notAfter })
+  }
+}
+
+function reasonOf({ ca, error }: Refusal): { ca: string; reason: IssueCode } {
+  return { ca, reason: error.code }
+}

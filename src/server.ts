@@ -1,0 +1,292 @@
+/**
+ * The composition root: the one place where adapters are chosen and joined. Reads as the table of contents.
+ *
+ *     Handshake  listener → inventory.find → contexts
+ *     Request    wire → gateway → balancer → upstream
+ *     Renewal    renewer → authorities → solvers; → records → inventory.publish
+ *
+ * A reload prepares what can fail, then commits; when it fails the old state stays.
+ */
+import { readFileSync } from 'node:fs'
+import { isDeepStrictEqual } from 'node:util'
+import { Admin, type AdminState } from './admin/api.ts'
+import { Events } from './admin/events.ts'
+import { exposeGauges } from './admin/gauges.ts'
+import { type HostFacts, viewCa, viewHost } from './admin/views.ts'
+import { AcmeIssuer } from './ca/acme.ts'
+import { Authorities } from './ca/authorities.ts'
+import type { CaSnapshot, CaState } from './ca/health.ts'
+import { InternalIssuer } from './ca/internal.ts'
+import type { Issuer } from './ca/issuer.ts'
+import { CertificateFiles } from './cert/files.ts'
+import { Inventory } from './cert/inventory.ts'
+import { parseRoots, publicRoots } from './cert/verify.ts'
+import { Http01Solver } from './challenge/http-01.ts'
+import { TlsAlpn01Solver } from './challenge/tls-alpn-01.ts'
+import type { Ca } from './config/cas.ts'
+import type { LoadedConfig } from './config/load.ts'
+import type { Config } from './config/schema.ts'
+import { type FilePolicy, resolveCas, resolveSites, type Site } from './config/sites.ts'
+import { AccessLog } from './http/access-log.ts'
+import { CompatWire } from './http/compat/wire.ts'
+import { Gateway, type Policy } from './http/gateway.ts'
+import { RequestIds } from './http/request-id.ts'
+import type { Wire } from './http/wire.ts'
+import type { Log } from './log.ts'
+import { Metrics } from './metrics.ts'
+import type { RenewalEvent } from './renew/fulfilment.ts'
+import { Renewer } from './renew/renewer.ts'
+import type { Target } from './renew/task.ts'
+import { openStore } from './store/open.ts'
+import { Records } from './store/records.ts'
+import { type Clock, SystemClock, withDeadline } from './time.ts'
+import { Contexts } from './tls/contexts.ts'
+import { Listener, type ListenerPolicy } from './tls/listener.ts'
+
+export class Server {
+  readonly #clock: Clock = new SystemClock()
+  readonly #metrics = new Metrics()
+  readonly #inventory = new Inventory(this.#clock)
+  readonly #contexts: Contexts
+  readonly #http01 = new Http01Solver()
+  readonly #tlsAlpn01 = new TlsAlpn01Solver(this.#clock)
+  readonly #events = new Events(this.#clock)
+  readonly #publicRoots = publicRoots()
+  readonly #log: Log
+  readonly #records: Records
+  readonly #authorities: Authorities
+  readonly #renewer: Renewer
+  readonly #gateway: Gateway
+  readonly #wire: Wire
+  readonly #listener: Listener
+  readonly #admin: Admin | undefined
+  #config: Config
+  #files: CertificateFiles<FileSource>
+  #ready = false
+
+  /** Opens the store and builds everything; nothing listens yet. @throws ConfigError, StoreError */
+  static async create(loaded: LoadedConfig, log: Log): Promise<Server> {
+    const store = await openStore(loaded.config.store, loaded.baseDir, log)
+    return new Server(loaded.config, new Records(store, log), log)
+  }
+
+  private constructor(config: Config, records: Records, log: Log) {
+    this.#config = config
+    this.#records = records
+    this.#log = log
+    const clock = this.#clock
+    const random = Math.random
+    this.#contexts = new Contexts()
+    this.#authorities = new Authorities({
+      clock,
+      random,
+      log,
+      records,
+      createIssuer: (ca) => this.#createIssuer(ca),
+      onChange: (snapshot, previous) => this.#onCaChange(snapshot, previous),
+    })
+    this.#renewer = new Renewer({
+      clock,
+      random,
+      log,
+      records,
+      inventory: this.#inventory,
+      health: this.#authorities.health,
+      access: (ca) => this.#authorities.access(ca),
+      warm: (certificate) => this.#contexts.warm(certificate),
+      onEvent: (event) => this.#onRenewal(event),
+    })
+    this.#files = this.#createFiles(resolveSites(config))
+    this.#gateway = new Gateway(policyOf(config), {
+      clock,
+      challenge: (path) => this.#http01.answer(path),
+      httpsPort: config.listen.https[0]?.port ?? 443,
+    })
+    const accessLog = new AccessLog({ log, metrics: this.#metrics, access: config.log.access, random })
+    this.#wire = new CompatWire({ gateway: this.#gateway, accessLog, requestIds: new RequestIds(), clock })
+    this.#listener = new Listener(listenerPolicyOf(config), {
+      clock,
+      log,
+      metrics: this.#metrics,
+      contexts: this.#contexts,
+      find: (name) => this.#inventory.find(name),
+      challenge: (serverName) => this.#tlsAlpn01.find(serverName),
+      onConnection: (socket, connection) => this.#wire.accept(socket, connection),
+    })
+    this.#admin = config.listen.admin === false ? undefined : this.#createAdmin(config.listen.admin)
+  }
+
+  /** Serves what the store holds at once; certificates that are missing follow. @throws ConfigError and changes nothing */
+  async start(): Promise<void> {
+    await this.#authorities.update(resolveCas(this.#config))
+    await this.#files.load()
+    await this.#renewer.load(targetsOf(resolveSites(this.#config)))
+    await this.#admin?.start()
+    await this.#listener.start()
+    this.#files.start()
+    this.#authorities.start()
+    this.#renewer.start()
+    this.#ready = true
+  }
+
+  /** Takes over another config without dropping a connection. @throws ConfigError and keeps the old one */
+  async reload(loaded: LoadedConfig): Promise<void> {
+    const [before, after] = [this.#config, loaded.config]
+    const sites = resolveSites(after)
+    const files = this.#createFiles(sites)
+    await files.load()
+    this.#gateway.replace(policyOf(after))
+    try {
+      await this.#listener.update(listenerPolicyOf(after))
+      await this.#authorities.update(resolveCas(after))
+    } catch (error) {
+      this.#gateway.replace(policyOf(before))
+      await this.#listener.update(listenerPolicyOf(before))
+      files.stop()
+      throw error
+    }
+    this.#config = after
+    this.#files.stop()
+    this.#files = files
+    files.start()
+    await this.#renewer.update(targetsOf(sites))
+    this.#warnOfRestarts(before, after)
+  }
+
+  /** Takes no more connections, lets what is in flight finish within the drain limit, then lets go of everything. */
+  async stop(): Promise<void> {
+    this.#ready = false
+    this.#files.stop()
+    this.#listener.stopAccepting()
+    const renewals = this.#renewer.stop()
+    const limitMs = this.#config.timeouts.drain
+    await withDeadline(this.#clock, limitMs, 'draining', undefined, (signal) =>
+      this.#wire.drain(signal),
+    ).catch(() => {
+      this.#log.warn('the drain limit is over: closed what was still open')
+    })
+    await this.#listener.stop()
+    await renewals
+    await this.#authorities.stop()
+    await this.#admin?.stop()
+    await this.#records.close()
+  }
+
+  /** Where it listens, for the banner and for tests. */
+  addresses(): ReturnType<Listener['addresses']> {
+    return this.#listener.addresses()
+  }
+
+  /** Some keys shape what is built once: they wait for the next start. */
+  #warnOfRestarts(before: Config, after: Config): void {
+    for (const key of ['store', 'workers', 'forwarder', 'log'] as const) {
+      if (isDeepStrictEqual(before[key], after[key])) continue
+      this.#log.warn({ key }, `\`${key}\` has changed: it takes effect at the next start`)
+    }
+  }
+
+  #createIssuer(ca: Ca): Issuer {
+    const shared = { id: ca.name, records: this.#records, clock: this.#clock, log: this.#log }
+    if (ca.type === 'internal') return new InternalIssuer({ ...shared, lifetimeMs: ca.lifetimeMs })
+    const endpointRoots = ca.roots === undefined ? undefined : readFileSync(ca.roots, 'utf8')
+    const solvers = [this.#http01, this.#tlsAlpn01]
+    return new AcmeIssuer({
+      ...ca,
+      ...shared,
+      endpointRoots,
+      trust: this.#trustOf(ca.trust, endpointRoots),
+      solvers,
+    })
+  }
+
+  /** Where the chains of a CA must end: its `trust`. */
+  #trustOf(
+    trust: string,
+    endpointRoots: string | undefined,
+  ): ConstructorParameters<typeof AcmeIssuer>[0]['trust'] {
+    if (trust === 'any') return 'any'
+    if (trust !== 'public') return parseRoots(readFileSync(trust, 'utf8'), trust)
+    return endpointRoots === undefined
+      ? this.#publicRoots
+      : [...this.#publicRoots, ...parseRoots(endpointRoots, 'roots')]
+  }
+
+  #createFiles(sites: readonly Site[]): CertificateFiles<FileSource> {
+    const sources = sites.flatMap(({ hosts, tls }) => (tls.kind === 'file' ? [{ ...tls, hosts }] : []))
+    return new CertificateFiles(sources, this.#clock, this.#log, ({ hosts }, certificate) => {
+      for (const host of hosts) this.#inventory.publish(host, 'live', certificate)
+    })
+  }
+
+  #createAdmin(address: Exclude<Config['listen']['admin'], false>): Admin {
+    const state: AdminState = {
+      hosts: () => this.#hosts().map((facts) => viewHost(facts, this.#clock.now())),
+      cas: () => this.#authorities.health.snapshots().map(viewCa),
+      upstreams: () => this.#gateway.upstreams(),
+      events: () => this.#events.recent(),
+      isReady: () => this.#ready,
+      renew: (host) => this.#renewer.renewNow(host),
+      reload: (host) => this.#renewer.reload(host),
+    }
+    exposeGauges(this.#metrics, state)
+    return new Admin({ address, metrics: this.#metrics, log: this.#log, state })
+  }
+
+  /** Every host of the config: those that CAs supply, then those with files of their own. */
+  #hosts(): HostFacts[] {
+    const ofFiles = resolveSites(this.#config).filter(({ tls }) => tls.kind === 'file')
+    const nothing = {
+      live: undefined,
+      standby: undefined,
+      interim: undefined,
+      nextAt: undefined,
+      lastError: undefined,
+    }
+    return [
+      ...this.#renewer.statuses(),
+      ...ofFiles.flatMap(({ hosts }) =>
+        hosts.map((host) => ({ ...nothing, host, ...this.#inventory.holding(host) })),
+      ),
+    ]
+  }
+
+  #onCaChange(snapshot: CaSnapshot, previous: CaState): void {
+    const { id: ca, state, lastFailure } = snapshot
+    if (state === 'up') this.#log.info({ ca }, `${ca} issues again`)
+    else this.#log.warn({ ca, reason: lastFailure?.reason }, `${ca} is down: ${lastFailure?.message}`)
+    if (state === previous) return
+    this.#events.add({
+      type: state === 'up' ? 'ca.recovered' : 'ca.degraded',
+      ca,
+      state,
+      reason: lastFailure?.reason,
+    })
+    this.#renewer.wake()
+  }
+
+  #onRenewal(event: RenewalEvent): void {
+    for (const { ca, reason } of event.refused) this.#metrics.caFailed(ca, reason)
+    if (event.type === 'certificate.issued') this.#metrics.certificateIssued(event.ca)
+    this.#events.add(event)
+  }
+}
+
+interface FileSource extends FilePolicy {
+  readonly hosts: readonly string[]
+}
+
+function policyOf(config: Config): Policy {
+  return { sites: resolveSites(config), timeouts: config.timeouts, trustedProxies: config.trustedProxies }
+}
+
+function targetsOf(sites: readonly Site[]): Target[] {
+  return sites.flatMap(({ hosts, tls }) =>
+    tls.kind === 'issued' ? hosts.map((host) => ({ ...tls, host })) : [],
+  )
+}
+
+function listenerPolicyOf({ listen, timeouts, tls }: Config): ListenerPolicy {
+  const { https, http } = listen
+  const { defaultHost, minVersion } = tls
+  return { https, http, minVersion, defaultHost, handshakeLimitMs: timeouts.head }
+}
