@@ -40,6 +40,10 @@ export interface ProblemDocument {
   readonly type: string
   readonly detail?: string
   readonly status?: number
+  /** The name that a subproblem is about. */
+  readonly identifier?: string
+  /** RFC 8555 section 6.7.1: what is wrong with each of several names. */
+  readonly subproblems?: readonly ProblemDocument[]
 }
 
 export interface IssueErrorOptions extends ErrorOptions {

@@ -1,0 +1,174 @@
+/**
+ * One HTTPS exchange with a CA, bounded in every way: time (connect, TLS, head and body together), size, no redirects,
+ * nothing but https. Hides node:https from the other `acme-*` files; a fault of the wire leaves here as an `IssueError`.
+ */
+import { once } from 'node:events'
+import type { IncomingHttpHeaders, IncomingMessage, OutgoingHttpHeaders } from 'node:http'
+import { Agent, request } from 'node:https'
+import { getCACertificates } from 'node:tls'
+import { type Clock, DAY, DeadlineError, SECOND, withDeadline } from '../time.ts'
+import { type Failure, failure, type Refused, readProblem, refusal } from './acme-problem.ts'
+
+export interface CaHttpOptions {
+  /** The CA's name in the config. */
+  readonly ca: string
+  /** PEM of roots to trust for the endpoint, beside the runtime's. */
+  readonly roots: string | undefined
+  readonly exchangeLimitMs: number
+  readonly clock: Clock
+}
+
+/** Why an exchange is made, for errors. */
+export interface Purpose {
+  /** For people: `order for app.example.com`. */
+  readonly doing: string
+  readonly refused: Refused
+}
+
+export interface CaRequest {
+  readonly method: 'GET' | 'HEAD' | 'POST'
+  readonly url: string
+  /** Sent as `application/jose+json`. */
+  readonly body?: string
+}
+
+export interface CaAnswer {
+  readonly status: number
+  readonly headers: IncomingHttpHeaders
+  /** Parsed where the CA calls it JSON, else text. */
+  readonly body: unknown
+  /** From now; undefined when the CA did not say. */
+  readonly retryAfterMs: number | undefined
+}
+
+/** No answer of an honest CA comes near. */
+const LARGEST_BODY_BYTES = 256 * 1024
+/** Longer waits are not believed. */
+const LONGEST_RETRY_AFTER_MS = 7 * DAY
+
+/** Keeps its connections alive between exchanges, until `close`. */
+export class CaHttp {
+  readonly ca: string
+  readonly #options: CaHttpOptions
+  readonly #agent: Agent
+
+  constructor(options: CaHttpOptions) {
+    this.ca = options.ca
+    this.#options = options
+    const { roots } = options
+    this.#agent = new Agent({
+      keepAlive: true,
+      ...(roots === undefined ? {} : { ca: [...getCACertificates('default'), roots] }),
+    })
+  }
+
+  /**
+   * The answer, if it is a success. A redirect is none: what is signed for one URL means nothing to another.
+   *
+   * @throws IssueError CA_UNREACHABLE, CA_TIMEOUT, CA_BAD_ANSWER, and whatever the CA's refusal amounts to; the
+   *   signal's reason when it aborts
+   */
+  async exchange(outgoing: CaRequest, { doing, refused }: Purpose, signal: AbortSignal): Promise<CaAnswer> {
+    const { ca, exchangeLimitMs, clock } = this.#options
+    const host = hostOf(outgoing.url)
+    if (host === undefined)
+      throw failure({ code: 'CA_BAD_ANSWER', ca, doing, what: 'the CA names a URL that is not https' })
+    let answer: CaAnswer
+    try {
+      answer = await withDeadline(clock, exchangeLimitMs, `the answer of ${host}`, signal, (limited) =>
+        this.#send(outgoing, limited),
+      )
+    } catch (cause) {
+      signal.throwIfAborted()
+      throw failure({ ca, doing, ...faultOf(cause, host) })
+    }
+    const { status, body, retryAfterMs } = answer
+    if (status >= 300) throw refusal({ ca, doing, refused, status, problem: readProblem(body), retryAfterMs })
+    return answer
+  }
+
+  /** Closes every connection. */
+  close(): void {
+    this.#agent.destroy()
+  }
+
+  async #send({ method, url, body }: CaRequest, signal: AbortSignal): Promise<CaAnswer> {
+    const outgoing = request(url, { method, agent: this.#agent, signal, headers: headersFor(body) })
+    // What breaks after the head breaks the reading of the body, and is met there.
+    outgoing.on('error', () => {})
+    outgoing.end(body)
+    const [incoming] = (await once(outgoing, 'response')) as [IncomingMessage]
+    const text = await readBounded(incoming)
+    const { statusCode = 0, headers } = incoming
+    return {
+      status: statusCode,
+      headers,
+      body: parseBody(text, headers['content-type']),
+      retryAfterMs: this.#retryAfterMs(headers['retry-after']),
+    }
+  }
+
+  /** RFC 9110 section 10.2.3: seconds, or a date. */
+  #retryAfterMs(header: string | undefined): number | undefined {
+    if (header === undefined) return undefined
+    const waitMs = /^\d+$/.test(header)
+      ? Number(header) * SECOND
+      : Date.parse(header) - this.#options.clock.now()
+    return waitMs > 0 ? Math.min(waitMs, LONGEST_RETRY_AFTER_MS) : undefined
+  }
+}
+
+function headersFor(body: string | undefined): OutgoingHttpHeaders {
+  const type = body === undefined ? {} : { 'content-type': 'application/jose+json' }
+  return { 'user-agent': 'holdfast', ...type }
+}
+
+export type Fields = Readonly<Record<string, unknown>>
+
+/** The members of a JSON object; none of anything else. */
+export function fieldsOf(value: unknown): Fields {
+  return typeof value === 'object' && value !== null ? (value as Fields) : {}
+}
+
+function hostOf(url: unknown): string | undefined {
+  if (typeof url !== 'string' || !URL.canParse(url)) return undefined
+  const { protocol, host } = new URL(url)
+  return protocol === 'https:' ? host : undefined
+}
+
+/** What claims to be JSON and is none stays text, which no reader of resources accepts. */
+function parseBody(text: string, type = ''): unknown {
+  if (!/\bjson\b/i.test(type)) return text
+  try {
+    return JSON.parse(text)
+  } catch {
+    return text
+  }
+}
+
+class TooLargeError extends Error {}
+
+async function readBounded(incoming: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = []
+  let bodyBytes = 0
+  // Leaving the loop early closes the connection.
+  for await (const chunk of incoming as AsyncIterable<Buffer>) {
+    bodyBytes += chunk.length
+    if (bodyBytes > LARGEST_BODY_BYTES) throw new TooLargeError()
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks).toString()
+}
+
+/** Codes of OpenSSL for a chain that ends at nobody we trust. */
+const UNTRUSTED = /^(SELF_SIGNED_CERT_IN_CHAIN|DEPTH_ZERO_SELF_SIGNED_CERT|UNABLE_TO_)/
+
+function faultOf(cause: unknown, host: string): Pick<Failure, 'code' | 'what' | 'cause'> {
+  if (cause instanceof DeadlineError) return { code: 'CA_TIMEOUT', what: cause.message }
+  if (cause instanceof TooLargeError)
+    return { code: 'CA_BAD_ANSWER', what: `${host} answers with more than ${LARGEST_BODY_BYTES} bytes` }
+  const { code, message } = cause as NodeJS.ErrnoException
+  if (code?.startsWith('HPE_')) return { code: 'CA_BAD_ANSWER', what: `${host} does not speak HTTP`, cause }
+  const hint = UNTRUSTED.test(code ?? '') ? ': set `roots` to the PEM file of the root that it chains to' : ''
+  return { code: 'CA_UNREACHABLE', what: `cannot reach ${host}: ${message || code}${hint}`, cause }
+}

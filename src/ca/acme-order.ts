@@ -1,0 +1,271 @@
+/**
+ * One certificate by RFC 8555 section 7.4, from order to download: order → authorizations → present → accept → wait →
+ * finalize → wait → download. Receives from `acme.ts`; speaks through `acme-wire.ts`; proves through the solvers.
+ */
+import { isIP } from 'node:net'
+import { createCsr, generateKeyPem } from '../cert/x509.ts'
+import type { Challenge, ChallengeType, Solver } from '../challenge/solver.ts'
+import { IssueError } from '../errors.ts'
+import type { Log } from '../log.ts'
+import { type Clock, SECOND, sleep, withDeadline } from '../time.ts'
+import { cleanText, failure, isAccountLost, isForbiddenByCaa, refusal } from './acme-problem.ts'
+import type { AcmeWire, Authorization, NewOrder, OfferedChallenge, Order } from './acme-wire.ts'
+import type { IssueRequest } from './issuer.ts'
+
+export interface AcmeOrderOptions {
+  readonly ca: string
+  readonly profile: string | undefined
+  readonly solvers: readonly Solver[]
+  readonly clock: Clock
+  readonly log: Log
+}
+
+/** What was issued, unchecked, and the fresh key that it was ordered for. */
+export interface Issued {
+  readonly chainPem: string
+  readonly keyPem: string
+}
+
+/** Between two looks at a resource: short at first, for most CAs validate within a second or two. */
+const FIRST_PAUSE_MS = SECOND / 4
+const LONGEST_PAUSE_MS = 5 * SECOND
+const PAUSE_GROWTH = 1.5
+/** For putting things in order at a CA that we give up on. */
+const GIVE_UP_LIMIT_MS = 5 * SECOND
+
+/**
+ * Orders once, and once more for each challenge type that fails while another one is allowed: a failed authorization
+ * ends its order (RFC 8555 section 7.1.6).
+ *
+ * @throws IssueError; what a solver throws; the signal's reason when it aborts
+ */
+export async function obtain(
+  request: IssueRequest,
+  wire: AcmeWire,
+  options: AcmeOrderOptions,
+  signal: AbortSignal,
+): Promise<Issued> {
+  const { ca, log } = options
+  let solvers = request.challenges.flatMap((type) => options.solvers.filter((solver) => solver.type === type))
+  let refused: IssueError | undefined
+  for (;;) {
+    const attempt = new Attempt(request, wire, { ...options, solvers }, signal)
+    try {
+      return await attempt.run()
+    } catch (error) {
+      if (!(error instanceof IssueError)) throw error
+      // What failed before says more than that nothing else is on offer.
+      if (error.code === 'NO_CHALLENGE') throw refused ?? error
+      solvers = solvers.filter((solver) => solver.type !== attempt.failed)
+      // CAA forbids by every challenge alike.
+      if (attempt.failed === undefined || isForbiddenByCaa(error) || solvers.length === 0) throw error
+      log.warn({ ca, err: error }, `${ca}: ${attempt.failed} failed, trying ${solvers[0]?.type}`)
+      refused = error
+    }
+  }
+}
+
+/** A challenge that is presented. */
+interface Proof {
+  readonly authorizationUrl: string
+  readonly offered: OfferedChallenge
+  readonly solver: Solver
+  readonly challenge: Challenge
+}
+
+/** One order. */
+class Attempt {
+  /** The type whose validation failed, if one did. */
+  failed: ChallengeType | undefined
+  readonly #request: IssueRequest
+  readonly #wire: AcmeWire
+  readonly #options: AcmeOrderOptions
+  readonly #signal: AbortSignal
+  /** URLs of authorizations that the CA still waits to see proved. */
+  readonly #pending = new Set<string>()
+  readonly #proofs: Proof[] = []
+
+  /** @param options its solvers in order of preference */
+  constructor(request: IssueRequest, wire: AcmeWire, options: AcmeOrderOptions, signal: AbortSignal) {
+    this.#request = request
+    this.#wire = wire
+    this.#options = options
+    this.#signal = signal
+  }
+
+  async run(): Promise<Issued> {
+    try {
+      const order = await this.#place()
+      await this.#prove(order).finally(() => this.#cleanUp())
+      return await this.#finalize(await this.#waitFor('ready', ['pending'], order))
+    } catch (error) {
+      await this.#giveUp(error)
+      throw error
+    }
+  }
+
+  async #place(): Promise<Order> {
+    const { ca, log } = this.#options
+    const { names, replaces } = this.#request
+    const profile = this.#profile()
+    const plain: NewOrder = {
+      identifiers: names.map((value) => ({ type: isIP(value) === 0 ? 'dns' : 'ip', value })),
+      ...(profile === undefined ? {} : { profile }),
+    }
+    if (replaces === undefined || this.#wire.directory.renewalInfo === undefined)
+      return this.#wire.newOrder(plain, this.#signal)
+    try {
+      return await this.#wire.newOrder({ ...plain, replaces }, this.#signal)
+    } catch (error) {
+      // RFC 9773 section 5 lets a CA refuse it; a courtesy to the CA must not cost a certificate.
+      if (!isRequestRefused(error)) throw error
+      log.info({ ca, err: error }, `${ca}: refuses the order as a replacement, ordering anew`)
+      return this.#wire.newOrder(plain, this.#signal)
+    }
+  }
+
+  /** Of what the CA offers: a certificate of its default profile is better than none. */
+  #profile(): string | undefined {
+    const { ca, log, profile } = this.#options
+    const { profiles } = this.#wire.directory
+    if (profile === undefined || profiles.includes(profile)) return profile
+    const offer = profiles.length === 0 ? 'none' : profiles.join(', ')
+    log.warn({ ca, profile }, `${ca}: has no profile ${profile} (it has ${offer}), ordering without`)
+    return undefined
+  }
+
+  async #prove(order: Order): Promise<void> {
+    for (const url of order.authorizations) {
+      const authorization = await this.#wire.authorization(url, this.#signal)
+      if (authorization.status === 'valid') continue
+      if (authorization.status !== 'pending') throw this.#impossible('authorization', authorization.status)
+      this.#pending.add(url)
+      await this.#present(authorization)
+    }
+    for (const { solver, challenge } of this.#proofs) await solver.ready?.(challenge, this.#signal)
+    for (const { offered } of this.#proofs) await this.#wire.acceptChallenge(offered, this.#signal)
+    for (const proof of this.#proofs) await this.#watch(proof)
+  }
+
+  async #present(authorization: Authorization): Promise<void> {
+    const { url, name } = authorization
+    if (!this.#request.names.some((each) => each.replace(/^\*\./, '') === name))
+      throw this.#badAnswer(`asks to prove ${name}, which was not ordered`)
+    const { solver, offered } = this.#choose(authorization)
+    const keyAuthorization = await this.#wire.keyAuthorization(offered)
+    const challenge = { type: solver.type, name, token: offered.token, keyAuthorization }
+    // First, for it is to be cleaned up also when presenting fails.
+    this.#proofs.push({ authorizationUrl: url, offered, solver, challenge })
+    await solver.present(challenge)
+    this.#signal.throwIfAborted()
+  }
+
+  #choose({ name, challenges }: Authorization): Pick<Proof, 'solver' | 'offered'> {
+    const { ca, solvers } = this.#options
+    for (const solver of solvers) {
+      const offered = challenges.find((each) => each.type === solver.type)
+      if (offered !== undefined) return { solver, offered }
+    }
+    const offers = challenges.map((each) => each.type).join(', ') || 'nothing'
+    const allowed = solvers.map((each) => each.type).join(', ') || 'nothing'
+    const what = `the CA offers ${offers}, and we may answer ${allowed}`
+    throw failure({ code: 'NO_CHALLENGE', ca, doing: `challenge for ${name}`, what })
+  }
+
+  /** Until the CA has made up its mind. */
+  async #watch({ authorizationUrl, solver, challenge }: Proof): Promise<void> {
+    const pauses = this.#pauses()
+    let authorization: Authorization | undefined
+    do {
+      await pauses.next(authorization?.retryAfterMs)
+      authorization = await this.#wire.authorization(authorizationUrl, this.#signal)
+    } while (authorization.status === 'pending')
+    this.#pending.delete(authorizationUrl)
+    if (authorization.status === 'valid') return
+    if (authorization.status !== 'invalid') throw this.#impossible('authorization', authorization.status)
+    this.failed = solver.type
+    throw refusal({
+      ca: this.#options.ca,
+      doing: `${solver.type} for ${challenge.name}`,
+      refused: 'validation',
+      problem: authorization.challenges.find((each) => each.type === solver.type)?.problem,
+    })
+  }
+
+  async #finalize(order: Order): Promise<Issued> {
+    const keyPem = await generateKeyPem(this.#request.keyType)
+    const csr = await createCsr(this.#request.names, keyPem)
+    const finalized = await this.#wire.finalize(order, csr, this.#signal)
+    const { certificate } = await this.#waitFor('valid', ['ready', 'processing'], finalized)
+    if (certificate === undefined) throw this.#badAnswer('the order is valid and names no certificate')
+    return { chainPem: await this.#wire.download(certificate, this.#signal), keyPem }
+  }
+
+  async #waitFor(status: string, meanwhile: readonly string[], order: Order): Promise<Order> {
+    const pauses = this.#pauses()
+    let current = order
+    while (meanwhile.includes(current.status)) {
+      await pauses.next(current.retryAfterMs)
+      current = await this.#wire.order(order.url, this.#signal)
+    }
+    if (current.status === status) return current
+    if (current.status !== 'invalid') throw this.#impossible('order', current.status)
+    throw refusal({ ca: this.#options.ca, doing: 'order', refused: 'order', problem: current.problem })
+  }
+
+  /** Before each look. The CA's own suggestion counts from the second one on: most are done before the first. */
+  #pauses(): { next: (retryAfterMs: number | undefined) => Promise<void> } {
+    let pauseMs = FIRST_PAUSE_MS
+    const next = async (retryAfterMs = 0): Promise<void> => {
+      const suggestedMs = pauseMs === FIRST_PAUSE_MS ? 0 : retryAfterMs
+      await sleep(
+        this.#options.clock,
+        Math.min(LONGEST_PAUSE_MS, Math.max(pauseMs, suggestedMs)),
+        this.#signal,
+      )
+      pauseMs *= PAUSE_GROWTH
+    }
+    return { next }
+  }
+
+  async #cleanUp(): Promise<void> {
+    const { ca, log } = this.#options
+    for (const { solver, challenge } of this.#proofs.splice(0)) {
+      try {
+        await solver.cleanUp(challenge)
+      } catch (error) {
+        log.warn({ ca, err: error }, `${ca}: ${solver.type} for ${challenge.name} is not cleaned up`)
+      }
+    }
+  }
+
+  /** Pending authorizations count against the account. A CA in trouble of its own is left alone: they expire. */
+  async #giveUp(error: unknown): Promise<void> {
+    const { ca, clock, log } = this.#options
+    if (error instanceof IssueError && error.blame === 'ca') return
+    try {
+      await withDeadline(clock, GIVE_UP_LIMIT_MS, 'giving up', undefined, async (signal) => {
+        for (const url of this.#pending) await this.#wire.deactivateAuthorization(url, signal)
+      })
+    } catch (cause) {
+      log.debug({ ca, err: cause }, `${ca}: authorizations are left pending`)
+    }
+  }
+
+  #impossible(resource: string, status: string): IssueError {
+    return this.#badAnswer(`the ${resource} is unexpectedly "${status}"`)
+  }
+
+  #badAnswer(what: string): IssueError {
+    return failure({ code: 'CA_BAD_ANSWER', ca: this.#options.ca, doing: 'order', what: cleanText(what) })
+  }
+}
+
+/** Refused as it stands: another one may pass. */
+function isRequestRefused(error: unknown): boolean {
+  return (
+    error instanceof IssueError &&
+    (error.code === 'CA_REJECTED' || error.code === 'ACCOUNT_REJECTED') &&
+    !isAccountLost(error)
+  )
+}

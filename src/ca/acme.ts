@@ -1,0 +1,164 @@
+/**
+ * A CA that speaks ACME (RFC 8555), as an `Issuer`. Hides the protocol from `renew/`; this file is its table of contents:
+ *
+ *     acme-http.ts       one bounded HTTPS exchange
+ *     acme-problem.ts    what went wrong, and whose fault it is
+ *     acme-directory.ts  what the CA tells anybody: directory, nonce, renewal information
+ *     acme-wire.ts       the signed requests, by acme-client
+ *     acme-account.ts    the account, kept in the store
+ *     acme-order.ts      one certificate from order to download
+ */
+import type { X509Certificate } from 'node:crypto'
+import { Certificate } from '../cert/certificate.ts'
+import { verifyChain } from '../cert/verify.ts'
+import type { Solver } from '../challenge/solver.ts'
+import { CertificateError, IssueError, messageOf } from '../errors.ts'
+import type { Log } from '../log.ts'
+import type { Records } from '../store/records.ts'
+import { type Clock, DeadlineError, HOUR, MINUTE, SECOND, withDeadline } from '../time.ts'
+import { AcmeAccount } from './acme-account.ts'
+import { type Directory, fetchDirectory, fetchNonce, fetchRenewalInfo } from './acme-directory.ts'
+import { CaHttp } from './acme-http.ts'
+import { type Issued, obtain } from './acme-order.ts'
+import { failure, isAlreadyRevoked } from './acme-problem.ts'
+import type { AcmeWire, ExternalAccountBinding } from './acme-wire.ts'
+import type { IssueRequest, Issuer, RenewalInfo } from './issuer.ts'
+
+export interface AcmeIssuerOptions {
+  /** The CA's name in the config. */
+  readonly id: string
+  /** https URL of the ACME directory. */
+  readonly directory: string
+  /** `mailto:` URLs. */
+  readonly contact: readonly string[]
+  readonly eab?: ExternalAccountBinding | undefined
+  readonly profile?: string | undefined
+  /** PEM of roots to trust for the CA's HTTPS endpoint, beside the runtime's. */
+  readonly endpointRoots?: string | undefined
+  /** Where the chains that it issues must end. */
+  readonly trust: 'any' | readonly X509Certificate[]
+  /** At most one of a type. */
+  readonly solvers: readonly Solver[]
+  readonly records: Pick<Records, 'loadAccount' | 'saveAccount' | 'lock'>
+  readonly clock: Clock
+  readonly log: Log
+  /** For one request, from connecting to the last byte of the answer. Default 8 s. */
+  readonly exchangeLimitMs?: number
+  /** For a certificate, whatever it takes. Default 60 s. */
+  readonly orderLimitMs?: number
+}
+
+const EXCHANGE_LIMIT_MS = 8 * SECOND
+const ORDER_LIMIT_MS = MINUTE
+/** An order fetches the directory anew; questions about renewal make do with one of this age. */
+const DIRECTORY_AGE_MS = HOUR
+
+export class AcmeIssuer implements Issuer {
+  readonly id: string
+  readonly #options: AcmeIssuerOptions
+  readonly #account: AcmeAccount
+  #directory: { readonly value: Directory; readonly fetchedAt: number } | undefined
+
+  constructor(options: AcmeIssuerOptions) {
+    const { id: ca, contact, eab, records, log } = options
+    this.id = ca
+    this.#options = options
+    this.#account = new AcmeAccount({ ca, contact, eab, records, log })
+  }
+
+  /** Leaves nothing presented and no authorization pending where it can help it, also when it is aborted. */
+  issue(request: IssueRequest, signal: AbortSignal): Promise<Certificate> {
+    return this.#converse('order', signal, async (http, limited) => {
+      const { id: ca, profile, solvers, clock, log } = this.#options
+      const issued = await this.#asAccount(http, limited, (wire) =>
+        obtain(request, wire, { ca, profile, solvers, clock, log }, limited),
+      )
+      return this.#verified(issued, request)
+    })
+  }
+
+  /** The directory, not from a cache, and a nonce. */
+  probe(signal: AbortSignal): Promise<void> {
+    return this.#converse('probe', signal, async (http, limited) => {
+      await fetchNonce(http, await this.#fetchDirectory(http, limited), limited)
+    })
+  }
+
+  /** RFC 9773 section 4; undefined: the CA or the certificate has none. */
+  renewalInfo(certificate: Certificate, signal: AbortSignal): Promise<RenewalInfo | undefined> {
+    return this.#converse('renewal information', signal, async (http, limited) => {
+      const { renewalInfo } = this.#recentDirectory() ?? (await this.#fetchDirectory(http, limited))
+      const { ariId } = certificate
+      if (renewalInfo === undefined || ariId === undefined) return undefined
+      return fetchRenewalInfo(http, renewalInfo, ariId, limited)
+    })
+  }
+
+  /** RFC 8555 section 7.6, by the account that ordered it. Idempotent. */
+  revoke(certificate: Certificate, reason: number): Promise<void> {
+    return this.#converse('revocation', undefined, async (http, limited) => {
+      try {
+        const pem = certificate.leaf.toString()
+        await this.#asAccount(http, limited, (wire) => wire.revoke(pem, reason, limited))
+      } catch (error) {
+        if (!isAlreadyRevoked(error)) throw error
+      }
+    })
+  }
+
+  /** Bounds what `work` takes, on connections of its own, and makes an `IssueError` of whatever goes wrong. */
+  async #converse<T>(
+    doing: string,
+    signal: AbortSignal | undefined,
+    work: (http: CaHttp, limited: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    const { id: ca, endpointRoots: roots, clock } = this.#options
+    const { exchangeLimitMs = EXCHANGE_LIMIT_MS, orderLimitMs = ORDER_LIMIT_MS } = this.#options
+    const http = new CaHttp({ ca, roots, exchangeLimitMs, clock })
+    try {
+      return await withDeadline(clock, orderLimitMs, 'it', signal, (limited) =>
+        // Not before `work` has ended: it tidies up when it is aborted.
+        work(http, limited).finally(() => http.close()),
+      )
+    } catch (cause) {
+      if (signal?.aborted) {
+        const what = `abandoned: ${messageOf(signal.reason)}`
+        throw failure({ code: 'LOCAL_FAILURE', ca, doing, what, cause })
+      }
+      if (cause instanceof IssueError) throw cause
+      const code = cause instanceof DeadlineError ? 'CA_TIMEOUT' : 'LOCAL_FAILURE'
+      throw failure({ code, ca, doing, what: messageOf(cause), cause })
+    }
+  }
+
+  async #asAccount<T>(http: CaHttp, signal: AbortSignal, work: (wire: AcmeWire) => Promise<T>): Promise<T> {
+    const directory = await this.#fetchDirectory(http, signal)
+    return this.#account.use({ http, directoryUrl: this.#options.directory, directory }, signal, work)
+  }
+
+  async #fetchDirectory(http: CaHttp, signal: AbortSignal): Promise<Directory> {
+    const { directory: url, clock } = this.#options
+    const value = await fetchDirectory(http, url, signal)
+    this.#directory = { value, fetchedAt: clock.monotonic() }
+    return value
+  }
+
+  #recentDirectory(): Directory | undefined {
+    if (this.#directory === undefined) return undefined
+    const { value, fetchedAt } = this.#directory
+    return this.#options.clock.monotonic() - fetchedAt < DIRECTORY_AGE_MS ? value : undefined
+  }
+
+  #verified({ chainPem, keyPem }: Issued, { names }: IssueRequest): Certificate {
+    const { id: ca, trust: roots, clock } = this.#options
+    try {
+      const certificate = new Certificate(chainPem, keyPem, ca, `certificate from ${ca}`)
+      verifyChain(certificate, { names, roots, now: clock.now() })
+      return certificate
+    } catch (cause) {
+      if (!(cause instanceof CertificateError)) throw cause
+      const what = messageOf(cause)
+      throw failure({ code: 'CA_BAD_CERTIFICATE', ca, doing: 'issued certificate', what, cause })
+    }
+  }
+}
