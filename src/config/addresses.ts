@@ -11,7 +11,10 @@ export function normalizeHost(text: string): string | undefined {
   if (isIP(bare) === 4) return bare
   if (isIP(bare) === 6) return canonicalIPv6(bare)
   const wildcard = text.startsWith('*.')
-  const name = domainToASCII((wildcard ? text.slice(2) : text).replace(/\.$/, ''))
+  const written = (wildcard ? text.slice(2) : text).replace(/\.$/, '')
+  // domainToASCII reads as a URL does: it would drop a path, and undo percent-encoding.
+  if (!/^[\w.\-\u{80}-\u{10ffff}]+$/u.test(written)) return undefined
+  const name = domainToASCII(written)
   if (name === '' || name.length > 253 || isIP(name) !== 0) return undefined
   const labels = name.split('.')
   if (!labels.every((label) => /^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$/.test(label))) return undefined

@@ -79,7 +79,7 @@ class Reader {
     }
     return this.#fail(
       `expected a value but found ${this.#found()}`,
-      this.#peek(WORD) === undefined ? undefined : 'text needs double quotes',
+      this.#quotesHint('text needs double quotes'),
     )
   }
 
@@ -87,7 +87,10 @@ class Reader {
     const object: Record<string, unknown> = {}
     this.#list('}', () => {
       if (this.#text[this.#offset] !== '"')
-        this.#fail(`expected a key or "}" but found ${this.#found()}`, 'keys need double quotes')
+        this.#fail(
+          `expected a key or "}" but found ${this.#found()}`,
+          this.#quotesHint('keys need double quotes'),
+        )
       const key = this.#string()
       const keyPath = [...path, key]
       if (Object.hasOwn(object, key))
@@ -173,6 +176,10 @@ class Reader {
     if (start === "'") return 'a single quote'
     if (/[,:[\]{}]/.test(start)) return `"${start}"`
     return /[\d.+-]/.test(start) ? 'something like a number' : 'a word without quotes'
+  }
+
+  #quotesHint(hint: string): string | undefined {
+    return /[a-z_$']/i.test(this.#text[this.#offset] ?? '') ? hint : undefined
   }
 
   #failAtEnd(open: number): void {

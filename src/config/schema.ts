@@ -355,7 +355,8 @@ export function configJsonSchema(): JsonSchema {
   return z.toJSONSchema(configSchema, {
     io: 'input',
     target: 'draft-7',
-    override: ({ jsonSchema }) => {
+    override: ({ jsonSchema, path }) => {
+      if (path.at(-1) === 'propertyNames') return
       delete jsonSchema.format
       if (jsonSchema.pattern !== undefined) jsonSchema.pattern += `|${VARIABLE}`
       if (jsonSchema.type !== 'string' || jsonSchema.enum === undefined) return

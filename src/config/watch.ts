@@ -111,8 +111,12 @@ class ConfigWatcher {
       const watcher = watch(path, { persistent: false }, (_event, name) => {
         if (name === null || names === undefined || names.has(name)) this.#lookAfter(QUIET_MS)
       })
-      watcher.on('error', () => this.#lookAfter(POLL_MS))
       this.#watchers.set(key, watcher)
+      watcher.on('error', () => {
+        watcher.close()
+        this.#watchers.delete(key)
+        this.#lookAfter(POLL_MS)
+      })
     } catch (error) {
       const isGone = error instanceof Error && 'code' in error && error.code === 'ENOENT'
       if (!isGone) this.#lookAfter(POLL_MS)
