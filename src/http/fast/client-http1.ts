@@ -15,7 +15,7 @@ import { ProxyError } from '../../errors.ts'
 import { SECOND } from '../../time.ts'
 import { plainAddress } from '../forwarded.ts'
 import type { Route } from '../gateway.ts'
-import { errorPage, titleOf } from '../pages.ts'
+import { titleOf } from '../pages.ts'
 import type { Connection } from '../wire.ts'
 import { BodyReader, type ContentSink, type Framing, writeChunkSize } from './body.ts'
 import type { Timed } from './deadlines.ts'
@@ -26,6 +26,7 @@ import { FAULT_STATUS, type Fault, type Head } from './head.ts'
 import { HopLines, receivedOf } from './hop-lines.ts'
 import { lexRequestHead, MAX_HEAD_BYTES } from './lexer.ts'
 import { LF } from './octets.ts'
+import { type OwnResponse, pageFor } from './own-response.ts'
 import type { Upstreams } from './upstream.ts'
 
 /** Content pieces from this size on are not gathered, but written as they are. */
@@ -200,7 +201,7 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
     const verdict = gateway.decide({ secure, serverName, method, host, target })
     if (verdict.action === 'forward') this.#forward(exchange, verdict.route, head, lines)
     else if (verdict.action === 'refuse') this.#refuse(verdict.error)
-    else this.#respond(verdict.status, verdict.headers, verdict.body)
+    else this.#respond(verdict)
   }
 
   #startBody(head: Head): void {
@@ -319,7 +320,7 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
     }
     exchange.status = status
     this.#responseStarted = true
-    const hsts = this.#connection.secure ? exchange.route?.hsts : undefined
+    const hsts = this.#hstsOf(exchange)
     if (hsts !== undefined && head.hasHsts) dropLines(head, lines, ['strict-transport-security'])
     this.#gather(lines, 0, head.length)
     const via = head.minorVersion === 0 ? this.#engine.viaHttp10 : this.#engine.viaHttp11
@@ -426,8 +427,8 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
   }
 
   /** The response is gathered to its end: on to the next request, or close. */
-  #responseDone(error?: ProxyError): void {
-    this.#exchange?.finish(error)
+  #responseDone(): void {
+    this.#exchange?.finish()
     this.#exchange = undefined
     this.#upstreamPaused = false
     this.#responseStarted = false
@@ -479,16 +480,15 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
   #refuse(error: ProxyError): void {
     const exchange = this.#exchange
     if (exchange === undefined) return
-    const { contentType, body } = errorPage(error.status, exchange.facts.id, exchange.accept)
-    this.#respond(error.status, [['content-type', contentType]], body, error)
+    exchange.error = error
+    this.#respond(pageFor(error, exchange, this.#hstsOf(exchange)))
   }
 
-  #respond(
-    status: number,
-    headers: readonly (readonly [string, string])[],
-    body: string,
-    error?: ProxyError,
-  ): void {
+  #hstsOf(exchange: Exchange): string | undefined {
+    return this.#connection.secure ? exchange.route?.hsts : undefined
+  }
+
+  #respond({ status, headers, body }: OwnResponse): void {
     const exchange = this.#exchange
     if (exchange === undefined) return
     // An unread body could be taken for the next request.
@@ -498,12 +498,13 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
       `HTTP/1.1 ${status} ${titleOf(status)}`,
       ...headers.map(([name, value]) => `${name}: ${value}`),
       `content-length: ${Buffer.byteLength(body)}`,
+      `date: ${new Date(this.#engine.clock.now()).toUTCString()}`,
     ]
     exchange.status = status
     exchange.bodyBytes = Buffer.byteLength(content)
     this.#gatherText(`${lines.join('\r\n')}\r\n${this.#connectionLine()}\r\n`)
     this.#gatherText(content)
-    this.#responseDone(error)
+    this.#responseDone()
   }
 
   /* Writing */

@@ -17,6 +17,15 @@ import { MAX_HEAD_BYTES } from './lexer.ts'
 /** How much is gathered before it is written: more than one read from an upstream and a head. */
 export const OUT_BYTES = 160 * 1024
 
+/** Frames for an HTTP/2 client are gathered in as much. */
+const FRAME_BUFFER_BYTES = 128 * 1024
+const MAX_SPARE_BUFFERS = 32
+
+/** Something that is written once the event loop has turned. */
+export interface Flushable {
+  flush(): void
+}
+
 const SHORTEST_STEP_MS = 10
 
 export class Engine {
@@ -38,6 +47,9 @@ export class Engine {
   readonly out = Buffer.allocUnsafeSlow(OUT_BYTES)
   readonly hpackScratch = Buffer.allocUnsafeSlow(128 * 1024)
 
+  readonly #spareBuffers: Buffer[] = []
+  #unflushed: Flushable[] = []
+
   readonly viaHttp10 = viaLine('1.0')
   readonly viaHttp11 = viaLine('1.1')
   readonly viaHttp2 = viaLine('2.0')
@@ -50,6 +62,28 @@ export class Engine {
     this.deadlines = new Deadlines(options.clock, () => stepOf(this.gateway.timeouts))
     // Of a response, no field is dropped for what it claims of other hops.
     this.responseHead.trusted = true
+  }
+
+  /** A buffer of at least `bytes`, until `giveBack`. */
+  borrow(bytes: number): Buffer {
+    if (bytes > FRAME_BUFFER_BYTES) return Buffer.allocUnsafeSlow(bytes)
+    return this.#spareBuffers.pop() ?? Buffer.allocUnsafeSlow(FRAME_BUFFER_BYTES)
+  }
+
+  giveBack(buffer: Buffer): void {
+    const spare = this.#spareBuffers
+    if (buffer.length === FRAME_BUFFER_BYTES && spare.length < MAX_SPARE_BUFFERS) spare.push(buffer)
+  }
+
+  /** Flushes once, after the events of this turn of the event loop. */
+  flushSoon(flushable: Flushable): void {
+    if (this.#unflushed.push(flushable) === 1) setImmediate(() => this.#flushAll())
+  }
+
+  #flushAll(): void {
+    const unflushed = this.#unflushed
+    this.#unflushed = []
+    for (const flushable of unflushed) flushable.flush()
   }
 
   /** In milliseconds; a reload may change them. */

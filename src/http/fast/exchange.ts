@@ -36,6 +36,9 @@ export interface ExchangeFacts {
 /** RFC 9110 section 9.2.2: sending these twice does no more than sending them once. */
 const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE'])
 
+/** What the log says where the client was gone before a response began. */
+const CLIENT_GONE_STATUS = 499
+
 /** How a request's body is framed on its way to the upstream; `raw` is for tunnels. */
 export type RequestFraming = 'none' | 'length' | 'chunked' | 'raw'
 
@@ -45,8 +48,10 @@ export class Exchange implements UpstreamUser {
   upgrade = ''
   requestDone = false
   /** What the client got so far. */
-  status = 0
+  status = CLIENT_GONE_STATUS
   bodyBytes = 0
+  /** Why no upstream's response was sent, where one of our own was. */
+  error: ProxyError | undefined
   readonly #engine: Engine
   readonly #upstreams: Upstreams
   readonly #client: ExchangeClient
@@ -122,7 +127,7 @@ export class Exchange implements UpstreamUser {
   }
 
   /** Ends the exchange: the client is served, or gone. Idempotent. Writes the access record. */
-  finish(error?: ProxyError): void {
+  finish(error = this.error): void {
     if (this.#over) return
     this.#over = true
     const connection = this.#connection

@@ -1,17 +1,20 @@
 /**
- * The fast HTTP engine: HTTP/1.1 on our own lexers over pooled upstream sockets.
+ * The fast HTTP engine: HTTP/1.1 and HTTP/2 on our own lexers over pooled upstream sockets.
  * Receives sockets from the TLS and plain listeners; the counterpart of `compat/`, held to the same contract.
  */
 import type { Socket } from 'node:net'
 import type { Connection, Wire, WireOptions } from '../wire.ts'
 import { ClientHttp1 } from './client-http1.ts'
+import { ClientHttp2 } from './client-http2.ts'
 import { Engine } from './engine.ts'
 import { Upstreams } from './upstream.ts'
+
+type Client = ClientHttp1 | ClientHttp2
 
 export class FastWire implements Wire {
   readonly #engine: Engine
   readonly #upstreams: Upstreams
-  readonly #clients = new Set<ClientHttp1>()
+  readonly #clients = new Set<Client>()
   #draining = false
   #onEmpty: (() => void) | undefined
 
@@ -21,7 +24,9 @@ export class FastWire implements Wire {
   }
 
   accept(socket: Socket, connection: Connection): void {
-    const client = new ClientHttp1(this.#engine, this.#upstreams, socket, connection, (closed) =>
+    if (socket.destroyed) return
+    const ClientOf = connection.protocol === 'h2' ? ClientHttp2 : ClientHttp1
+    const client = new ClientOf(this.#engine, this.#upstreams, socket, connection, (closed) =>
       this.#remove(closed),
     )
     this.#clients.add(client)
@@ -45,7 +50,7 @@ export class FastWire implements Wire {
     this.#upstreams.close()
   }
 
-  #remove(client: ClientHttp1): void {
+  #remove(client: Client): void {
     this.#clients.delete(client)
     if (this.#clients.size === 0) this.#onEmpty?.()
   }

@@ -1,0 +1,132 @@
+/**
+ * Frames on their way to one HTTP/2 client: gathered in a borrowed buffer, written with one call when the event loop
+ * has turned, one write at a time.
+ *
+ * `client-http2.ts` writes into `out` at the offset that `reserve` gave, and sets `length`.
+ */
+import type { Socket } from 'node:net'
+import type { Engine } from './engine.ts'
+
+/** More than this gathered while a write is on its way: hold back what is not a control frame. */
+const CONGESTED_BYTES = 64 * 1024
+/** A client that makes us answer and does not read. */
+const MAX_OVERFLOW_BYTES = 4 * 1024 * 1024
+
+const NOTHING = Buffer.alloc(0)
+
+export class FrameBuffer {
+  /** Valid from `reserve` to the end of the frame. */
+  out: Buffer = NOTHING
+  length = 0
+  /** Where the header of the last DATA frame in `out` is, and of which stream; 0 for none. */
+  lastDataAt = 0
+  lastDataStream = 0
+  /** Is a write on its way? */
+  writing = false
+  writingSince = 0
+  readonly #engine: Engine
+  readonly #socket: Socket
+  readonly #secure: boolean
+  readonly #onWritten: () => void
+  #overflow: Buffer[] = []
+  #overflowBytes = 0
+  #scheduled = false
+  #ending = false
+  #closed = false
+  readonly #written = (): void => this.#afterWrite()
+
+  constructor(engine: Engine, socket: Socket, secure: boolean, onWritten: () => void) {
+    this.#engine = engine
+    this.#socket = socket
+    this.#secure = secure
+    this.#onWritten = onWritten
+  }
+
+  get congested(): boolean {
+    return this.writing && this.length + this.#overflowBytes > CONGESTED_BYTES
+  }
+
+  /** Room for `bytes` (at most the engine's frame buffer); returns where. */
+  reserve(bytes: number): number {
+    if (this.out.length - this.length < bytes) this.#makeRoom(bytes)
+    if (!this.#scheduled) {
+      this.#scheduled = true
+      this.#engine.flushSoon(this)
+    }
+    return this.length
+  }
+
+  append(bytes: Buffer): void {
+    const o = this.reserve(bytes.length)
+    this.length = o + bytes.copy(this.out, o)
+  }
+
+  /** Ends the connection once everything is written. */
+  end(): void {
+    this.#ending = true
+    if (this.length === 0 && !this.writing && !this.#closed) this.#socket.end()
+  }
+
+  close(): void {
+    this.#closed = true
+    this.#giveBack()
+    this.#overflow = []
+  }
+
+  /** By the engine, once an event loop turn. */
+  flush(): void {
+    this.#scheduled = false
+    if (!this.writing) this.#writeOut()
+  }
+
+  #makeRoom(bytes: number): void {
+    if (this.length > 0) {
+      if (!this.writing) this.#writeOut()
+      else this.#setAside()
+    }
+    if (this.out.length < bytes) this.out = this.#engine.borrow(bytes)
+  }
+
+  #setAside(): void {
+    this.#overflow.push(Buffer.from(this.out.subarray(0, this.length)))
+    this.#overflowBytes += this.length
+    this.length = 0
+    this.lastDataStream = 0
+    if (this.#overflowBytes > MAX_OVERFLOW_BYTES) this.#socket.destroy()
+  }
+
+  /** See `ClientHttp1` on writing a TLS socket without a copy. */
+  #writeOut(): void {
+    if (this.#closed) {
+      this.length = 0
+      this.#giveBack()
+      return
+    }
+    let bytes = this.out.subarray(0, this.length)
+    if (this.#overflow.length > 0) {
+      bytes = Buffer.concat([...this.#overflow, bytes])
+      this.#overflow = []
+      this.#overflowBytes = 0
+    } else if (!this.#secure) bytes = Buffer.from(bytes)
+    this.length = 0
+    this.lastDataStream = 0
+    if (bytes.length === 0) return
+    this.writing = true
+    this.writingSince = this.#engine.deadlines.now
+    this.#socket.write(bytes, this.#written)
+    this.#giveBack()
+  }
+
+  #giveBack(): void {
+    this.#engine.giveBack(this.out)
+    this.out = NOTHING
+  }
+
+  #afterWrite(): void {
+    this.writing = false
+    if (this.#closed) return
+    if (this.length > 0 || this.#overflow.length > 0) this.#writeOut()
+    else if (this.#ending) this.#socket.end()
+    this.#onWritten()
+  }
+}

@@ -1,0 +1,354 @@
+/**
+ * One request and its response on an HTTP/2 connection (RFC 9113 section 5.1): turns the request into HTTP/1.1 for the
+ * upstream, and the response into frames, within the client's flow control windows.
+ *
+ * Made by `client-http2.ts`, which hands it frames; drives an `Exchange`.
+ */
+import { randomBytes } from 'node:crypto'
+import { ProxyError } from '../../errors.ts'
+import type { Route } from '../gateway.ts'
+import type { Connection } from '../wire.ts'
+import type { Engine } from './engine.ts'
+import { Exchange, type ExchangeClient } from './exchange.ts'
+import { dropLines } from './fields.ts'
+import { ERROR } from './frames.ts'
+import type { Head } from './head.ts'
+import type { HopLines } from './hop-lines.ts'
+import type { Http2Request } from './http2-request.ts'
+import { type OwnResponse, pageFor } from './own-response.ts'
+import type { Upstreams } from './upstream.ts'
+
+/** The connection, as its streams need it. */
+export interface StreamHost {
+  readonly engine: Engine
+  readonly upstreams: Upstreams
+  readonly connection: Connection
+  readonly clientAddress: string
+  readonly trusted: boolean
+  readonly hopLines: HopLines
+  readonly maxFrameBytes: number
+  sendWindow: number
+  readonly congested: boolean
+  headers(
+    streamId: number,
+    status: number,
+    lines: Buffer,
+    start: number,
+    end: number,
+    endStream: boolean,
+  ): void
+  data(streamId: number, bytes: Buffer, start: number, end: number): void
+  endData(streamId: number): void
+  windowUpdate(streamId: number, increment: number): void
+  /** Calls `pump` when there may be room. */
+  wait(stream: Http2Stream): void
+  forget(stream: Http2Stream): void
+  reset(stream: Http2Stream, error: number): void
+  stopRequest(streamId: number): void
+}
+
+const NOTHING = Buffer.alloc(0)
+
+export class Http2Stream implements ExchangeClient {
+  readonly id: number
+  /** What the client lets us send; negative after it has shrunk its windows. */
+  sendWindow: number
+  /** What the client may still send. */
+  receiveWindow: number
+  requestEnded = false
+  readonly #host: StreamHost
+  readonly #windowBytes: number
+  #exchange: Exchange | undefined
+  /** Content-Length of the request; -1 when there is none. */
+  #declaredBytes = -1
+  #receivedBytes = 0
+  /** Received, and not given back to the client's window yet. */
+  #unreturned = 0
+  #bodyHeldUp = false
+  #bodyAt: number
+  #tunnel = false
+  #wantsTunnel = false
+
+  #responseStarted = false
+  /** END_STREAM is sent. */
+  #responseEnded = false
+  /** Content that the windows have no room for. */
+  #held: Buffer[] = []
+  #heldSince = 0
+  /** The response has ended once `#held` is sent. */
+  #endHeld = false
+  #trailers: Buffer | undefined
+
+  constructor(host: StreamHost, id: number, sendWindow: number, receiveWindow: number) {
+    this.#host = host
+    this.id = id
+    this.sendWindow = sendWindow
+    this.receiveWindow = receiveWindow
+    this.#windowBytes = receiveWindow
+    this.#bodyAt = host.engine.deadlines.now
+  }
+
+  /* The request */
+
+  /** `last`: no body follows. */
+  begin(request: Http2Request, last: boolean): void {
+    const host = this.#host
+    const { requestIds, gateway } = host.engine
+    const { secure, serverName } = host.connection
+    const { authority, path } = request
+    this.#wantsTunnel = request.protocol === 'websocket'
+    const exchange = new Exchange(host.engine, host.upstreams, this, {
+      id: host.trusted ? requestIds.continue(request.requestId || undefined) : requestIds.next(),
+      method: request.method,
+      host: authority || undefined,
+      target: path,
+      clientAddress: host.clientAddress,
+      protocol: 'HTTP/2',
+    })
+    this.#exchange = exchange
+    this.#declaredBytes = request.contentLength
+    this.requestEnded = last
+    if (last && request.contentLength > 0) {
+      host.reset(this, ERROR.PROTOCOL_ERROR)
+      return
+    }
+    if (request.tooLarge) {
+      this.#refuse(new ProxyError('REQUEST_INVALID', 431, 'the request has too many or too large fields'))
+      return
+    }
+    const method = this.#wantsTunnel ? 'GET' : request.method
+    const verdict = gateway.decide({ secure, serverName, method, host: authority || undefined, target: path })
+    if (verdict.action === 'forward') this.#forward(exchange, verdict.route, request, method)
+    else if (verdict.action === 'refuse') this.#refuse(verdict.error)
+    else this.#respond(verdict)
+  }
+
+  #forward(exchange: Exchange, route: Route, request: Http2Request, method: string): void {
+    const host = this.#host
+    const { requestLines: lines, viaHttp2 } = host.engine
+    const { authority, path } = request
+    let o = lines.write(`${method} ${path} HTTP/1.1\r\nHost: ${authority}\r\n${request.lines}`, 0, 'latin1')
+    const received = host.trusted ? request.received() : undefined
+    o = host.hopLines.write(lines, o, authority, exchange.facts.id, received)
+    o += viaHttp2.copy(lines, o)
+    const hasBody = !this.requestEnded && !this.#wantsTunnel
+    const chunked = hasBody && request.contentLength === -1
+    if (chunked) o += lines.write('Transfer-Encoding: chunked\r\n', o, 'latin1')
+    if (this.#wantsTunnel) {
+      // RFC 8441 section 5: what HTTP/1.1 needs beyond an extended CONNECT.
+      exchange.upgrade = 'websocket'
+      const key = randomBytes(16).toString('base64')
+      o += lines.write(
+        `Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: ${key}\r\n`,
+        o,
+        'latin1',
+      )
+    }
+    o += lines.write('\r\n', o, 'latin1')
+    if (hasBody && request.expectsContinue) host.headers(this.id, 100, NOTHING, 0, 0, false)
+    exchange.send(
+      route,
+      Buffer.from(lines.subarray(0, o)),
+      !hasBody ? 'none' : chunked ? 'chunked' : 'length',
+    )
+  }
+
+  /** `credit`: how much of the windows the frame took, padding included. */
+  onData(bytes: Buffer, last: boolean, credit: number): void {
+    this.#bodyAt = this.#host.engine.deadlines.now
+    this.#receivedBytes += bytes.length
+    if (this.#wantsTunnel && !this.#tunnel) {
+      this.#host.reset(this, ERROR.PROTOCOL_ERROR)
+      return
+    }
+    if (!this.#lengthHolds(last)) return
+    this.#unreturned += credit
+    if (bytes.length > 0 && this.#exchange?.writeBody(bytes) === false) this.#bodyHeldUp = true
+    if (last) this.#endRequest(undefined)
+    else if (!this.#bodyHeldUp) this.#returnCredit()
+  }
+
+  onTrailers(lines: string): void {
+    if (this.#lengthHolds(true)) this.#endRequest(lines === '' ? undefined : Buffer.from(lines, 'latin1'))
+  }
+
+  #endRequest(trailers: Buffer | undefined): void {
+    this.requestEnded = true
+    if (this.#tunnel) this.#exchange?.endTunnel()
+    else this.#exchange?.endBody(trailers)
+  }
+
+  /** RFC 9113 section 8.1.1: a body that is not as long as it says is malformed; passed on, it would smuggle a request. */
+  #lengthHolds(last: boolean): boolean {
+    if (this.#declaredBytes === -1) return true
+    const fits = last
+      ? this.#receivedBytes === this.#declaredBytes
+      : this.#receivedBytes <= this.#declaredBytes
+    if (!fits) this.#host.reset(this, ERROR.PROTOCOL_ERROR)
+    return fits
+  }
+
+  #returnCredit(): void {
+    if (this.requestEnded || this.#unreturned < this.#windowBytes / 2) return
+    this.#host.windowUpdate(this.id, this.#unreturned)
+    this.receiveWindow += this.#unreturned
+    this.#unreturned = 0
+  }
+
+  onDrain(): void {
+    this.#bodyHeldUp = false
+    this.#bodyAt = this.#host.engine.deadlines.now
+    this.#returnCredit()
+  }
+
+  /** The client has given the stream up, or its connection is gone. */
+  abandon(): void {
+    this.#exchange?.finish(new ProxyError('CLIENT_GONE', 499, 'the client gave the request up'))
+    this.#held = []
+  }
+
+  onSweep(now: number): void {
+    const { body, response, upgrade } = this.#host.engine.timeouts
+    if (this.#held.length > 0) {
+      if (now - this.#heldSince > response) this.#host.reset(this, ERROR.CANCEL)
+    } else if (this.#tunnel) {
+      if (now - this.#bodyAt > upgrade) this.#host.reset(this, ERROR.CANCEL)
+    } else if (!this.requestEnded && !this.#bodyHeldUp && now - this.#bodyAt > body) {
+      this.onFailure(new ProxyError('REQUEST_TIMEOUT', 408, 'the body did not arrive in time'))
+    }
+  }
+
+  /* The response */
+
+  onResponseHead(head: Head, lines: Buffer): void {
+    const exchange = this.#exchange
+    if (exchange === undefined) return
+    const host = this.#host
+    const { status } = head
+    if (status < 200 && status !== 101) {
+      host.headers(this.id, status, lines, head.fieldsStart, head.length, false)
+      return
+    }
+    this.#tunnel = status === 101
+    if (this.#tunnel) dropLines(head, lines, ['sec-websocket-accept'])
+    const hsts = host.connection.secure ? exchange.route?.hsts : undefined
+    if (hsts !== undefined && head.hasHsts) dropLines(head, lines, ['strict-transport-security'])
+    let o = head.length
+    const { viaHttp10, viaHttp11 } = host.engine
+    o += (head.minorVersion === 0 ? viaHttp10 : viaHttp11).copy(lines, o)
+    if (hsts !== undefined) o += lines.write(`Strict-Transport-Security: ${hsts}\r\n`, o, 'latin1')
+
+    exchange.status = this.#tunnel ? 200 : status
+    this.#responseStarted = true
+    const bodiless = exchange.isHead || status === 204 || status === 304 || head.contentLength === 0
+    this.#responseEnded = bodiless && !this.#tunnel
+    host.headers(this.id, exchange.status, lines, head.fieldsStart, o, this.#responseEnded)
+  }
+
+  onContent(bytes: Buffer, start: number, end: number): void {
+    const exchange = this.#exchange
+    if (exchange === undefined || this.#responseEnded) return
+    exchange.bodyBytes += end - start
+    if (this.#tunnel) this.#bodyAt = this.#host.engine.deadlines.now
+    const sent = this.#held.length > 0 ? start : this.#send(bytes, start, end)
+    if (sent < end) this.#hold(Buffer.from(bytes.subarray(sent, end)))
+  }
+
+  onReadEnd(): void {
+    if (this.#responseEnded || (this.#held.length === 0 && !this.#host.congested)) return
+    this.#exchange?.pause()
+    this.#host.wait(this)
+  }
+
+  onResponseEnd(trailers: Buffer | undefined): void {
+    this.#trailers = trailers
+    this.#endHeld = true
+    if (this.#held.length === 0) this.#endResponse()
+    else this.#host.wait(this)
+  }
+
+  onFailure(error: ProxyError): void {
+    if (this.#responseStarted) {
+      this.#exchange?.finish(error)
+      this.#host.reset(this, ERROR.INTERNAL_ERROR)
+    } else this.#refuse(error)
+  }
+
+  /** There may be room now: sends what is held, then lets the upstream go on. */
+  pump(): void {
+    while (this.#held.length > 0) {
+      const first = this.#held[0] ?? NOTHING
+      const sent = this.#send(first, 0, first.length)
+      if (sent > 0) this.#heldSince = this.#host.engine.deadlines.now
+      if (sent < first.length) {
+        this.#held[0] = first.subarray(sent)
+        this.#host.wait(this)
+        return
+      }
+      this.#held.shift()
+    }
+    if (this.#endHeld) this.#endResponse()
+    else if (this.#host.congested) this.#host.wait(this)
+    else this.#exchange?.resume()
+  }
+
+  #hold(bytes: Buffer): void {
+    if (this.#held.length === 0) this.#heldSince = this.#host.engine.deadlines.now
+    this.#held.push(bytes)
+  }
+
+  /** Sends what the windows allow; returns the index after it. */
+  #send(bytes: Buffer, start: number, end: number): number {
+    const host = this.#host
+    let p = start
+    while (p < end) {
+      const length = Math.min(end - p, host.maxFrameBytes, this.sendWindow, host.sendWindow)
+      if (length <= 0) break
+      host.data(this.id, bytes, p, p + length)
+      this.sendWindow -= length
+      host.sendWindow -= length
+      p += length
+    }
+    return p
+  }
+
+  #endResponse(): void {
+    const host = this.#host
+    const trailers = this.#trailers
+    if (!this.#responseEnded) {
+      if (trailers !== undefined) host.headers(this.id, 0, trailers, 0, trailers.length, true)
+      else host.endData(this.id)
+    }
+    this.#responseEnded = true
+    this.#exchange?.finish()
+    if (!this.requestEnded) host.stopRequest(this.id)
+    host.forget(this)
+  }
+
+  #refuse(error: ProxyError): void {
+    const exchange = this.#exchange
+    if (exchange === undefined) return
+    const hsts = this.#host.connection.secure ? exchange.route?.hsts : undefined
+    exchange.error = error
+    this.#respond(pageFor(error, exchange, hsts))
+  }
+
+  #respond({ status, headers, body }: OwnResponse): void {
+    const exchange = this.#exchange
+    if (exchange === undefined) return
+    const content = Buffer.from(exchange.isHead ? '' : body)
+    const date = new Date(this.#host.engine.clock.now()).toUTCString()
+    const lines = [
+      ...headers.map(([name, value]) => `${name}: ${value}\r\n`),
+      `content-length: ${Buffer.byteLength(body)}\r\n`,
+      `date: ${date}\r\n`,
+    ]
+    const bytes = Buffer.from(lines.join(''), 'latin1')
+    exchange.status = status
+    this.#responseStarted = true
+    this.#responseEnded = content.length === 0
+    this.#host.headers(this.id, status, bytes, 0, bytes.length, this.#responseEnded)
+    if (content.length > 0) this.onContent(content, 0, content.length)
+    this.onResponseEnd(undefined)
+  }
+}
