@@ -55,6 +55,7 @@ export interface Admission {
 
 /** What survives a restart. */
 export interface HealthRecord {
+  readonly isDown: boolean
   readonly pauses: number
   readonly pausedAt: number
   readonly pauseMs: number
@@ -152,7 +153,7 @@ class Breaker {
   readonly #options: HealthOptions
   #state: CaState
   #since: number
-  /** How often it has been paused without an issuance in between; sets the length of the next pause. */
+  /** How often orders have been paused without an issuance in between; sets the length of the next pause. */
   #pauses = 0
   #pausedAt = 0
   #pauseMs = 0
@@ -162,6 +163,8 @@ class Breaker {
   #lastFailure: CaFailure | undefined
   /** Resolves when the order that tries this CA has an outcome. */
   #trial: Promise<void> | undefined
+  /** Did the last probe fail? Then no order need find out. */
+  #probeFails = false
   #isProbing = false
   #cancelProbe: Cancel = () => {}
 
@@ -175,15 +178,15 @@ class Breaker {
     this.#pausedAt = record.pausedAt
     this.#pauseMs = record.pauseMs
     this.#lastFailure = record.lastFailure
-    if (record.pauses > 0) this.#state = 'down'
+    if (record.isDown) this.#state = 'down'
   }
 
   get state(): CaState {
-    return this.#state === 'down' && this.#pauseLeftMs() === 0 ? 'trial' : this.#state
+    return this.#state === 'down' && this.#closedForMs() === 0 ? 'trial' : this.#state
   }
 
   openAt(): number {
-    return this.#options.clock.now() + (this.#state === 'down' ? this.#pauseLeftMs() : 0)
+    return this.#options.clock.now() + this.#closedForMs()
   }
 
   async admit(signal: AbortSignal): Promise<Admission | undefined> {
@@ -237,7 +240,7 @@ class Breaker {
     }
   }
 
-  /** A probe that succeeds ends a pause early but does not close the breaker: only an issuance proves a CA. */
+  /** While probes fail no order is risked; one that succeeds allows a trial, but only an issuance closes the breaker. */
   async #probe(signal: AbortSignal): Promise<void> {
     try {
       await withDeadline(
@@ -248,10 +251,12 @@ class Breaker {
         (inner) => this.#issuer.probe(inner),
       )
       this.#lastAnswerAt = this.#options.clock.now()
-      if (this.#state === 'down') this.#pauseMs = 0
+      this.#probeFails = false
     } catch (error) {
       if (signal.aborted) return
-      this.#failed(error instanceof IssueError ? error : timeoutOf(this.#issuer.id, error))
+      this.#probeFails = true
+      this.#note(error instanceof IssueError ? error : timeoutOf(this.#issuer.id, error))
+      if (this.#state === 'up') this.#move('down', 'up')
     }
   }
 
@@ -285,16 +290,19 @@ class Breaker {
     this.#move('up', previous)
   }
 
+  #note(error: IssueError): void {
+    this.#lastFailure = { at: this.#options.clock.now(), reason: error.code, message: error.message }
+    this.#provenAt = undefined
+  }
+
   #failed(error: IssueError): void {
     const { clock, random } = this.#options
-    const now = clock.now()
-    this.#lastFailure = { at: now, reason: error.code, message: error.message }
-    this.#provenAt = undefined
+    this.#note(error)
     // Several orders may fail at once for the one outage: only the first lengthens the pause.
     if (this.#state === 'down' && this.#pauseLeftMs() > 0) return
     const previous = this.#state
     this.#pauses++
-    this.#pausedAt = now
+    this.#pausedAt = clock.now()
     this.#pauseMs = backoffMs(this.#pauses, FIRST_PAUSE_MS, LONGEST_PAUSE_MS, random)
     this.#move('down', previous)
   }
@@ -302,6 +310,7 @@ class Breaker {
   #move(state: CaState, previous: CaState): void {
     this.#state = state
     this.#options.persist?.(this.#issuer.id, {
+      isDown: state === 'down',
       pauses: this.#pauses,
       pausedAt: this.#pausedAt,
       pauseMs: this.#pauseMs,
@@ -316,6 +325,12 @@ class Breaker {
     if (this.#provenAt === undefined) return false
     const ageMs = this.#options.clock.now() - this.#provenAt
     return ageMs >= 0 && ageMs <= PROOF_MS
+  }
+
+  /** How long orders are kept away: until the pause is over and, where the last probe failed, the next one. */
+  #closedForMs(): number {
+    if (this.#state !== 'down') return 0
+    return Math.max(this.#pauseLeftMs(), this.#probeFails ? PROBE_INTERVAL_MS : 0)
   }
 
   /** A clock that was set back ends the pause: a month of waiting helps nobody. */

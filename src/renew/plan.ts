@@ -138,14 +138,14 @@ function isForeign({ source }: Held, policy: Policy): boolean {
 
 /**
  * When to renew: the CA's window where it gave one (RFC 9773 section 4.2: a time in it at random), else at two thirds
- * of the lifetime, at one half below 10 days. A standby is renewed a sixth of the lifetime earlier, so that the
- * two never fall due together.
+ * of the lifetime, at one half below 10 days. A standby is renewed a twelfth of the lifetime earlier, so that
+ * the two do not fall due together.
  */
 export function renewalDueAt(held: Omit<Held, 'condemned'>, duty: Duty): number {
   const luck = fractionOf(held.fingerprint)
   if (held.window !== undefined) return held.window.start + luck * (held.window.end - held.window.start)
   const lifetimeMs = held.notAfter - held.notBefore
-  const share = (lifetimeMs < SHORT_LIFETIME_MS ? 1 / 2 : 2 / 3) - (duty === 'standby' ? 1 / 6 : 0)
+  const share = (lifetimeMs < SHORT_LIFETIME_MS ? 1 / 2 : 2 / 3) - (duty === 'standby' ? 1 / 12 : 0)
   return held.notBefore + lifetimeMs * (share - JITTER * luck)
 }
 

@@ -148,6 +148,19 @@ t.test('a probe finds an outage before an order does, and its end', async (t) =>
   health.stop()
 })
 
+t.test('while probes fail no order is risked, however long that takes', async (t) => {
+  const { clock, health, probe } = setUp()
+  probe.outcome = 'fails'
+  health.start()
+  await clock.advance(DAY)
+  t.equal(await health.admit('a', never), undefined)
+  t.ok(health.openAt('a') > clock.now())
+  probe.outcome = 'answers'
+  await clock.advance(2 * MINUTE)
+  t.ok(await health.admit('a', never), 'and an answer is noticed within two minutes')
+  health.stop()
+})
+
 t.test('a probe that hangs counts as a failure after eight seconds', async (t) => {
   const { clock, health, probe } = setUp()
   probe.outcome = 'hangs'

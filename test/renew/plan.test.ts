@@ -77,8 +77,8 @@ t.test('what is ordered, from whom', async (t) => {
       { duty: 'live', cas: ['a', 'b'] },
     ],
     [
-      'standby past one half: standby',
-      { live: held('a', 0.1), standby: held('b', 0.51) },
+      'standby past seven twelfths: standby',
+      { live: held('a', 0.1), standby: held('b', 0.59) },
       { duty: 'standby', cas: ['b'] },
     ],
     [

@@ -7,6 +7,7 @@ import { Ledger } from '../../ca/ledger.ts'
 import { limitsOf } from '../../ca/limits.ts'
 import { Inventory } from '../../cert/inventory.ts'
 import { silentLog } from '../../log.ts'
+import { renewalDueAt } from '../../renew/plan.ts'
 import { Renewer } from '../../renew/renewer.ts'
 import { DAY } from '../../time.ts'
 import { VirtualClock } from './virtual-clock.ts'
@@ -85,8 +86,9 @@ export async function playHoldfast(scenario: Scenario): Promise<Played> {
     for (const [place, role] of (['live', 'standby'] as const).entries()) {
       const source = cas[place]
       if (source === undefined || (role === 'standby' && standby !== 'always')) continue
-      const age = (ages[index] ?? 0) * lifetimeMs * (role === 'live' ? 0.6 : 0.4)
-      const certificate = datesOnly(source, [host], start - age, lifetimeMs, random)
+      const fresh = datesOnly(source, [host], start, lifetimeMs, random)
+      const ageMs = (ages[index] ?? 0) * (renewalDueAt(fresh, role) - start)
+      const certificate = datesOnly(source, [host], start - ageMs, lifetimeMs, random)
       await records.saveCertificate(host, role, certificate)
       held.push({ from: certificate.notBefore, to: certificate.notAfter })
     }

@@ -1,0 +1,126 @@
+/** `holdfast simulate`: plays an outage over a fleet on a virtual clock, with the real planner, health and ledgers. */
+import { writeFileSync } from 'node:fs'
+import { parseArgs } from 'node:util'
+import { DAY, formatDuration, parseDuration } from '../time.ts'
+import { playHoldfast, type Scenario } from './simulate/fleet.ts'
+import { type Report, reportOf } from './simulate/report.ts'
+import { playRival, RIVALS } from './simulate/rivals.ts'
+import { type Run, timeline } from './simulate/timeline.ts'
+import type { Outage } from './simulate/world.ts'
+import { print, table, UsageError } from './terminal.ts'
+
+const DEFAULT_CAS = 'letsencrypt,zerossl'
+const KINDS: readonly Outage['kind'][] = ['503', 'hang', '429']
+/** The same fleet on the same days, whenever it is played. */
+const START = Date.parse('2026-06-01T00:00:00Z')
+
+/** @returns 0 when no host was ever without a certificate, else 1 */
+export async function simulate(args: string[]): Promise<number> {
+  const { values } = parseArgs({
+    args,
+    options: {
+      hosts: { type: 'string', default: '1000' },
+      lifetime: { type: 'string', default: '45d' },
+      cas: { type: 'string', default: DEFAULT_CAS },
+      outage: { type: 'string', multiple: true, default: [] },
+      standby: { type: 'string', default: 'always' },
+      days: { type: 'string', default: '90' },
+      seed: { type: 'string', default: '1' },
+      svg: { type: 'string', default: 'holdfast-simulation.svg' },
+      compare: { type: 'boolean', default: false },
+      json: { type: 'boolean', default: false },
+    },
+  })
+  const days = wholeNumber('days', values.days)
+  const cas = values.cas.split(',')
+  const scenario: Scenario = {
+    hosts: wholeNumber('hosts', values.hosts),
+    lifetimeMs: duration('lifetime', values.lifetime),
+    cas,
+    outages: readOutages(values.outage, cas, days),
+    standby: readStandby(values.standby),
+    start: START,
+    days,
+    seed: wholeNumber('seed', values.seed),
+  }
+  const runs: Run[] = [{ name: 'holdfast', played: await playHoldfast(scenario) }]
+  if (values.compare)
+    runs.push(...RIVALS.map((rival) => ({ name: rival.name, played: playRival(rival, scenario) })))
+  const reports = runs.map(({ name, played }) => ({ name, ...reportOf(played, scenario) }))
+  writeFileSync(values.svg, timeline(runs, scenario))
+  if (values.json) print(JSON.stringify(reports, undefined, 2))
+  else print(describe(scenario, reports, values.svg, values.compare))
+  return reports[0]?.expiredHosts === 0 ? 0 : 1
+}
+
+function describe(
+  scenario: Scenario,
+  reports: readonly (Report & { name: string })[],
+  svg: string,
+  compared: boolean,
+): string {
+  const { cas, days, hosts, lifetimeMs } = scenario
+  const rows = reports.map((report) => [
+    report.name,
+    String(report.expiredHosts),
+    report.longestGapMs === 0 ? 'none' : formatDuration(report.longestGapMs),
+    formatDuration(report.closestCallMs),
+    ...report.cas.flatMap(({ orders, inVain, peakPerHour }) => [
+      String(orders),
+      String(inVain),
+      String(peakPerHour),
+    ]),
+  ])
+  const header = [
+    '',
+    'EXPIRED HOSTS',
+    'LONGEST GAP',
+    'CLOSEST CALL',
+    ...cas.flatMap((id) => [`ORDERS ${id}`, 'IN VAIN', 'PEAK/H']),
+  ]
+  return [
+    `${hosts} hosts with certificates of ${formatDuration(lifetimeMs)}, over ${days} days:`,
+    '',
+    table(header, rows),
+    '',
+    ...(compared ? RIVALS.map(({ name, source }) => `${name}: ${source}`) : []),
+    `The timeline is in ${svg}.`,
+  ].join('\n')
+}
+
+/** `letsencrypt:16h`, `letsencrypt:16h:hang`, `letsencrypt:16h:503@day30`; in the middle of the time when no day is given. */
+function readOutages(texts: readonly string[], cas: readonly string[], days: number): Scenario['outages'] {
+  const outages: Record<string, Outage[]> = {}
+  for (const text of texts) {
+    const [, ca = '', length = '', kind = '503', day = String(Math.floor(days / 2))] =
+      /^([^:@]+):([^:@]+)(?::([^@]+))?(?:@day(\d+))?$/.exec(text) ?? []
+    if (!cas.includes(ca))
+      throw new UsageError(
+        `--outage ${text}: write CA:DURATION[:503|hang|429][@dayN] with a CA of ${cas.join(', ')}`,
+      )
+    const found = KINDS.find((each) => each === kind)
+    if (found === undefined)
+      throw new UsageError(`--outage ${text}: no kind "${kind}": there are ${KINDS.join(', ')}`)
+    const start = START + Number(day) * DAY
+    const outage = { start, end: start + duration('outage', length), kind: found }
+    outages[ca] = [...(outages[ca] ?? []), outage]
+  }
+  return outages
+}
+
+function readStandby(text: string): Scenario['standby'] {
+  if (text === 'always' || text === 'on-degraded' || text === 'off') return text
+  throw new UsageError(`--standby ${text}: there are always, on-degraded, off`)
+}
+
+function wholeNumber(name: string, text: string): number {
+  if (/^\d{1,7}$/.test(text)) return Number(text)
+  throw new UsageError(`--${name} ${text}: write a whole number`)
+}
+
+function duration(name: string, text: string): number {
+  const ms = parseDuration(text)
+  if (ms === undefined || ms === 0)
+    throw new UsageError(`--${name} ${text}: write a duration such as 16h or 45d`)
+  return ms
+}
