@@ -70,6 +70,8 @@ interface DeadEnd {
 const LONGEST_CHAIN = 10
 /** A hostile chain of CAs that all signed one another has millions of paths. */
 const MOST_SIGNATURES = 100
+/** A path that was not tried may be good, so what another met says nothing. */
+const TOO_MANY_PATHS: Fault = { code: 'CHAIN_INVALID', message: 'it has more paths than can be tried' }
 const SMALLEST_RSA_BITS = 2048
 const CURVES: ReadonlySet<string | undefined> = new Set(['prime256v1', 'secp384r1', 'secp521r1'])
 
@@ -93,7 +95,8 @@ class PathBuilder {
       )
     try {
       const link = { certificate: leaf, profile: profileOf(leaf), title: 'the leaf', isAnchor: false }
-      return faultOfLeaf(link) ?? this.#faultOfLink(link) ?? this.#deadEndAbove(link, [])?.fault
+      const fault = faultOfLeaf(link) ?? this.#faultOfLink(link) ?? this.#deadEndAbove(link, [])?.fault
+      return this.#signaturesLeft < 0 ? fault && TOO_MANY_PATHS : fault
     } catch (error) {
       if (error instanceof RangeError) return invalid(`it holds a malformed certificate (${error.message})`)
       throw error
@@ -168,7 +171,7 @@ class PathBuilder {
     if (forbidden !== undefined) return invalid(`${title} may not issue for ${forbidden} (nameConstraints)`)
     const fault = this.#faultOfLink(issuer)
     if (fault !== undefined) return fault
-    if (--this.#signaturesLeft < 0) return invalid('it has more paths than can be tried')
+    if (--this.#signaturesLeft < 0) return TOO_MANY_PATHS
     if (!link.certificate.verify(issuer.certificate.publicKey))
       return invalid(
         `the signature of ${link.title} is not by ${issuer.isAnchor ? 'the trusted root ' : ''}${title}`,
