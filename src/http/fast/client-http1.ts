@@ -35,6 +35,10 @@ const DIRECT_BYTES = 16 * 1024
 const CHUNK_OVERHEAD = 32
 /** What may be on its way to the client without the upstream being told to wait. */
 const IN_FLIGHT_BYTES = 16 * 1024
+/** RFC 9110 section 8.6: methods whose requests say so when they have no content. */
+const HAVE_CONTENT: ReadonlySet<string> = new Set(['POST', 'PUT', 'PATCH'])
+/** How much of a request is read and thrown away once its response is complete. */
+const MAX_DISCARDED_BYTES = 256 * 1024
 /** RFC 9112 section 9.6: how long a client may go on sending after our last response. */
 const LINGER_MS = 2 * SECOND
 
@@ -73,6 +77,7 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
   #exchange: Exchange | undefined
   #http10 = false
   #closeAfter = false
+  #discardedBytes = 0
   #responseStarted = false
   #responseFraming: ResponseFraming = 'none'
 
@@ -103,8 +108,6 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
     this.#readDeadline = engine.deadlines.now + engine.timeouts.head
     this.deadline = this.#readDeadline
     engine.deadlines.add(this)
-    // A client may close its side after its last request and still wait for the response.
-    socket.allowHalfOpen = true
     socket.setNoDelay(true)
     socket.on('data', (data: Buffer) => this.#onData(data))
     socket.on('end', () => this.#onEnd())
@@ -186,6 +189,7 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
     const { secure, serverName } = this.#connection
     this.#http10 = head.minorVersion === 0
     this.#closeAfter = head.close || this.#draining
+    this.#discardedBytes = 0
     this.#readDeadline = Number.POSITIVE_INFINITY
     const exchange = new Exchange(this.#engine, this.#upstreams, this, {
       id: this.#trusted ? requestIds.continue(head.requestId || undefined) : requestIds.next(),
@@ -217,11 +221,15 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
     let o = head.length
     const received = this.#trusted ? receivedOf(head) : undefined
     o = this.#hopLines.write(lines, o, head.host, exchange.facts.id, received)
-    const via = this.#http10 ? this.#engine.viaHttp10 : this.#engine.viaHttp11
-    o += via.copy(lines, o)
+    o += this.#engine.viaLine(this.#http10 ? '1.0' : '1.1', head.via).copy(lines, o)
+    if (framing === 'none' && head.contentLength === -1 && HAVE_CONTENT.has(head.method)) {
+      o += lines.write('Content-Length: 0\r\n', o, 'latin1')
+    }
     if (framing === 'chunked') o += lines.write('Transfer-Encoding: chunked\r\n', o, 'latin1')
     if (head.upgrade !== '' && framing === 'none') {
       exchange.upgrade = head.upgrade
+      // What follows may be of either protocol: a refused upgrade ends the connection.
+      this.#closeAfter = true
       o += lines.write(`Connection: Upgrade\r\nUpgrade: ${head.upgrade}\r\n`, o, 'latin1')
     }
     o += lines.write('\r\n', o, 'latin1')
@@ -248,7 +256,8 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
     if (this.#body.done) {
       this.#state = 'waiting'
       this.#readDeadline = Number.POSITIVE_INFINITY
-      this.#exchange?.endBody(this.#body.trailers)
+      if (this.#exchange === undefined) this.#next()
+      else this.#exchange.endBody(this.#body.trailers)
     }
     return next
   }
@@ -279,12 +288,10 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
     this.#socket.resume()
   }
 
-  /** The client has said all that it will say. */
+  /** The client has ended its side. Whoever does that before the response has come is taken to have left. */
   #onEnd(): void {
     if (this.#state === 'tunnel') this.#exchange?.endTunnel()
-    else if (this.#state === 'waiting') this.#closeAfter = true
-    else if (this.#state === 'lingering') this.#socket.destroy()
-    else if (this.#exchange !== undefined) this.#socket.destroy()
+    else if (this.#state === 'lingering' || this.#exchange !== undefined) this.#socket.destroy()
     else this.#close()
   }
 
@@ -323,8 +330,8 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
     const hsts = this.#hstsOf(exchange)
     if (hsts !== undefined && head.hasHsts) dropLines(head, lines, ['strict-transport-security'])
     this.#gather(lines, 0, head.length)
-    const via = head.minorVersion === 0 ? this.#engine.viaHttp10 : this.#engine.viaHttp11
-    this.#gather(via, 0, via.length)
+    this.#gatherAll(this.#engine.viaLine(head.minorVersion === 0 ? '1.0' : '1.1', head.via))
+    if (!head.hasDate && status !== 101) this.#gatherAll(this.#engine.dateLine)
     if (hsts !== undefined) this.#gatherText(`Strict-Transport-Security: ${hsts}\r\n`)
     if (status === 101) this.#startTunnel(head.upgrade)
     else this.#finishHead(exchange, head)
@@ -336,7 +343,7 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
     const bodiless = exchange.isHead || status === 204 || status === 304
     if (bodiless) this.#responseFraming = 'none'
     else if (head.contentLength !== -1) this.#responseFraming = 'as-is'
-    else if (this.#http10) {
+    else if (this.#http10 || exchange.upgrade !== '') {
       this.#responseFraming = 'as-is'
       this.#closeAfter = true
     } else {
@@ -371,8 +378,12 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
   }
 
   #sendContent(bytes: Buffer, start: number, end: number): void {
-    const room = this.#exchange?.writeBody(bytes.subarray(start, end))
-    if (room !== false) return
+    if (this.#exchange === undefined) {
+      this.#discardedBytes += end - start
+      if (this.#discardedBytes > MAX_DISCARDED_BYTES) this.#close()
+      return
+    }
+    if (this.#exchange.writeBody(bytes.subarray(start, end))) return
     // The upstream's own deadline runs while it takes nothing.
     this.#readDeadline = Number.POSITIVE_INFINITY
     this.#pauseSocket()
@@ -405,7 +416,7 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
   onResponseEnd(trailers: Buffer | undefined): void {
     if (this.#responseFraming === 'chunked') {
       this.#gatherText('0\r\n')
-      if (trailers !== undefined) this.#gather(trailers, 0, trailers.length)
+      if (trailers !== undefined) this.#gatherAll(trailers)
       this.#gatherText('\r\n')
     }
     this.#responseDone()
@@ -419,11 +430,19 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
 
   onFailure(error: ProxyError): void {
     if (this.#responseStarted) {
-      // What was written must not look whole.
       this.#exchange?.finish(error)
-      if (this.#connection.secure) this.#socket.destroy()
-      else this.#socket.resetAndDestroy()
+      this.#cutOff()
     } else this.#refuse(error)
+  }
+
+  /** Ends a response so that it cannot be taken for a whole one: where only the connection's end tells, by a reset. */
+  #cutOff(): void {
+    const delimited = this.#responseFraming === 'chunked' || !this.#closeAfter
+    if (delimited) {
+      this.#flush()
+      this.#socket.destroySoon()
+    } else if (this.#connection.secure) this.#socket.destroy()
+    else this.#socket.resetAndDestroy()
   }
 
   /** The response is gathered to its end: on to the next request, or close. */
@@ -434,10 +453,17 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
     this.#responseStarted = false
     this.#responseFraming = 'none'
     this.#flush()
-    if (this.#closeAfter || this.#state !== 'waiting') {
+    if (this.#closeAfter || this.#state === 'tunnel') {
       this.#close()
       return
     }
+    // The rest of the request's body is still to come.
+    if (this.#state === 'waiting') this.#next()
+    else this.#resumeSocket()
+  }
+
+  /** On to the next request: what of it has come, and what will. */
+  #next(): void {
     this.#state = 'head'
     this.#idleDeadline = this.#engine.deadlines.now + this.#engine.timeouts.keepAlive
     this.#readDeadline = this.#idleDeadline
@@ -498,11 +524,12 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
       `HTTP/1.1 ${status} ${titleOf(status)}`,
       ...headers.map(([name, value]) => `${name}: ${value}`),
       `content-length: ${Buffer.byteLength(body)}`,
-      `date: ${new Date(this.#engine.clock.now()).toUTCString()}`,
     ]
     exchange.status = status
     exchange.bodyBytes = Buffer.byteLength(content)
-    this.#gatherText(`${lines.join('\r\n')}\r\n${this.#connectionLine()}\r\n`)
+    this.#gatherText(`${lines.join('\r\n')}\r\n`)
+    this.#gatherAll(this.#engine.dateLine)
+    this.#gatherText(`${this.#connectionLine()}\r\n`)
     this.#gatherText(content)
     this.#responseDone()
   }
@@ -517,6 +544,10 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
     }
     this.#reserve(end - start)
     this.#gathered += bytes.copy(this.#engine.out, this.#gathered, start, end)
+  }
+
+  #gatherAll(bytes: Buffer): void {
+    this.#gather(bytes, 0, bytes.length)
   }
 
   #gatherText(text: string): void {

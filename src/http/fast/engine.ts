@@ -26,6 +26,9 @@ export interface Flushable {
   flush(): void
 }
 
+export type HttpVersion = '1.0' | '1.1' | '2.0'
+
+const NOTHING = Buffer.alloc(0)
 const SHORTEST_STEP_MS = 10
 
 export class Engine {
@@ -50,9 +53,9 @@ export class Engine {
   readonly #spareBuffers: Buffer[] = []
   #unflushed: Flushable[] = []
 
-  readonly viaHttp10 = viaLine('1.0')
-  readonly viaHttp11 = viaLine('1.1')
-  readonly viaHttp2 = viaLine('2.0')
+  readonly #via = { '1.0': viaLine('1.0'), '1.1': viaLine('1.1'), '2.0': viaLine('2.0') }
+  #dateLine = NOTHING
+  #dateLineMs = Number.NEGATIVE_INFINITY
 
   constructor(options: WireOptions) {
     this.gateway = options.gateway
@@ -62,6 +65,21 @@ export class Engine {
     this.deadlines = new Deadlines(options.clock, () => stepOf(this.gateway.timeouts))
     // Of a response, no field is dropped for what it claims of other hops.
     this.responseHead.trusted = true
+  }
+
+  /** The Via line to send on, for a message of `version` that came with `received`; empty for none. */
+  viaLine(version: HttpVersion, received: string): Buffer {
+    return received === '' ? this.#via[version] : viaLine(version, received)
+  }
+
+  /** RFC 9110 section 6.6.1: the line for a response that has none. */
+  get dateLine(): Buffer {
+    const now = this.clock.now()
+    if (Math.abs(now - this.#dateLineMs) >= SECOND) {
+      this.#dateLineMs = now - (now % SECOND)
+      this.#dateLine = Buffer.from(`Date: ${new Date(now).toUTCString()}\r\n`)
+    }
+    return this.#dateLine
   }
 
   /** A buffer of at least `bytes`, until `giveBack`. */
@@ -98,6 +116,6 @@ function stepOf({ head, body, connect, response, keepAlive, upgrade }: Timeouts)
   return Math.min(SECOND, Math.max(SHORTEST_STEP_MS, shortest / 8))
 }
 
-function viaLine(version: '1.0' | '1.1' | '2.0'): Buffer {
-  return Buffer.from(`Via: ${viaValue(undefined, version)}\r\n`)
+function viaLine(version: HttpVersion, received?: string): Buffer {
+  return Buffer.from(`Via: ${viaValue(received, version)}\r\n`, 'latin1')
 }

@@ -66,6 +66,8 @@ export class Exchange implements UpstreamUser {
   #held: Buffer[] | undefined
   #connected = false
   #bodyStarted = false
+  /** Has the client been told of a final response? */
+  #responding = false
   #over = false
 
   constructor(engine: Engine, upstreams: Upstreams, client: ExchangeClient, facts: ExchangeFacts) {
@@ -215,7 +217,9 @@ export class Exchange implements UpstreamUser {
 
   onResponseHead(head: Head, lines: Buffer): void {
     // We have asked for no 100 ourselves: the client's Expect was answered here.
-    if (head.status !== 100) this.#client.onResponseHead(head, lines)
+    if (head.status === 100) return
+    if (head.status >= 200 || head.status === 101) this.#responding = true
+    this.#client.onResponseHead(head, lines)
   }
 
   onContent(bytes: Buffer, start: number, end: number): void {
@@ -242,7 +246,7 @@ export class Exchange implements UpstreamUser {
       this.#connect(true)
       return
     }
-    this.#fail(errorOf(fault, this.#backend?.url ?? '', detail))
+    this.#fail(errorOf(fault, this.#responding, this.#backend?.url ?? '', detail))
   }
 
   #fail(error: ProxyError): void {
@@ -250,9 +254,9 @@ export class Exchange implements UpstreamUser {
   }
 }
 
-function errorOf(fault: UpstreamFault, url: string, detail: string): ProxyError {
+function errorOf(fault: UpstreamFault, responding: boolean, url: string, detail: string): ProxyError {
   if (fault === 'timeout') return new ProxyError('UPSTREAM_TIMEOUT', 504, `${url}: ${detail}`)
-  if (fault === 'invalid')
+  if (fault === 'invalid' && !responding)
     return new ProxyError('UPSTREAM_INVALID', 502, `${url} sent no valid HTTP: ${detail}`)
   return new ProxyError('UPSTREAM_UNREACHABLE', 502, `${url} broke off: ${detail}`)
 }

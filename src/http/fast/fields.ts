@@ -105,20 +105,22 @@ const KEEP = 0
 const HOST = 1
 const CONTENT_LENGTH = 2
 const TRAILER = 3
-const HSTS = 4
+const DATE = 4
+const HSTS = 5
 const LAST_KEPT = HSTS
-const DROP = 5
-const CONNECTION = 6
-const TRANSFER_ENCODING = 7
-const UPGRADE = 8
-const EXPECT = 9
-const TE = 10
-const FORWARDED = 11
-const FORWARDED_FOR = 12
-const FORWARDED_PROTO = 13
-const FORWARDED_HOST = 14
-const REQUEST_ID = 15
-const KEEP_ALIVE_HINT = 16
+const DROP = 6
+const CONNECTION = 7
+const TRANSFER_ENCODING = 8
+const UPGRADE = 9
+const EXPECT = 10
+const TE = 11
+const VIA = 12
+const FORWARDED = 13
+const FORWARDED_FOR = 14
+const FORWARDED_PROTO = 15
+const FORWARDED_HOST = 16
+const REQUEST_ID = 17
+const KEEP_ALIVE_HINT = 18
 
 interface KnownField {
   readonly name: Buffer
@@ -151,6 +153,7 @@ const HOP_BY_HOP = {
   'proxy-connection': DROP,
   'transfer-encoding': TRANSFER_ENCODING,
   upgrade: UPGRADE,
+  via: VIA,
   'content-length': CONTENT_LENGTH,
   trailer: TRAILER,
 }
@@ -175,6 +178,7 @@ export const REQUEST_FIELDS = new KnownFields({
 export const RESPONSE_FIELDS = new KnownFields({
   ...HOP_BY_HOP,
   'keep-alive': KEEP_ALIVE_HINT,
+  date: DATE,
   'strict-transport-security': HSTS,
   te: DROP,
   'proxy-authenticate': DROP,
@@ -224,6 +228,12 @@ function take(head: Head, kind: number, out: Buffer, start: number, end: number)
       return ''
     case FORWARDED_HOST:
       head.forwardedHost = joined(head.forwardedHost, out.toString('latin1', start, end))
+      return ''
+    case VIA:
+      head.via = joined(head.via, out.toString('latin1', start, end))
+      return ''
+    case DATE:
+      head.hasDate = true
       return ''
     case HSTS:
       head.hasHsts = true

@@ -9,9 +9,7 @@ export const FAULT_STATUS = {
   'method-invalid': 400,
   'method-unsupported': 501,
   'target-invalid': 400,
-  'target-too-long': 414,
   'version-invalid': 400,
-  'version-unsupported': 505,
   'status-line-invalid': 400,
   'line-ending-invalid': 400,
   'name-invalid': 400,
@@ -66,7 +64,7 @@ export class Head {
   chunked = false
   /** `Connection: close`, or an HTTP/1.0 sender that did not ask for keep-alive. */
   close = false
-  /** Value of `Upgrade` where `Connection` names it; empty otherwise. */
+  /** The protocol to upgrade to; empty when there is none that can be tunnelled. */
   upgrade = ''
   expectContinue = false
   /** `TE: trailers`: the client can take trailer fields. */
@@ -75,6 +73,9 @@ export class Head {
   announcesTrailers = false
   /** `timeout` of an upstream's Keep-Alive, in seconds; -1 when it does not say. */
   keepAliveSeconds = -1
+  /** `Via` of the hops before us. */
+  via = ''
+  hasDate = false
   /** Did a Strict-Transport-Security field come? */
   hasHsts = false
 
@@ -111,6 +112,8 @@ export class Head {
     this.acceptsTrailers = false
     this.announcesTrailers = false
     this.keepAliveSeconds = -1
+    this.via = ''
+    this.hasDate = false
     this.hasHsts = false
     this.forwarded = ''
     this.forwardedFor = ''

@@ -38,6 +38,7 @@ const REQUEST_ID = 16
 const FORWARDING = 17
 const ACCEPT_TRAILERS = 18
 const EXPECT = 19
+const VIA = 20
 
 const KINDS: ReadonlyMap<string, number> = new Map([
   [':method', METHOD],
@@ -50,6 +51,7 @@ const KINDS: ReadonlyMap<string, number> = new Map([
   ['cookie', COOKIE],
   ['te', TE],
   ['expect', EXPECT],
+  ['via', VIA],
   ['forwarded', FORWARDED],
   ['x-forwarded-for', FORWARDED_FOR],
   ['x-forwarded-proto', FORWARDED_PROTO],
@@ -71,6 +73,8 @@ export class Http2Request implements FieldSink {
   requestId = ''
   acceptsTrailers = false
   expectsContinue = false
+  /** `Via` of the hops before us. */
+  via = ''
   /** `name: value` lines of all other fields. */
   lines = ''
   trusted = false
@@ -98,6 +102,7 @@ export class Http2Request implements FieldSink {
     this.requestId = ''
     this.acceptsTrailers = false
     this.expectsContinue = false
+    this.via = ''
     this.lines = ''
     this.trusted = trusted
     this.#scheme = ''
@@ -187,6 +192,9 @@ export class Http2Request implements FieldSink {
         break
       case ACCEPT_TRAILERS:
         this.acceptsTrailers = true
+        break
+      case VIA:
+        this.via = joined(this.via, value)
         break
       case EXPECT:
         this.expectsContinue = true

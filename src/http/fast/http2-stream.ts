@@ -125,12 +125,12 @@ export class Http2Stream implements ExchangeClient {
 
   #forward(exchange: Exchange, route: Route, request: Http2Request, method: string): void {
     const host = this.#host
-    const { requestLines: lines, viaHttp2 } = host.engine
+    const { requestLines: lines } = host.engine
     const { authority, path } = request
     let o = lines.write(`${method} ${path} HTTP/1.1\r\nHost: ${authority}\r\n${request.lines}`, 0, 'latin1')
     const received = host.trusted ? request.received() : undefined
     o = host.hopLines.write(lines, o, authority, exchange.facts.id, received)
-    o += viaHttp2.copy(lines, o)
+    o += host.engine.viaLine('2.0', request.via).copy(lines, o)
     const hasBody = !this.requestEnded && !this.#wantsTunnel
     const chunked = hasBody && request.contentLength === -1
     if (chunked) o += lines.write('Transfer-Encoding: chunked\r\n', o, 'latin1')
@@ -234,8 +234,8 @@ export class Http2Stream implements ExchangeClient {
     const hsts = host.connection.secure ? exchange.route?.hsts : undefined
     if (hsts !== undefined && head.hasHsts) dropLines(head, lines, ['strict-transport-security'])
     let o = head.length
-    const { viaHttp10, viaHttp11 } = host.engine
-    o += (head.minorVersion === 0 ? viaHttp10 : viaHttp11).copy(lines, o)
+    o += host.engine.viaLine(head.minorVersion === 0 ? '1.0' : '1.1', head.via).copy(lines, o)
+    if (!head.hasDate) o += host.engine.dateLine.copy(lines, o)
     if (hsts !== undefined) o += lines.write(`Strict-Transport-Security: ${hsts}\r\n`, o, 'latin1')
 
     exchange.status = this.#tunnel ? 200 : status
@@ -337,13 +337,11 @@ export class Http2Stream implements ExchangeClient {
     const exchange = this.#exchange
     if (exchange === undefined) return
     const content = Buffer.from(exchange.isHead ? '' : body)
-    const date = new Date(this.#host.engine.clock.now()).toUTCString()
     const lines = [
       ...headers.map(([name, value]) => `${name}: ${value}\r\n`),
       `content-length: ${Buffer.byteLength(body)}\r\n`,
-      `date: ${date}\r\n`,
     ]
-    const bytes = Buffer.from(lines.join(''), 'latin1')
+    const bytes = Buffer.concat([Buffer.from(lines.join(''), 'latin1'), this.#host.engine.dateLine])
     exchange.status = status
     this.#responseStarted = true
     this.#responseEnded = content.length === 0

@@ -11,11 +11,10 @@
  */
 import { dropLines, isAuthority, lexFields, REQUEST_FIELDS, RESPONSE_FIELDS } from './fields.ts'
 import type { Head, Verdict } from './head.ts'
-import { CR, copyWhile, isDigit, LF, SP, TARGET, TOKEN, VALUE } from './octets.ts'
+import { CR, copyWhile, LF, SP, TARGET, TOKEN, VALUE } from './octets.ts'
 
-/** Longest head, request line included; and so the least room that `out` needs is twice this. */
-export const MAX_HEAD_BYTES = 32 * 1024
-export const MAX_TARGET_BYTES = 16 * 1024
+/** Longest head, start line included; and so the least room that `out` needs is twice this. */
+export const MAX_HEAD_BYTES = 16 * 1024
 const MAX_METHOD_BYTES = 32
 
 /**
@@ -66,7 +65,6 @@ function lexRequestLine(head: Head, bytes: Buffer, start: number, end: number, o
   const outTarget = o
   p = copyWhile(TARGET, bytes, p, end, out, o)
   o += p - targetStart
-  if (p - targetStart > MAX_TARGET_BYTES) return 'target-too-long'
   if (p === end) return 'incomplete'
   if (bytes[p] !== SP || p === targetStart) return 'target-invalid'
   if (out[outTarget] !== SLASH) {
@@ -116,16 +114,16 @@ function lexStatusLine(head: Head, bytes: Buffer, start: number, end: number, ou
 
 const HTTP_1 = Buffer.from('HTTP/1.')
 
-/** RFC 9112 section 2.3. Another version's name is told from garbage, for the status to answer with. */
+/** RFC 9112 section 2.3. */
 function lexVersion(head: Head, bytes: Buffer, start: number, end: number): Verdict {
   const length = Math.min(HTTP_1.length, end - start)
   for (let i = 0; i < length; i++) {
     if (bytes[start + i] === HTTP_1[i]) continue
-    return i === 5 && isDigit(bytes[start + 5] as number) ? 'version-unsupported' : 'version-invalid'
+    return 'version-invalid'
   }
   if (end - start < 8) return 'incomplete'
   const minor = (bytes[start + 7] as number) - 48
-  if (minor !== 0 && minor !== 1) return minor >= 0 && minor <= 9 ? 'version-unsupported' : 'version-invalid'
+  if (minor !== 0 && minor !== 1) return 'version-invalid'
   head.minorVersion = minor
   return 'complete'
 }
@@ -152,10 +150,20 @@ function finishHead(head: Head, out: Buffer): Verdict {
   if (head.chunked && head.contentLength !== -1) return 'transfer-encoding-with-content-length'
   if (head.chunked && head.minorVersion === 0) return 'transfer-encoding-before-http-1.1'
   head.close = head.connectionClose || (head.minorVersion === 0 && !head.connectionKeepAlive)
-  if (!head.connectionUpgrade || head.minorVersion === 0) head.upgrade = ''
+  if (head.upgrade !== '' && !isUpgrade(head)) head.upgrade = ''
   if (head.announcesTrailers && !head.chunked) dropLines(head, out, ['trailer'])
   if (head.nominated !== undefined) dropLines(head, out, head.nominated)
   return 'complete'
+}
+
+/**
+ * RFC 9110 section 7.8: one protocol, which Connection names too. HTTP itself and TLS are none to tunnel: behind them the
+ * upstream would see requests that we have not.
+ */
+function isUpgrade(head: Head): boolean {
+  const { upgrade } = head
+  if (!head.connectionUpgrade || head.minorVersion === 0) return false
+  return /^[\w.+-]+(?:\/[\w.+-]+)?$/.test(upgrade) && !/^(?:h2c?|https?|tls)(?:\/|$)/i.test(upgrade)
 }
 
 /** The name of a method, without making a string for those that make up nearly all traffic. */
@@ -168,18 +176,16 @@ function methodName(bytes: Buffer, start: number, end: number): string {
 
 /**
  * RFC 9112 section 3.2: turns an absolute-form target at `out[start, end)` into origin-form in place and remembers its
- * authority; leaves `*` of OPTIONS. Returns the target's new end, or -1 when it is neither.
+ * authority. Returns the target's new end, or -1 when it is something else; `*` too, since it names no route.
  */
 function originForm(head: Head, out: Buffer, start: number, end: number): number {
   const target = out.toString('latin1', start, end)
-  if (target === '*') return head.method === 'OPTIONS' ? end : -1
   const match = /^https?:\/\/([^/?]+)([/?].*)?$/i.exec(target)
   if (match === null) return -1
   const [, authority = '', rest = ''] = match
   const authorityStart = start + target.indexOf('//') + 2
   if (!isAuthority(out, authorityStart, authorityStart + authority.length)) return -1
   head.authority = authority
-  const path =
-    rest === '' ? (head.method === 'OPTIONS' ? '*' : '/') : rest.startsWith('?') ? `/${rest}` : rest
+  const path = rest.startsWith('/') ? rest : `/${rest}`
   return start + out.write(path, start, 'latin1')
 }
