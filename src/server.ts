@@ -29,6 +29,7 @@ import type { Config } from './config/schema.ts'
 import { type FilePolicy, resolveCas, resolveSites, type Site } from './config/sites.ts'
 import { AccessLog } from './http/access-log.ts'
 import { CompatWire } from './http/compat/wire.ts'
+import { FastWire } from './http/fast/wire.ts'
 import { Gateway, type Policy } from './http/gateway.ts'
 import { RequestIds } from './http/request-id.ts'
 import type { Wire } from './http/wire.ts'
@@ -103,14 +104,16 @@ export class Server {
       httpsPort: config.listen.https[0]?.port ?? 443,
     })
     const accessLog = new AccessLog({ log, metrics: this.#metrics, access: config.log.access, random })
-    this.#wire = new CompatWire({ gateway: this.#gateway, accessLog, requestIds: new RequestIds(), clock })
-    this.#listener = new Listener(listenerPolicyOf(config), {
+    const wireOptions = { gateway: this.#gateway, accessLog, requestIds: new RequestIds(), clock }
+    this.#wire = config.forwarder === 'fast' ? new FastWire(wireOptions) : new CompatWire(wireOptions)
+    this.#listener = new Listener({
+      policy: listenerPolicyOf(config),
       clock,
       log,
       metrics: this.#metrics,
       contexts: this.#contexts,
-      find: (name) => this.#inventory.find(name),
-      challenge: (serverName) => this.#tlsAlpn01.find(serverName),
+      inventory: this.#inventory,
+      challenge: (serverName, keyType) => this.#tlsAlpn01.find(serverName, keyType),
       onConnection: (socket, connection) => this.#wire.accept(socket, connection),
     })
     this.#admin = config.listen.admin === false ? undefined : this.#createAdmin(config.listen.admin)
@@ -288,5 +291,5 @@ function targetsOf(sites: readonly Site[]): Target[] {
 function listenerPolicyOf({ listen, timeouts, tls }: Config): ListenerPolicy {
   const { https, http } = listen
   const { defaultHost, minVersion } = tls
-  return { https, http, minVersion, defaultHost, handshakeLimitMs: timeouts.head }
+  return { https, http, minVersion, defaultHost, handshakeTimeoutMs: timeouts.head }
 }

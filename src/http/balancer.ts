@@ -9,12 +9,12 @@ import type { Backend } from './backend.ts'
 const EJECTION_MS = 10 * SECOND
 
 export class Balancer {
-  readonly #backends: readonly Backend[]
+  readonly backends: readonly Backend[]
   readonly #clock: Clock
   #next = 0
 
   constructor(backends: readonly Backend[], clock: Clock) {
-    this.#backends = backends
+    this.backends = backends
     this.#clock = clock
   }
 
@@ -25,11 +25,11 @@ export class Balancer {
    */
   pick(tried: readonly Backend[] = []): Backend | undefined {
     const now = this.#clock.monotonic()
-    const count = this.#backends.length
+    const count = this.backends.length
     let fallback: Backend | undefined
     for (let step = 0; step < count; step++) {
       const index = (this.#next + step) % count
-      const backend = this.#backends[index]
+      const backend = this.backends[index]
       if (backend === undefined || tried.includes(backend)) continue
       if (backend.ejectedUntil <= now) {
         this.#next = index + 1

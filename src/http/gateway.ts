@@ -42,6 +42,15 @@ export type Verdict =
   | { readonly action: 'refuse'; readonly error: ProxyError }
   | { readonly action: 'forward'; readonly route: Route }
 
+/** One upstream of one route, for `/api/upstreams`. */
+export interface UpstreamStatus {
+  readonly host: string
+  readonly path: string
+  readonly url: string
+  /** Left alone for a while, since it could not be connected to. */
+  readonly ejected: boolean
+}
+
 /** What a reload can change. */
 export interface Policy {
   readonly sites: readonly Site[]
@@ -118,6 +127,13 @@ export class Gateway {
     this.#trusted = new TrustedProxies(trustedProxies)
   }
 
+  /** For `/api/upstreams`: where each site's routes lead. */
+  upstreams(): UpstreamStatus[] {
+    return [...this.#sites].flatMap(([host, site]) =>
+      site.upstreams(this.#options.clock.monotonic()).map((status) => ({ host, ...status })),
+    )
+  }
+
   decide(facts: RequestFacts): Verdict {
     const challenge = facts.secure ? undefined : this.#answerChallenge(facts)
     if (challenge !== undefined) return challenge
@@ -159,7 +175,11 @@ export class Gateway {
 class SiteEntry {
   readonly redirect: boolean
   /** Longest path first. */
-  readonly #routes: readonly { path: string; below: string; verdict: Verdict }[]
+  readonly #routes: readonly {
+    path: string
+    below: string
+    verdict: Extract<Verdict, { action: 'forward' }>
+  }[]
 
   constructor(site: Site, balance: (upstreams: Site['routes'][number]['upstreams']) => Balancer) {
     this.redirect = site.redirect
@@ -171,6 +191,16 @@ class SiteEntry {
         below: path.endsWith('/') ? path : `${path}/`,
         verdict: { action: 'forward', route: { path, balancer: balance(upstreams), hsts } },
       }))
+  }
+
+  upstreams(now: number): Omit<UpstreamStatus, 'host'>[] {
+    return this.#routes.flatMap(({ path, verdict }) =>
+      verdict.route.balancer.backends.map(({ url, ejectedUntil }) => ({
+        path,
+        url,
+        ejected: ejectedUntil > now,
+      })),
+    )
   }
 
   /** By the longest prefix that ends where a segment ends. Paths are compared as they were sent, byte for byte. */
