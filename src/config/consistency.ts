@@ -5,7 +5,7 @@
  */
 import type { ConfigProblem } from '../errors.ts'
 import { type Address, formatAddress, isPrivateHost } from './addresses.ts'
-import { type AcmeCa, type Ca, canServe, INTERNAL, resolveCa, typeOf } from './cas.ts'
+import { type Ca, canServe, INTERNAL, resolveCa, typeOf } from './cas.ts'
 import { CA_PRESETS, presetAt, presetNamed } from './presets.ts'
 import { didYouMean, quoteAll } from './problems.ts'
 import type { CaConfig, Config, Sections, SiteConfig } from './schema.ts'
@@ -68,8 +68,8 @@ function checkCa(name: string, config: CaConfig): ConfigProblem[] {
     config.lifetime === undefined
       ? []
       : [problem(`${path}.lifetime`, 'is for internal CAs', 'an ACME CA sets it: ask for a `profile`')]
-  const ca = resolveCa(name, config) as AcmeCa | undefined
-  if (ca === undefined) {
+  const ca = resolveCa(name, config)
+  if (ca?.type !== 'acme') {
     const meant = didYouMean(name, Object.keys(CA_PRESETS))
     return [
       ...problems,
@@ -146,8 +146,10 @@ function checkHosts(sites: readonly { site: SiteConfig; path: string }[]): Confi
       const owner = owners.get(host)
       owners.set(host, owner ?? path)
       if (owner === undefined) return []
-      const hint = owner === path ? 'remove one of the two' : 'a host belongs to one site: use `routes` there'
-      return [problem(`${path}.hosts[${index}]`, `"${host}" is a host of ${owner} already`, hint)]
+      const here = `${path}.hosts[${index}]`
+      if (owner === path) return [problem(here, `"${host}" is there twice`, 'remove one of the two')]
+      const hint = 'a host belongs to one site: use `routes` there'
+      return [problem(here, `"${host}" is a host of ${owner} already`, hint)]
     }),
   )
 }
@@ -231,7 +233,8 @@ function checkChallenges(
   listen: Config['listen'],
 ): ConfigProblem[] {
   const challenges = site.tls.challenges ?? tls.challenges
-  if (answerable(challenges, listen).length > 0) return []
+  const listensNowhere = listen.https.length + listen.http.length === 0
+  if (listensNowhere || answerable(challenges, listen).length > 0) return []
   const [challenge, listener] = challenges.includes('http-01')
     ? ['http-01', 'http']
     : ['tls-alpn-01', 'https']

@@ -4,7 +4,7 @@
  */
 import { writeFileSync } from 'node:fs'
 import { CA_PRESETS } from './presets.ts'
-import { configJsonSchema, type JsonSchema } from './schema.ts'
+import { configJsonSchema, formsOf, type JsonSchema } from './schema.ts'
 
 /** The generated files by their path in the repository. */
 export function generatedFiles(): ReadonlyMap<string, string> {
@@ -85,10 +85,6 @@ function membersOf(node: JsonSchema): { schema: JsonSchema; suffix: string } | u
   if (typeof entries === 'object') return { schema: entries, suffix: '.NAME' }
   const form = formsOf(node).find((each) => each.properties !== undefined)
   return form === undefined ? undefined : { schema: form, suffix: '' }
-}
-
-function formsOf(node: JsonSchema): JsonSchema[] {
-  return (node.anyOf ?? []).filter((form): form is JsonSchema => typeof form === 'object')
 }
 
 function typeOf(node: JsonSchema): string {

@@ -1,6 +1,6 @@
 /**
  * Puts the environment into a config: `${NAME}`, `${NAME:-default}` (when unset or empty, as in a shell), and `$${`
- * for a literal `${`. In values, not in keys. Pure: `env` comes from the caller; what it holds reaches no message.
+ * for a literal `${`. In values, not in keys. Pure: `env` comes from the caller, and no problem shows what it holds.
  */
 import type { ConfigProblem } from '../errors.ts'
 import { formatPath, type Path } from './problems.ts'

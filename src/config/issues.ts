@@ -5,7 +5,7 @@
  */
 import type { ConfigProblem } from '../errors.ts'
 import { didYouMean, formatPath, type Path, quoteAll } from './problems.ts'
-import type { Issue, JsonSchema, RawIssue } from './schema.ts'
+import { formsOf, type Issue, type JsonSchema, type RawIssue } from './schema.ts'
 
 /** Words for the issues that the schema has none for. Pass it to `configSchema.safeParse`. */
 export function describeIssue(issue: RawIssue): string | undefined {
@@ -79,22 +79,23 @@ function meantKey(key: string, path: Path, schema: JsonSchema): string {
   return `known here: ${Object.keys(properties).join(', ')}`
 }
 
-function hasKey(schema: JsonSchema | boolean | undefined, key: string): boolean {
-  return typeof schema === 'object' && Object.hasOwn(schema.properties ?? {}, key)
+function hasKey(schema: JsonSchema['items'], key: string): boolean {
+  return Object.hasOwn(withKeys(schema)?.properties ?? {}, key)
 }
 
 function objectAt(schema: JsonSchema, path: Path): JsonSchema | undefined {
   let node: JsonSchema | undefined = schema
-  for (const key of path) {
-    const below: unknown =
-      typeof key === 'number' ? node?.items : (node?.properties?.[String(key)] ?? node?.additionalProperties)
-    node = typeof below === 'object' ? (below as JsonSchema) : undefined
-    node =
-      node?.anyOf?.find(
-        (form): form is JsonSchema => typeof form === 'object' && form.properties !== undefined,
-      ) ?? node
-  }
+  for (const key of path)
+    node = withKeys(
+      typeof key === 'number' ? node?.items : (node?.properties?.[String(key)] ?? node?.additionalProperties),
+    )
   return node
+}
+
+/** Of a schema with several forms the one that has keys. */
+function withKeys(schema: JsonSchema['items']): JsonSchema | undefined {
+  if (typeof schema !== 'object' || Array.isArray(schema)) return undefined
+  return formsOf(schema).find((form) => form.properties !== undefined) ?? schema
 }
 
 function valueAt(value: unknown, path: Path): unknown {

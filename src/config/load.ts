@@ -113,8 +113,8 @@ function unique(problems: readonly ConfigProblem[]): ConfigProblem[] {
 }
 
 function withAbsoluteStore(config: Config, baseDir: string): Config {
-  const [scheme, path] = config.store.split(/:(.*)/s, 2)
-  return scheme === 'file' ? { ...config, store: `file:${resolve(baseDir, path ?? '')}` } : config
+  if (!config.store.startsWith('file:')) return config
+  return { ...config, store: `file:${resolve(baseDir, config.store.slice('file:'.length))}` }
 }
 
 async function readConfigFile(path: string, shown: string): Promise<string> {

@@ -76,8 +76,9 @@ const contact = z
 const file = z
   .string()
   .min(1, 'is empty: write the path of a file')
-  .regex(/^.*$/, 'is not a path: write the path of a file, on one line')
+  .refine((path) => !/[\r\n]/.test(path), 'is not a path: write the path of a file, on one line')
   .meta({ title: 'file' })
+
 const caName = z
   .string()
   .regex(/^[a-z0-9][a-z0-9-]*$/, 'not a name for a CA: use lower-case letters, digits and hyphens')
@@ -138,7 +139,7 @@ const tlsKeys = {
     .array(caName)
     .min(1, 'names no CA')
     .describe(
-      'CAs in order of preference: names from `cas`, presets, or `internal`. Default: the ACME CAs of `cas` in their order (private ones for public names only when there is no public one), else `letsencrypt`. Names that no public CA can serve (localhost, *.internal, private addresses) fall to `internal`.',
+      'CAs in order of preference: names from `cas`, presets, or `internal`. Default: the ACME CAs of `cas` in their order (private ones for public names only when there is no public one), else `letsencrypt`. Names that no public CA can serve (localhost, *.internal, private addresses) fall to `internal`, unless a private CA is listed.',
     ),
   standby: z
     .enum(['always', 'on-degraded', 'off'])
@@ -309,7 +310,7 @@ export const configSchema = z.strictObject({
     .record(caName, certificateAuthority)
     .prefault({})
     .describe(
-      'Certificate authorities by name. The presets need no directory, and those without `eab` no entry; `internal` is always there.',
+      'Certificate authorities by name. A preset needs no `directory`, and no entry at all where it does not require `eab`; `internal` is always there.',
     ),
   tls: globalTls.prefault({}).describe('TLS policy of every site.'),
   store: z
@@ -364,6 +365,11 @@ export function configJsonSchema(): JsonSchema {
       delete jsonSchema.enum
     },
   })
+}
+
+/** The forms that a value may take, where it may take several. */
+export function formsOf({ anyOf = [] }: JsonSchema): JsonSchema[] {
+  return anyOf.filter((form): form is JsonSchema => typeof form === 'object')
 }
 
 /** A string with this in it may become anything. */

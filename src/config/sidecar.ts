@@ -5,7 +5,7 @@
  */
 import type { ConfigProblem } from '../errors.ts'
 import type { Environment } from './expand.ts'
-import { presetNamed } from './presets.ts'
+import { CA_PRESETS, presetNamed } from './presets.ts'
 import { didYouMean } from './problems.ts'
 
 export interface SidecarInput {
@@ -52,6 +52,8 @@ function listOf(text: string | undefined): string[] | undefined {
 
 /** A name, or the URL of a directory, which gets its host's name: `https://ca.corp.example/acme` → `ca-corp-example`. */
 function readCa(text: string): { name: string; directory?: string } {
+  const preset = Object.entries(CA_PRESETS).find(([, { directory }]) => directory === text)
+  if (preset !== undefined) return { name: preset[0] }
   if (!text.includes('://') || !URL.canParse(text)) return { name: text }
   return { name: new URL(text).host.replace(/[^a-z0-9]+/g, '-').replace(/^-|-$/g, ''), directory: text }
 }
@@ -67,10 +69,10 @@ function variableOf(ca: string, suffix: 'KID' | 'HMAC'): string {
   return `${ca.toUpperCase().replaceAll('-', '_')}_${suffix}`
 }
 
-const KNOWN = ['HOSTS', 'UPSTREAMS', 'CONTACT', 'CAS', 'STORE'].map((name) => `HOLDFAST_${name}`)
+const VARIABLES = ['HOSTS', 'UPSTREAMS', 'CONTACT', 'CAS', 'STORE'].map((name) => `HOLDFAST_${name}`)
 
 /** Which part of the input comes from which variable. */
-const VARIABLES: readonly [RegExp, string | ((ca: string) => string)][] = [
+const SOURCES: readonly [RegExp, string | ((ca: string) => string)][] = [
   [/^sites\[0\]\.hosts/, 'HOLDFAST_HOSTS'],
   [/^sites\[0\]/, 'HOLDFAST_UPSTREAMS'],
   [/^store/, 'HOLDFAST_STORE'],
@@ -81,12 +83,14 @@ const VARIABLES: readonly [RegExp, string | ((ca: string) => string)][] = [
 ]
 
 function blameVariable(problem: ConfigProblem, env: Environment): ConfigProblem {
-  for (const [pattern, variable] of VARIABLES) {
+  for (const [pattern, variable] of SOURCES) {
     const match = pattern.exec(problem.path)
     if (match === null) continue
     const path = typeof variable === 'string' ? variable : variable(match[1] ?? '')
     if (!/^(is missing|names no )/.test(problem.message)) return { ...problem, path }
-    const others = Object.keys(env).filter((name) => name.startsWith('HOLDFAST_') && !KNOWN.includes(name))
+    const others = Object.keys(env).filter(
+      (name) => name.startsWith('HOLDFAST_') && !VARIABLES.includes(name),
+    )
     const hint = didYouMean(path, others)
     return { path, message: 'is not set', ...(hint === undefined ? {} : { hint }) }
   }

@@ -1,6 +1,7 @@
 // biome-ignore-all lint/suspicious/noTemplateCurlyInString: that is how a config names variables
-import { chmodSync, symlinkSync } from 'node:fs'
+import { chmodSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import fc from 'fast-check'
 import t, { type Test } from 'tap'
 import { createAuthority, generateKeyPem } from '../../src/cert/x509.ts'
 import { type LoadedConfig, loadChosenConfig, loadConfig } from '../../src/config/load.ts'
@@ -106,7 +107,7 @@ const BAD: readonly [name: string, config: unknown, lines: string[]][] = [
   [
     'a host twice in a site, in another form',
     { sites: [{ hosts: ['bücher.example.com', 'XN--bcher-kva.example.com.'], upstreams }] },
-    ['sites[0].hosts[1]: "xn--bcher-kva.example.com" is a host of sites[0] already (remove one of the two)'],
+    ['sites[0].hosts[1]: "xn--bcher-kva.example.com" is there twice (remove one of the two)'],
   ],
   [
     'a host in two sites',
@@ -186,10 +187,7 @@ const BAD: readonly [name: string, config: unknown, lines: string[]][] = [
   [
     'nowhere to listen',
     { sites: [site], listen: { https: [], http: [] } },
-    [
-      'listen: names no address (give https or http one, such as ":443")',
-      'tls.challenges: http-01 is answered on `listen.http`, which is empty (add an address there, or allow another challenge)',
-    ],
+    ['listen: names no address (give https or http one, such as ":443")'],
   ],
   [
     'http-01 alone without a plain listener, said once for all sites',
@@ -437,7 +435,7 @@ const BAD: readonly [name: string, config: unknown, lines: string[]][] = [
       'sites[1].upstreams[0]: the environment variable APP is not set (set it, or write "${APP:-default}")',
       'sites[0]: unknown key "upstream" (did you mean "upstreams"?)',
       'workers: 1.5 is not a number of processes: write "auto" or a whole number from 1 to 256',
-      'sites[2].hosts[1]: "c.example.com" is a host of sites[2] already (remove one of the two)',
+      'sites[2].hosts[1]: "c.example.com" is there twice (remove one of the two)',
       'sites[2].tls.certificate: ./absent.pem does not exist (a relative path starts at the folder of the config)',
     ],
   ],
@@ -583,6 +581,85 @@ t.test('paths become absolute, from the folder of the config', async (t) => {
   t.strictSame(loaded.sites[0]?.upstreamTls.roots, `${dir}/root.pem`)
   t.equal(loaded.store, `file:${dir}/data`)
   t.strictSame(files, [`${dir}/proxy.config.json`, `${dir}/root.pem`, `${dir}/present.pem`, '/etc/hostname'])
+})
+
+t.test('a config as one would write it', async (t) => {
+  const text = `{
+    "$schema": "./proxy.config.schema.json",
+    "listen": { "https": ["0.0.0.0:443"], "http": ["0.0.0.0:80"], "admin": "127.0.0.1:9443" },
+    "store": "file:./data", // or redis://…, rediss://…
+    "workers": "auto", "forwarder": "fast",
+    "log": { "level": "info", "access": true },
+    "cas": {
+      "letsencrypt": { "contact": ["mailto:ops@example.com"], "profile": "tlsserver" },
+      "zerossl": { "eab": { "kid": "\${ZEROSSL_KID}", "hmacKey": "\${ZEROSSL_HMAC}" } },
+      "corp": { "directory": "https://ca.corp.example/acme/directory", "trust": "any" },
+      "internal": { "type": "internal" },
+    },
+    "tls": {
+      "cas": ["letsencrypt", "zerossl"], "standby": "always",
+      "challenges": ["tls-alpn-01", "http-01"], "keyType": "ecdsa-p256",
+    },
+    "sites": [
+      { "hosts": ["app.example.com"], "upstreams": ["http://127.0.0.1:3000", "http://127.0.0.1:3001"] },
+      {
+        "hosts": ["wiki.corp.example"], "tls": { "cas": ["internal"] },
+        "routes": [{ "path": "/api/", "upstreams": ["http://127.0.0.1:4000"] }],
+      },
+      {
+        "hosts": ["legacy.example.com"], "tls": { "certificate": "present.pem", "key": "present.pem" },
+        "upstreams": ["https://127.0.0.1:8443"], /* its own TLS */
+      },
+    ],
+  }`
+  const { config } = await load(t, text, { ZEROSSL_KID: 'kid', ZEROSSL_HMAC: 'aG1hYw' }, FILES)
+  t.equal(config.sites.length, 3)
+  t.strictSame(Object.keys(config.cas), ['letsencrypt', 'zerossl', 'corp', 'internal'])
+})
+
+t.test('whatever is put anywhere, there is a config or a ConfigError with lines for people', async (t) => {
+  const whole = {
+    listen: { https: [':443'], http: [':80'], admin: false },
+    sites: [
+      {
+        ...site,
+        routes: [{ path: '/a', upstreams }],
+        tls: { cas: ['corp'] },
+        hsts: { maxAge: '1d' },
+        upstreamTls: {},
+      },
+    ],
+    cas: {
+      corp: {
+        directory: 'https://ca.example.com/d',
+        eab: { kid: 'k', hmacKey: 'aG1hYw' },
+        contact: ['a@b.c'],
+      },
+    },
+    tls: { challenges: ['http-01'], defaultHost: 'app.example.com' },
+    log: { access: 0.5 },
+    timeouts: { head: '5s' },
+    trustedProxies: ['::1'],
+  }
+  const anything = fc.oneof(
+    fc.jsonValue(),
+    fc.constantFrom('', 'internal', '__proto__', '${', '*.example.com', 'localhost'),
+  )
+  const file = join(t.testdir({}), 'fuzz.json')
+  const run = async (at: number, value: unknown) => {
+    let index = 0
+    const replaced = JSON.stringify(whole, (_key, each) => (index++ === at ? value : each))
+    writeFileSync(file, replaced ?? 'null')
+    try {
+      await loadConfig(file, {})
+    } catch (error) {
+      t.ok(error instanceof ConfigError, replaced, { error })
+      for (const { message } of (error as ConfigError).problems)
+        if (message === '' || /Invalid|Unrecognized|Too (small|big)|undefined|\n/.test(message))
+          t.fail(message, { replaced })
+    }
+  }
+  await fc.assert(fc.asyncProperty(fc.nat(40), anything, run), { numRuns: 1000 })
 })
 
 t.test('the smallest config gets every default', async (t) => {

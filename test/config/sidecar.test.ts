@@ -91,6 +91,11 @@ t.test('a private CA may need a binding too', async (t) => {
   t.strictSame(config.cas['ca-corp']?.eab, { kid: 'kid', hmacKey: 'aG1hYw' })
 })
 
+t.test('the directory of a preset is that preset', async (t) => {
+  const { config } = configFromEnv({ ...app, ...binding, HOLDFAST_CAS: 'https://acme.zerossl.com/v2/DV90' })
+  t.match(resolveCas(config).get('zerossl'), { eab: { kid: 'kid' } })
+})
+
 t.test('mistakes name the variable', async (t) => {
   const cases: [env: Record<string, string>, lines: string[]][] = [
     [{}, ['HOLDFAST_HOSTS: is not set', 'HOLDFAST_UPSTREAMS: is not set']],
@@ -103,7 +108,7 @@ t.test('mistakes name the variable', async (t) => {
     ],
     [
       { ...app, HOLDFAST_HOSTS: 'a.example.com a.example.com' },
-      ['HOLDFAST_HOSTS: "a.example.com" is a host of sites[0] already (remove one of the two)'],
+      ['HOLDFAST_HOSTS: "a.example.com" is there twice (remove one of the two)'],
     ],
     [
       { ...app, HOLDFAST_UPSTREAMS: 'app:3000' },

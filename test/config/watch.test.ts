@@ -12,7 +12,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { stampFiles, watchConfig } from '../../src/config/watch.ts'
+import { type FileStamps, stampFiles, watchConfig } from '../../src/config/watch.ts'
 import { type Clock, SystemClock } from '../../src/time.ts'
 
 /** Watches files of the test's folder. Resolves when the kernel's watches are surely in place. */
@@ -26,10 +26,10 @@ async function watchFiles(t: Test, ...files: string[]) {
   return { changed, count: () => count() - already, close }
 }
 
-function watchSince(t: Test, stamps: Awaited<ReturnType<typeof stampFiles>>) {
+function watchSince(t: Test, stamps: FileStamps, clock: Clock = new SystemClock()) {
   const changes = new EventEmitter()
   let count = 0
-  const watcher = watchConfig({ stamps }, new SystemClock(), () => {
+  const watcher = watchConfig({ stamps }, clock, () => {
     count++
     changes.emit('change')
   })
@@ -40,6 +40,13 @@ function watchSince(t: Test, stamps: Awaited<ReturnType<typeof stampFiles>>) {
     watcher.close()
   })
   return { changed: () => once(changes, 'change'), count: () => count, close: () => watcher.close() }
+}
+
+/** Does not wait until it has been quiet. */
+class ImpatientClock extends SystemClock {
+  override after(_delayMs: number, task: () => void) {
+    return super.after(0, task)
+  }
 }
 
 t.test('a file that is written in place', async (t) => {
@@ -77,8 +84,8 @@ t.test('a folder that is swapped behind a symlink, as Kubernetes does, again and
     writeFileSync(join(dir, `..${version}/config`), `${version}`)
     symlinkSync(`..${version}`, join(dir, '..new'))
     renameSync(join(dir, '..new'), join(dir, '..data'))
-    rmSync(join(dir, `..${version - 1}`), { recursive: true })
     await changed()
+    rmSync(join(dir, `..${version - 1}`), { recursive: true })
   }
 })
 
@@ -96,13 +103,21 @@ t.test('a symlink that gets another target, and a new file behind the target', a
 })
 
 t.test('a file that is gone says nothing until it is back', async (t) => {
-  const dir = t.testdir({ config: '1', key: '1' })
-  const { changed, count } = await watchFiles(t, join(dir, 'config'), join(dir, 'key'))
-  unlinkSync(join(dir, 'key'))
-  writeFileSync(join(dir, 'config'), '2')
+  const dir = t.testdir({ config: '1', key: '1', next: '2' })
+  const files = [join(dir, 'config'), join(dir, 'key')]
+  const { changed, count } = watchSince(t, await stampFiles(files), new ImpatientClock())
+  renameSync(join(dir, 'next'), join(dir, 'config'))
   await changed()
+  const folder = fs.watch(dir)
+  t.teardown(() => folder.close())
+  const gone = once(folder, 'change')
+  unlinkSync(join(dir, 'key'))
+  await gone
+  // The watch has been told by now and looks at the disk at once; this takes longer.
+  for (let round = 0; round < 20; round++) await stampFiles(files)
   t.equal(count(), 1)
-  writeFileSync(join(dir, 'key'), '1')
+  writeFileSync(join(dir, 'next'), '1')
+  renameSync(join(dir, 'next'), join(dir, 'key'))
   await changed()
 })
 
@@ -151,6 +166,16 @@ t.test('a closed watch says nothing more', async (t) => {
   const closed = await watchFiles(t, file)
   closed.close()
   await watchFiles(t, file)
+  t.equal(closed.count(), 0)
+})
+
+t.test('a watch that is closed while it looks says nothing', async (t) => {
+  const file = join(t.testdir({ config: '1' }), 'config')
+  const stamps = await stampFiles([file])
+  writeFileSync(file, '2')
+  const closed = watchSince(t, stamps)
+  closed.close()
+  await watchSince(t, stamps).changed()
   t.equal(closed.count(), 0)
 })
 
