@@ -9,6 +9,8 @@ export interface RawClientOptions {
   readonly serverName?: string
   /** On the plain port instead of the TLS port. */
   readonly plain?: boolean
+  /** By ALPN; HTTP/1.1 when absent. */
+  readonly protocol?: 'h2' | 'http/1.1'
 }
 
 export class RawClient {
@@ -39,7 +41,7 @@ export class RawClient {
           port: front.tlsPort,
           servername: options.serverName ?? HOST,
           ca: ROOT_PEM,
-          ALPNProtocols: ['http/1.1'],
+          ALPNProtocols: [options.protocol ?? 'http/1.1'],
         })
     t.teardown(() => socket.destroy())
     const client = new RawClient(socket)

@@ -25,6 +25,8 @@ export interface ResponseHead {
   readonly fields: readonly Field[]
   /** May trailers follow the body? */
   readonly trailers: boolean
+  /** Is nothing more to be read from an HTTP/1.1 connection, because it is not sure what the client meant? */
+  readonly last: boolean
 }
 
 export interface Downstream {

@@ -230,7 +230,8 @@ export class Exchange {
 
   #answer(status: number, fields: readonly Field[], body: string): void {
     const length: Field = ['Content-Length', String(Buffer.byteLength(body))]
-    this.#sendHead({ status, reason: titleOf(status), fields: [...fields, length], trailers: false })
+    const last = this.#error?.code === 'REQUEST_INVALID'
+    this.#sendHead({ status, reason: titleOf(status), fields: [...fields, length], trailers: false, last })
     if (hasContent(this.#client.method, status)) {
       this.#bodyBytes = Buffer.byteLength(body)
       this.#client.sink.write(body)

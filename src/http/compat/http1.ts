@@ -28,9 +28,9 @@ interface Http1Connection {
   readonly bytesBefore: number
   /** The first is being answered. */
   readonly queue: Http1Downstream[]
-  /** No request is taken after those in the queue. */
+  /** The response that is next to be sent is the last one. */
   closing: boolean
-  /** What ends the connection once the queue is empty. */
+  /** Why the connection ends once the queue is empty. */
   fault: ProxyError | undefined
 }
 
@@ -102,6 +102,15 @@ export class Http1Server {
       socket.destroy()
       return
     }
+    const { httpVersion } = request
+    if (httpVersion !== '1.1' && httpVersion !== '1.0') {
+      this.#reject(
+        socket,
+        connection,
+        new ProxyError('REQUEST_INVALID', 400, 'the version is not HTTP/1.0 or 1.1'),
+      )
+      return
+    }
     const client = new Http1Downstream(connection, request, response, this.#options.clock)
     response.once('close', () => this.#next(socket, connection))
     if (connection.queue.push(client) === 1) this.#options.handle(client)
@@ -109,11 +118,10 @@ export class Http1Server {
 
   #next(socket: Socket, connection: Http1Connection): void {
     connection.queue.shift()
-    if (socket.destroyed) return
     const [following] = connection.queue
-    if (following !== undefined) this.#options.handle(following)
+    if (connection.closing || socket.destroyed) socket.destroySoon()
+    else if (following !== undefined) this.#options.handle(following)
     else if (connection.fault !== undefined) this.#refuse(socket, connection.peer, connection.fault)
-    else if (connection.closing) socket.destroySoon()
   }
 
   #takeOver(request: IncomingMessage, socket: Socket, head: Buffer): void {
@@ -135,14 +143,18 @@ export class Http1Server {
       socket.destroy()
       return
     }
+    const last = connection.queue.at(-1)
+    const silent = last === undefined && socket.bytesRead === connection.bytesBefore
+    if (silent) socket.destroy()
+    else if (last !== undefined && !last.complete) last.onFault(fault)
+    else this.#reject(socket, connection, fault)
+  }
+
+  /** Ends the connection with an error page, after the responses to what came before. */
+  #reject(socket: Socket, connection: Http1Connection, fault: ProxyError): void {
     if (connection.fault !== undefined) return
     connection.fault = fault
-    connection.closing = true
-    const silent = connection.queue.length === 0 && socket.bytesRead === connection.bytesBefore
-    const last = connection.queue.at(-1)
-    if (silent) socket.destroy()
-    else if (last === undefined) this.#refuse(socket, connection.peer, fault)
-    else if (!last.complete) last.onFault(fault)
+    if (connection.queue.length === 0) this.#refuse(socket, connection.peer, fault)
   }
 
   #refuse(socket: Socket, peer: Peer, error: ProxyError): void {
@@ -210,7 +222,8 @@ class Http1Downstream implements Downstream {
   }
 
   /** Where an expected body was not asked for, Node adds `Connection: close` by itself. */
-  sendHead({ status, reason, fields }: ResponseHead): void {
+  sendHead({ status, reason, fields, last }: ResponseHead): void {
+    if (last) this.#connection.closing = true
     const all: readonly Field[] = this.#connection.closing ? [...fields, ['Connection', 'close']] : fields
     this.sink.writeHead(status, reason, flat(all))
     // A turn later, so that the head and a first piece of content that came with it leave together.

@@ -156,7 +156,7 @@ export function clientHead(
   })
   fields.push(['Via', viaOf(response)])
   if (hsts !== undefined) fields.push(['Strict-Transport-Security', hsts])
-  return { status, reason: response.statusMessage ?? '', fields, trailers }
+  return { status, reason: response.statusMessage ?? '', fields, trailers, last: false }
 }
 
 /** The fields of a 101, with which the client's connection changes its protocol. */
