@@ -18,7 +18,7 @@ import {
   type Upstream,
 } from './addresses.ts'
 
-export { type Address, normalizeHost, parseAddress, parseUpstream, type Upstream } from './addresses.ts'
+export { type Address, normalizeHost, parseUpstream, type Upstream } from './addresses.ts'
 
 /** A string that `parse` understands; its output is what `parse` gives. */
 function text<T>(parse: (text: string) => T | undefined, message: (text: string) => string) {
@@ -84,8 +84,8 @@ const caName = z
   .regex(/^[a-z0-9][a-z0-9-]*$/, 'not a name for a CA: use lower-case letters, digits and hyphens')
   .meta({ title: 'name' })
 
-export const CHALLENGE_TYPES = ['tls-alpn-01', 'http-01'] as const
-export const KEY_TYPES = ['ecdsa-p256', 'ecdsa-p384', 'rsa-2048', 'rsa-3072', 'rsa-4096'] as const
+const CHALLENGE_TYPES = ['tls-alpn-01', 'http-01'] as const
+const KEY_TYPES = ['ecdsa-p256', 'ecdsa-p384', 'rsa-2048', 'rsa-3072', 'rsa-4096'] as const
 
 const certificateAuthority = z.strictObject({
   type: z
