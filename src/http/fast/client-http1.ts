@@ -20,7 +20,7 @@ import type { Connection } from '../wire.ts'
 import { BodyReader, type ContentSink, type Framing, writeChunkSize } from './body.ts'
 import type { Timed } from './deadlines.ts'
 import { type Engine, OUT_BYTES } from './engine.ts'
-import { Exchange, type ExchangeClient } from './exchange.ts'
+import { Exchange, type ExchangeClient, HAVE_CONTENT } from './exchange.ts'
 import { dropLines } from './fields.ts'
 import { FAULT_STATUS, type Fault, type Head } from './head.ts'
 import { HopLines, receivedOf } from './hop-lines.ts'
@@ -35,8 +35,6 @@ const DIRECT_BYTES = 16 * 1024
 const CHUNK_OVERHEAD = 32
 /** What may be on its way to the client without the upstream being told to wait. */
 const IN_FLIGHT_BYTES = 16 * 1024
-/** RFC 9110 section 8.6: methods whose requests say so when they have no content. */
-const HAVE_CONTENT: ReadonlySet<string> = new Set(['POST', 'PUT', 'PATCH'])
 /** How much of a request is read and thrown away once its response is complete. */
 const MAX_DISCARDED_BYTES = 256 * 1024
 /** RFC 9112 section 9.6: how long a client may go on sending after our last response. */
@@ -113,6 +111,11 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
     socket.on('end', () => this.#onEnd())
     socket.on('error', () => {})
     socket.on('close', () => this.#onClose())
+  }
+
+  /** Says with the next response that it is the last. */
+  lastCall(): void {
+    this.#draining = true
   }
 
   /** Closes after the response that is being written, or at once. */

@@ -101,6 +101,7 @@ export class ClientHttp2 implements StreamHost, Timed {
   /** When the state that must not last began: no request, an open header block, or a write on its way. */
   #idleSince: number
   #blockSince = 0
+  #lastCall = false
   #closing = false
   #closingSince = 0
   #closed = false
@@ -133,6 +134,11 @@ export class ClientHttp2 implements StreamHost, Timed {
     this.#frames.append(OUR_SETTINGS)
     this.windowUpdate(0, CONNECTION_WINDOW - DEFAULT_WINDOW)
     this.#receiveWindow = CONNECTION_WINDOW
+  }
+
+  /** Takes one more stream. */
+  lastCall(): void {
+    this.#lastCall = true
   }
 
   /** Takes no further streams; closes once those there are have ended. */
@@ -351,6 +357,7 @@ export class ClientHttp2 implements StreamHost, Timed {
     }
     const stream = new Http2Stream(this, streamId, this.#initialSendWindow, STREAM_WINDOW)
     this.#streams.set(streamId, stream)
+    if (this.#lastCall) this.drain()
     stream.begin(request, last)
     return ERROR.NO_ERROR
   }

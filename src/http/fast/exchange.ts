@@ -39,6 +39,9 @@ const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRAC
 /** What the log says where the client was gone before a response began. */
 const CLIENT_GONE_STATUS = 499
 
+/** RFC 9110 section 8.6: methods whose requests say so when they have no content. */
+export const HAVE_CONTENT: ReadonlySet<string> = new Set(['POST', 'PUT', 'PATCH'])
+
 /** How a request's body is framed on its way to the upstream; `raw` is for tunnels. */
 export type RequestFraming = 'none' | 'length' | 'chunked' | 'raw'
 

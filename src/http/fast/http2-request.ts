@@ -63,6 +63,8 @@ export class Http2Request implements FieldSink {
   /** Why the request is malformed (section 8.1.1); undefined when it is not. */
   fault: string | undefined
   tooLarge = false
+  /** Host and :authority name different hosts (section 8.3.1): well-formed, and refused. */
+  disagrees = false
   method = ''
   path = ''
   authority = ''
@@ -94,6 +96,7 @@ export class Http2Request implements FieldSink {
   reset(trusted: boolean, trailers: boolean): void {
     this.fault = undefined
     this.tooLarge = false
+    this.disagrees = false
     this.method = ''
     this.path = ''
     this.authority = ''
@@ -143,9 +146,7 @@ export class Http2Request implements FieldSink {
     else if (this.path === '*' && this.method !== 'OPTIONS') this.fault = 'the path is *'
     else if (this.protocol !== '' && this.method !== 'CONNECT') this.fault = ':protocol without CONNECT'
     else if (this.authority === '') this.authority = this.#host
-    else if (this.#host !== '' && this.#host.toLowerCase() !== this.authority.toLowerCase()) {
-      this.fault = 'Host disagrees with :authority'
-    }
+    else this.disagrees = this.#host !== '' && this.#host.toLowerCase() !== this.authority.toLowerCase()
   }
 
   received(): ForwardedFields {

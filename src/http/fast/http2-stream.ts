@@ -9,7 +9,7 @@ import { ProxyError } from '../../errors.ts'
 import type { Route } from '../gateway.ts'
 import type { Connection } from '../wire.ts'
 import type { Engine } from './engine.ts'
-import { Exchange, type ExchangeClient } from './exchange.ts'
+import { Exchange, type ExchangeClient, HAVE_CONTENT } from './exchange.ts'
 import { dropLines } from './fields.ts'
 import { ERROR } from './frames.ts'
 import type { Head } from './head.ts'
@@ -112,8 +112,9 @@ export class Http2Stream implements ExchangeClient {
       host.reset(this, ERROR.PROTOCOL_ERROR)
       return
     }
-    if (request.tooLarge) {
-      this.#refuse(new ProxyError('REQUEST_INVALID', 431, 'the request has too many or too large fields'))
+    const fault = faultOf(request)
+    if (fault !== undefined) {
+      this.#refuse(fault)
       return
     }
     const method = this.#wantsTunnel ? 'GET' : request.method
@@ -133,6 +134,9 @@ export class Http2Stream implements ExchangeClient {
     o += host.engine.viaLine('2.0', request.via).copy(lines, o)
     const hasBody = !this.requestEnded && !this.#wantsTunnel
     const chunked = hasBody && request.contentLength === -1
+    if (!hasBody && request.contentLength === -1 && HAVE_CONTENT.has(method)) {
+      o += lines.write('Content-Length: 0\r\n', o, 'latin1')
+    }
     if (chunked) o += lines.write('Transfer-Encoding: chunked\r\n', o, 'latin1')
     if (this.#wantsTunnel) {
       // RFC 8441 section 5: what HTTP/1.1 needs beyond an extended CONNECT.
@@ -349,4 +353,11 @@ export class Http2Stream implements ExchangeClient {
     if (content.length > 0) this.onContent(content, 0, content.length)
     this.onResponseEnd(undefined)
   }
+}
+
+function faultOf(request: Http2Request): ProxyError | undefined {
+  if (request.tooLarge)
+    return new ProxyError('REQUEST_INVALID', 431, 'the request has too many or too large fields')
+  if (request.disagrees) return new ProxyError('REQUEST_INVALID', 400, 'Host disagrees with :authority')
+  return undefined
 }

@@ -30,7 +30,8 @@ export class FastWire implements Wire {
       this.#remove(closed),
     )
     this.#clients.add(client)
-    if (this.#draining) client.drain()
+    // One that was on its way when draining began is served once.
+    if (this.#draining) client.lastCall()
   }
 
   async drain(signal: AbortSignal): Promise<void> {
