@@ -88,6 +88,7 @@ export class InternalIssuer implements Issuer {
   async #attempt<T>(what: string, signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
     const doing = `${this.id}: ${what}`
     try {
+      signal?.throwIfAborted()
       return await withDeadline(this.#clock, LONGEST_ISSUE_MS, doing, signal, work)
     } catch (cause) {
       if (cause instanceof IssueError) throw cause
