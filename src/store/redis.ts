@@ -34,7 +34,11 @@ type Failure = readonly [pattern: RegExp, code: StoreError['code'], what: string
 /** Redis answers with a word for programs, then text for people. */
 const FAILURES: readonly Failure[] = [
   [/^(NOAUTH|WRONGPASS)/, 'STORE_DENIED', 'refuses the login: check user and password in `store`'],
-  [/^NOPERM/, 'STORE_DENIED', 'forbids this user a command: grant it ~holdfast:* +@read +@write +@scripting +info'],
+  [
+    /^NOPERM/,
+    'STORE_DENIED',
+    'forbids this user a command: grant it ~holdfast:* +@read +@write +@scripting +info',
+  ],
   [/^ERR DB index/, 'STORE_DENIED', 'has no such database: correct the number after "/" in `store`'],
   [/^OOM/, 'STORE_UNAVAILABLE', 'is full: raise its `maxmemory`'],
   [/^READONLY/, 'STORE_UNAVAILABLE', 'is a read-only replica: name the primary in `store`'],

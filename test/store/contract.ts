@@ -6,6 +6,7 @@ import type { Test } from 'tap'
 import { silentLog } from '../../src/log.ts'
 import { openStore } from '../../src/store/open.ts'
 import type { Store } from '../../src/store/store.ts'
+import { keepAlive } from '../support/alive.ts'
 
 /** Long enough for a loaded machine; nothing below takes that long when it works. */
 const LIMIT_MS = 20_000
@@ -20,9 +21,7 @@ export function testStoreContract(t: Test, makeUrl: (t: Test) => Promise<string>
       await body(t, store, url)
     })
   }
-  // Clocks and signals keep no process alive, and some tests wait for nothing else.
-  const alive = setInterval(() => {}, 1000)
-  t.teardown(() => clearInterval(alive))
+  keepAlive(t)
   testBytes(test)
   testKeys(test)
   testLocks(test)

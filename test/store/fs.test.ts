@@ -21,14 +21,13 @@ import { openFileStore } from '../../src/store/fs.ts'
 import { ownerOfThisProcess } from '../../src/store/owner.ts'
 import type { Store } from '../../src/store/store.ts'
 import { DAY, MINUTE } from '../../src/time.ts'
+import { keepAlive } from '../support/alive.ts'
 import { testStoreContract } from './contract.ts'
 
 const run = promisify(execFile)
 const LIMIT_MS = 20_000
 
-// Clocks and signals keep no process alive, and some tests wait for nothing else.
-const alive = setInterval(() => {}, 1000)
-t.teardown(() => clearInterval(alive))
+keepAlive(t)
 
 t.test('contract', async (t) => testStoreContract(t, async (t) => `file:${t.testdir()}/data`))
 
