@@ -1,0 +1,468 @@
+/** Hostile and odd HTTP/2 clients, frame by frame. What every wire does is in `../contract/http2.ts`. */
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import { connect as connectTls, type TLSSocket } from 'node:tls'
+import t, { type Test } from 'tap'
+import { WebSocketServer } from 'ws'
+import {
+  ERROR,
+  FLAG,
+  FRAME,
+  PREFACE,
+  SETTING,
+  settingsFrame,
+  writeFrameHeader,
+} from '../../../src/http/fast/frames.ts'
+import { createStaticTable, HpackDecoder, HpackEncoder } from '../../../src/http/fast/hpack.ts'
+import { FastWire } from '../../../src/http/fast/wire.ts'
+import { Front, type FrontOptions, HOST, portOf, ROOT_PEM, until } from '../front.ts'
+import { ok, RawUpstream, type Respond } from '../raw-upstream.ts'
+
+interface Frame {
+  readonly type: number
+  readonly flags: number
+  readonly streamId: number
+  readonly payload: Buffer
+}
+
+function frame(type: number, flags: number, streamId: number, payload: Buffer = Buffer.alloc(0)): Buffer {
+  const bytes = Buffer.alloc(9 + payload.length)
+  writeFrameHeader(bytes, 0, payload.length, type, flags, streamId)
+  payload.copy(bytes, 9)
+  return bytes
+}
+
+function uint32(value: number): Buffer {
+  const bytes = Buffer.alloc(4)
+  bytes.writeUInt32BE(value)
+  return bytes
+}
+
+/** A client that sends the frames it is told to. */
+class FrameClient {
+  readonly socket: TLSSocket
+  readonly frames: Frame[] = []
+  closed = false
+  readonly #encoder = new HpackEncoder()
+  #pending = Buffer.alloc(0)
+
+  private constructor(socket: TLSSocket) {
+    this.socket = socket
+    socket.on('data', (data) => this.#take(data))
+    socket.on('error', () => {})
+    for (const event of ['end', 'close']) {
+      socket.on(event, () => {
+        this.closed = true
+      })
+    }
+  }
+
+  static async connect(t: Test, front: Front): Promise<FrameClient> {
+    const socket = connectTls({
+      host: '127.0.0.1',
+      port: front.tlsPort,
+      servername: HOST,
+      ca: ROOT_PEM,
+      ALPNProtocols: ['h2'],
+    })
+    t.teardown(() => socket.destroy())
+    await once(socket, 'secureConnect')
+    return new FrameClient(socket)
+  }
+
+  /** With the preface and empty SETTINGS. */
+  static async greet(t: Test, front: Front, settings: [number, number][] = []): Promise<FrameClient> {
+    const client = await FrameClient.connect(t, front)
+    client.send(PREFACE, settingsFrame(settings))
+    return client
+  }
+
+  send(...frames: Buffer[]): void {
+    if (this.socket.writable) this.socket.write(Buffer.concat(frames))
+  }
+
+  block(fields: readonly (readonly [string, string])[]): Buffer {
+    const out = Buffer.alloc(200_000)
+    let o = this.#encoder.begin(out, 0)
+    for (const [name, value] of fields) {
+      const bytes = Buffer.from(name + value, 'latin1')
+      o = this.#encoder.field(out, o, bytes, 0, name.length, name.length, bytes.length)
+    }
+    return Buffer.from(out.subarray(0, o))
+  }
+
+  request(streamId: number, flags: number = FLAG.END_STREAM, more: [string, string][] = []): void {
+    this.send(frame(FRAME.HEADERS, flags | FLAG.END_HEADERS, streamId, this.block([...GET, ...more])))
+  }
+
+  async frame(matches: (frame: Frame) => boolean): Promise<Frame> {
+    await until(() => this.frames.some(matches) || this.closed)
+    const found = this.frames.find(matches)
+    if (found === undefined) throw new Error('closed before the frame came')
+    return found
+  }
+
+  /** The error of the GOAWAY that ends the connection. */
+  async goAway(): Promise<number> {
+    const { payload } = await this.frame(({ type }) => type === FRAME.GOAWAY)
+    await until(() => this.closed)
+    return payload.readUInt32BE(4)
+  }
+
+  async reset(streamId: number): Promise<number> {
+    const { payload } = await this.frame((f) => f.type === FRAME.RST_STREAM && f.streamId === streamId)
+    return payload.readUInt32BE(0)
+  }
+
+  dataOf(streamId: number): Buffer {
+    const data = this.frames.filter((f) => f.type === FRAME.DATA && f.streamId === streamId)
+    return Buffer.concat(data.map((f) => f.payload))
+  }
+
+  #take(data: Buffer): void {
+    this.#pending = Buffer.concat([this.#pending, data])
+    while (this.#pending.length >= 9) {
+      const length = this.#pending.readUIntBE(0, 3)
+      if (this.#pending.length < 9 + length) return
+      this.frames.push({
+        type: this.#pending[3]!,
+        flags: this.#pending[4]!,
+        streamId: this.#pending.readUInt32BE(5),
+        payload: this.#pending.subarray(9, 9 + length),
+      })
+      this.#pending = this.#pending.subarray(9 + length)
+    }
+  }
+}
+
+const GET: [string, string][] = [
+  [':method', 'GET'],
+  [':scheme', 'https'],
+  [':path', '/'],
+  [':authority', HOST],
+]
+
+async function start(
+  t: Test,
+  respond: Respond = (socket) => socket.write(ok()),
+  options: FrontOptions = {},
+): Promise<{ front: Front; up: RawUpstream }> {
+  const up = await RawUpstream.start(t, respond)
+  const front = await Front.start(t, (wire) => new FastWire(wire), { upstreams: [up.url], ...options })
+  return { front, up }
+}
+
+t.test('settings are sent first, and the client’s are acknowledged', async (t) => {
+  const { front } = await start(t)
+  const client = await FrameClient.greet(t, front)
+  await client.frame((f) => f.type === FRAME.SETTINGS && f.flags === FLAG.ACK)
+  t.match(client.frames[0], { type: FRAME.SETTINGS, flags: 0, streamId: 0 })
+})
+
+t.test('frames split at every octet are read', async (t) => {
+  const { front } = await start(t)
+  const client = await FrameClient.connect(t, front)
+  const bytes = Buffer.concat([
+    PREFACE,
+    settingsFrame([]),
+    frame(FRAME.HEADERS, FLAG.END_STREAM | FLAG.END_HEADERS, 1, client.block(GET)),
+  ])
+  for (const octet of bytes) client.socket.write(Buffer.of(octet))
+  await client.frame((f) => f.type === FRAME.DATA && f.flags === FLAG.END_STREAM)
+  t.equal(client.dataOf(1).toString(), 'ok')
+})
+
+t.test('a header block may come in pieces, with padding and a priority', async (t) => {
+  const { front } = await start(t)
+  const client = await FrameClient.greet(t, front)
+  const block = client.block(GET)
+  const first = Buffer.concat([Buffer.of(3), Buffer.alloc(5), block.subarray(0, 2), Buffer.alloc(3)])
+  client.send(
+    frame(FRAME.HEADERS, FLAG.END_STREAM | FLAG.PADDED | FLAG.PRIORITY, 1, first),
+    frame(FRAME.CONTINUATION, 0, 1, block.subarray(2, 5)),
+    frame(FRAME.CONTINUATION, FLAG.END_HEADERS, 1, block.subarray(5)),
+  )
+  await client.frame((f) => f.type === FRAME.DATA && f.flags === FLAG.END_STREAM)
+  t.equal(client.dataOf(1).toString(), 'ok')
+})
+
+t.test('PING is answered with its octets', async (t) => {
+  const { front } = await start(t)
+  const client = await FrameClient.greet(t, front)
+  client.send(frame(FRAME.PING, 0, 0, Buffer.from('12345678')))
+  const { payload } = await client.frame((f) => f.type === FRAME.PING && f.flags === FLAG.ACK)
+  t.equal(payload.toString(), '12345678')
+})
+
+t.test('the response waits for the client’s windows', async (t) => {
+  const content = 'x'.repeat(100)
+  const { front } = await start(t, (socket) => socket.write(ok(content)))
+  const client = await FrameClient.greet(t, front, [[SETTING.INITIAL_WINDOW_SIZE, 10]])
+  client.request(1)
+  await until(() => client.dataOf(1).length === 10)
+  client.send(frame(FRAME.WINDOW_UPDATE, 0, 1, uint32(30)))
+  await until(() => client.dataOf(1).length === 40)
+  client.send(settingsFrame([[SETTING.INITIAL_WINDOW_SIZE, 1000]]))
+  await client.frame((f) => f.type === FRAME.DATA && f.flags === FLAG.END_STREAM)
+  t.equal(client.dataOf(1).toString(), content)
+})
+
+t.test('a client that gives no window is given up in time', async (t) => {
+  const { front } = await start(t, (socket) => socket.write(ok()), { timeouts: { response: 80 } })
+  const client = await FrameClient.greet(t, front, [[SETTING.INITIAL_WINDOW_SIZE, 0]])
+  client.request(1)
+  t.equal(await client.reset(1), ERROR.CANCEL)
+  await until(() => front.requests.length === 1)
+  t.match(front.requests[0], { err: { code: 'CLIENT_GONE' } })
+})
+
+t.test('a client that starts and goes silent is given up in time', async (t) => {
+  const { front } = await start(t, undefined, { timeouts: { head: 60 } })
+  const silent = await FrameClient.connect(t, front)
+  await until(() => silent.closed)
+  const client = await FrameClient.greet(t, front)
+  client.send(frame(FRAME.HEADERS, 0, 1, client.block(GET)))
+  t.equal(await client.goAway(), ERROR.CANCEL)
+})
+
+t.test('an upload slower than the upstream takes it is held back by its window', async (t) => {
+  const stuck = createServer(() => {})
+  stuck.on('connection', (socket) => socket.pause())
+  await once(stuck.listen(0, '127.0.0.1'), 'listening')
+  t.teardown(() => stuck.close())
+  const front = await Front.start(t, (wire) => new FastWire(wire), {
+    upstreams: [`http://127.0.0.1:${portOf(stuck)}`],
+  })
+  const client = await FrameClient.greet(t, front)
+  client.request(1, 0)
+  const piece = frame(FRAME.DATA, 0, 1, Buffer.alloc(16_384))
+  for (let i = 0; i < 20; i++) client.send(piece)
+  // 320 KiB on a stream whose window is 128 KiB: what the kernels take in between gives some of it back at most.
+  const gaveUp = client.reset(1)
+  for (let i = 0; i < 2000 && !client.frames.some((f) => f.type === FRAME.RST_STREAM); i++) {
+    client.send(piece)
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+  t.equal(await gaveUp, ERROR.FLOW_CONTROL_ERROR)
+})
+
+t.test(
+  'a request whose content is not as long as it says is reset, and nothing more reaches the upstream',
+  async (t) => {
+    const { front, up } = await start(t)
+    const client = await FrameClient.greet(t, front)
+    const post: [string, string][] = [[':method', 'POST'], ...GET.slice(1), ['content-length', '5']]
+    client.send(
+      frame(FRAME.HEADERS, FLAG.END_HEADERS, 1, client.block(post)),
+      frame(FRAME.DATA, 0, 1, Buffer.from('hello')),
+      frame(FRAME.DATA, FLAG.END_STREAM, 1, Buffer.from('GET /smuggled HTTP/1.1\r\n\r\n')),
+      frame(FRAME.HEADERS, FLAG.END_HEADERS, 3, client.block(post)),
+      frame(FRAME.DATA, FLAG.END_STREAM, 3, Buffer.from('hi')),
+      frame(FRAME.HEADERS, FLAG.END_HEADERS | FLAG.END_STREAM, 5, client.block(post)),
+    )
+    for (const streamId of [1, 3, 5]) t.equal(await client.reset(streamId), ERROR.PROTOCOL_ERROR)
+    t.notOk(up.requests.some((request) => request.includes('smuggled')))
+  },
+)
+
+const MALFORMED: [name: string, fields: [string, string][]][] = [
+  ['no method', GET.slice(1)],
+  ['no path', [GET[0]!, GET[1]!, GET[3]!]],
+  ['two paths', [...GET, [':path', '/']]],
+  ['an unknown pseudo-header', [...GET, [':status', '200']]],
+  ['a pseudo-header after a field', [GET[0]!, ['x', 'y'], ...GET.slice(1)]],
+  ['a path with a space', [GET[0]!, GET[1]!, [':path', '/ HTTP/1.1'], GET[3]!]],
+  ['a path without a slash', [GET[0]!, GET[1]!, [':path', 'x'], GET[3]!]],
+  ['a method with a CR', [[':method', 'GET /x HTTP/1.1\r\nX: y'], ...GET.slice(1)]],
+  ['an authority with a CR', [...GET.slice(0, 3), [':authority', `${HOST}\r\nX: y`]]],
+  ['a value with CR LF', [...GET, ['x', 'a\r\nTransfer-Encoding: chunked']]],
+  ['a value with NUL', [...GET, ['x', 'a\0b']]],
+  ['a value with a space at its end', [...GET, ['x', 'a ']]],
+  ['a name with a colon', [...GET, ['x:y', 'a']]],
+  ['an empty name', [...GET, ['', 'a']]],
+  ['connection', [...GET, ['connection', 'close']]],
+  ['transfer-encoding', [...GET, ['transfer-encoding', 'chunked']]],
+  ['te: gzip', [...GET, ['te', 'gzip']]],
+  ['two content-lengths', [...GET, ['content-length', '0'], ['content-length', '0']]],
+  ['a signed content-length', [...GET, ['content-length', '+0']]],
+]
+
+for (const [name, fields] of MALFORMED) {
+  t.test(`a malformed request is reset: ${name}`, async (t) => {
+    const { front, up } = await start(t)
+    const client = await FrameClient.greet(t, front)
+    client.send(frame(FRAME.HEADERS, FLAG.END_HEADERS | FLAG.END_STREAM, 1, client.block(fields)))
+    t.equal(await client.reset(1), ERROR.PROTOCOL_ERROR)
+    client.request(3)
+    await client.frame((f) => f.streamId === 3 && f.flags === FLAG.END_STREAM)
+    t.equal(up.requests.length, 1, 'the connection goes on, and only with the other request')
+  })
+}
+
+t.test('a name in upper case is malformed', async (t) => {
+  const { front } = await start(t)
+  const client = await FrameClient.greet(t, front)
+  const block = Buffer.concat([client.block(GET), Buffer.from('0001580161', 'hex')])
+  client.send(frame(FRAME.HEADERS, FLAG.END_HEADERS | FLAG.END_STREAM, 1, block))
+  t.equal(await client.reset(1), ERROR.PROTOCOL_ERROR)
+})
+
+const CONNECTION_ERRORS: [name: string, error: number, frames: (client: FrameClient) => Buffer[]][] = [
+  ['DATA on stream 0', ERROR.PROTOCOL_ERROR, () => [frame(FRAME.DATA, 0, 0)]],
+  ['DATA on an idle stream', ERROR.PROTOCOL_ERROR, () => [frame(FRAME.DATA, 0, 1)]],
+  ['HEADERS on an even stream', ERROR.PROTOCOL_ERROR, (c) => [frame(FRAME.HEADERS, 5, 2, c.block(GET))]],
+  ['a block that is no HPACK', ERROR.COMPRESSION_ERROR, () => [frame(FRAME.HEADERS, 5, 1, Buffer.of(0x80))]],
+  [
+    'padding longer than its frame',
+    ERROR.PROTOCOL_ERROR,
+    () => [frame(FRAME.HEADERS, 0xd, 1, Buffer.of(9, 0x82))],
+  ],
+  ['CONTINUATION without HEADERS', ERROR.PROTOCOL_ERROR, () => [frame(FRAME.CONTINUATION, 4, 1)]],
+  [
+    'another frame within a block',
+    ERROR.PROTOCOL_ERROR,
+    (c) => [frame(FRAME.HEADERS, 1, 1, c.block(GET)), frame(FRAME.PING, 0, 0, Buffer.alloc(8))],
+  ],
+  ['RST_STREAM on an idle stream', ERROR.PROTOCOL_ERROR, () => [frame(FRAME.RST_STREAM, 0, 1, uint32(8))]],
+  ['PUSH_PROMISE', ERROR.PROTOCOL_ERROR, () => [frame(FRAME.PUSH_PROMISE, 4, 1, Buffer.alloc(4))]],
+  ['SETTINGS on a stream', ERROR.PROTOCOL_ERROR, () => [frame(FRAME.SETTINGS, 0, 1)]],
+  [
+    'SETTINGS of a broken length',
+    ERROR.FRAME_SIZE_ERROR,
+    () => [frame(FRAME.SETTINGS, 0, 0, Buffer.alloc(5))],
+  ],
+  [
+    'a window past 2^31',
+    ERROR.FLOW_CONTROL_ERROR,
+    () => [settingsFrame([[SETTING.INITIAL_WINDOW_SIZE, 2 ** 31]])],
+  ],
+  ['ENABLE_PUSH of 2', ERROR.PROTOCOL_ERROR, () => [settingsFrame([[SETTING.ENABLE_PUSH, 2]])]],
+  [
+    'a frame size below the least',
+    ERROR.PROTOCOL_ERROR,
+    () => [settingsFrame([[SETTING.MAX_FRAME_SIZE, 1000]])],
+  ],
+  ['PING of 7 octets', ERROR.FRAME_SIZE_ERROR, () => [frame(FRAME.PING, 0, 0, Buffer.alloc(7))]],
+  ['WINDOW_UPDATE of 0', ERROR.PROTOCOL_ERROR, () => [frame(FRAME.WINDOW_UPDATE, 0, 0, uint32(0))]],
+  [
+    'a window that overflows',
+    ERROR.FLOW_CONTROL_ERROR,
+    () => [frame(FRAME.WINDOW_UPDATE, 0, 0, uint32(2 ** 31 - 1))],
+  ],
+  [
+    'a frame larger than we take',
+    ERROR.FRAME_SIZE_ERROR,
+    () => [frame(FRAME.DATA, 0, 1, Buffer.alloc(16_385))],
+  ],
+  [
+    'endless CONTINUATION',
+    ERROR.ENHANCE_YOUR_CALM,
+    (c) => [
+      frame(FRAME.HEADERS, 1, 1, c.block(GET)),
+      ...Array.from({ length: 20 }, () => frame(FRAME.CONTINUATION, 0, 1)),
+    ],
+  ],
+  [
+    'a PING flood',
+    ERROR.ENHANCE_YOUR_CALM,
+    () => Array.from({ length: 600 }, () => frame(FRAME.PING, 0, 0, Buffer.alloc(8))),
+  ],
+  ['a SETTINGS flood', ERROR.ENHANCE_YOUR_CALM, () => Array.from({ length: 600 }, () => settingsFrame([]))],
+  [
+    'a PRIORITY flood',
+    ERROR.ENHANCE_YOUR_CALM,
+    () => Array.from({ length: 600 }, () => frame(FRAME.PRIORITY, 0, 1, Buffer.alloc(5))),
+  ],
+  [
+    'a flood of unknown frames',
+    ERROR.ENHANCE_YOUR_CALM,
+    () => Array.from({ length: 600 }, () => frame(0xbb, 0, 0)),
+  ],
+  [
+    'a flood of empty DATA',
+    ERROR.ENHANCE_YOUR_CALM,
+    (c) => [
+      frame(FRAME.HEADERS, 4, 1, c.block([[':method', 'POST'], ...GET.slice(1)])),
+      ...Array.from({ length: 600 }, () => frame(FRAME.DATA, 0, 1)),
+    ],
+  ],
+  [
+    'rapid reset',
+    ERROR.ENHANCE_YOUR_CALM,
+    (c) =>
+      Array.from({ length: 600 }, (_, i) => [
+        frame(FRAME.HEADERS, 5, 2 * i + 1, c.block(GET)),
+        frame(FRAME.RST_STREAM, 0, 2 * i + 1, uint32(8)),
+      ]).flat(),
+  ],
+  [
+    'a flood of malformed requests',
+    ERROR.ENHANCE_YOUR_CALM,
+    (c) => Array.from({ length: 600 }, (_, i) => frame(FRAME.HEADERS, 5, 2 * i + 1, c.block([['x', 'y']]))),
+  ],
+]
+
+for (const [name, error, frames] of CONNECTION_ERRORS) {
+  t.test(`the connection ends: ${name}`, async (t) => {
+    const { front } = await start(t)
+    const client = await FrameClient.greet(t, front)
+    client.send(...frames(client))
+    t.equal(await client.goAway(), error)
+  })
+}
+
+t.test('a client that speaks HTTP/1.1 after choosing h2 is refused', async (t) => {
+  const { front } = await start(t)
+  const client = await FrameClient.connect(t, front)
+  client.socket.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n')
+  t.equal(await client.goAway(), ERROR.PROTOCOL_ERROR)
+})
+
+t.test('a list of fields that unpacks to much more than it is gets 431', async (t) => {
+  const { front, up } = await start(t)
+  const client = await FrameClient.greet(t, front)
+  const bomb: [string, string][] = Array.from({ length: 199 }, () => ['x-bomb', 'x'.repeat(1900)])
+  client.send(frame(FRAME.HEADERS, FLAG.END_HEADERS | FLAG.END_STREAM, 1, client.block([...GET, ...bomb])))
+  const { payload } = await client.frame((f) => f.type === FRAME.HEADERS && f.streamId === 1)
+  const fields: string[] = []
+  new HpackDecoder(Buffer.alloc(1000), createStaticTable()).decode(payload, 0, payload.length, {
+    onField: ({ name, value }) => fields.push(`${name}: ${value}`),
+  })
+  t.ok(fields.includes(':status: 431'), fields.join())
+  t.equal(up.requests.length, 0)
+})
+
+t.test('more streams than allowed are refused, and may be tried again', async (t) => {
+  const { front } = await start(t, () => {})
+  const client = await FrameClient.greet(t, front)
+  for (let i = 0; i < 129; i++) client.request(2 * i + 1)
+  t.equal(await client.reset(257), ERROR.REFUSED_STREAM)
+})
+
+t.test('a WebSocket runs over an extended CONNECT', async (t) => {
+  const server = createServer()
+  const sockets = new WebSocketServer({ server })
+  sockets.on('connection', (socket) => socket.on('message', (data) => socket.send(data)))
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  t.teardown(() => {
+    for (const socket of sockets.clients) socket.terminate()
+    server.close()
+  })
+  const front = await Front.start(t, (wire) => new FastWire(wire), {
+    upstreams: [`http://127.0.0.1:${portOf(server)}`],
+  })
+  const client = await FrameClient.greet(t, front)
+  const connect: [string, string][] = [
+    [':method', 'CONNECT'],
+    [':protocol', 'websocket'],
+    ...GET.slice(1),
+    ['sec-websocket-version', '13'],
+  ]
+  client.send(frame(FRAME.HEADERS, FLAG.END_HEADERS, 1, client.block(connect)))
+  const { payload } = await client.frame((f) => f.type === FRAME.HEADERS && f.streamId === 1)
+  t.equal(payload[0], 0x88, ':status 200')
+  // A masked text message, "hi", with a mask of zeros.
+  client.send(frame(FRAME.DATA, 0, 1, Buffer.from('8182000000006869', 'hex')))
+  await until(() => client.dataOf(1).length > 0)
+  t.equal(client.dataOf(1).toString('hex'), '82026869')
+})
