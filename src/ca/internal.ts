@@ -4,7 +4,7 @@
  * receives orders from `renew/` like any other CA.
  */
 import { randomBytes, X509Certificate } from 'node:crypto'
-import { Certificate } from '../cert/certificate.ts'
+import { Certificate, formatMoment } from '../cert/certificate.ts'
 import { createAuthority, createLeaf, generateKeyPem } from '../cert/x509.ts'
 import { IssueError, messageOf, type Retry } from '../errors.ts'
 import type { Log } from '../log.ts'
@@ -185,9 +185,11 @@ export class InternalIssuer implements Issuer {
     return `Holdfast ${this.id.slice(0, 32)} ${role} ${randomBytes(4).toString('hex')}`
   }
 
-  #isUsable({ intermediate }: Parsed): boolean {
+  #isUsable({ root, intermediate }: Parsed): boolean {
     const now = this.#clock.now()
-    return now >= Date.parse(intermediate.validFrom) && now < Date.parse(intermediate.validTo)
+    return [root, intermediate].every(
+      ({ validFrom, validTo }) => now >= Date.parse(validFrom) && now < Date.parse(validTo),
+    )
   }
 
   #isDue(authority: Parsed): boolean {
@@ -202,11 +204,11 @@ export class InternalIssuer implements Issuer {
     const now = this.#clock.now()
     const [from, to] = [root.validFrom, root.validTo].map((text) => Date.parse(text)) as [number, number]
     if (now < from) {
-      const message = `${this.id}: its root is not valid before ${isoTime(from)}: is the clock right?`
+      const message = `${this.id}: its root is not valid before ${formatMoment(from)}: is the clock right?`
       throw failure(message, 'later', undefined)
     }
     if (now >= to) {
-      const message = `${this.id}: its root expired on ${isoTime(to)}: is the clock right? If so, remove authorities/${this.id} from the store and restart; a new root is made, which clients must trust`
+      const message = `${this.id}: its root expired on ${formatMoment(to)}: is the clock right? If so, remove authorities/${this.id} from the store and restart; a new root is made, which clients must trust`
       throw failure(message, 'never', undefined)
     }
   }
@@ -223,8 +225,4 @@ function parse(authority: Authority): Parsed {
     root: new X509Certificate(rootPem),
     intermediate: new X509Certificate(intermediatePem),
   }
-}
-
-function isoTime(time: number): string {
-  return new Date(time).toISOString().replace('.000Z', 'Z')
 }

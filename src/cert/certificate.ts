@@ -100,12 +100,18 @@ export function parseCertificates(pem: string, what: string): X509Certificate[] 
   return blocks.map((block, index) => parseCertificate(block, index, what))
 }
 
-/** Node's text of a distinguished name → what people call it: its common name, or its organization. */
-export function commonNameOf(distinguishedName: string): string {
+/** Node's text of a distinguished name, undefined for an empty one → its common name, organization, or all of it. */
+export function commonNameOf(distinguishedName: string | undefined): string {
+  if (distinguishedName === undefined) return '(no name)'
   const fields = new Map(
     distinguishedName.split('\n').map((line) => line.split(/=(.*)/s, 2) as [string, string]),
   )
   return fields.get('CN') ?? fields.get('O') ?? distinguishedName.replaceAll('\n', ', ')
+}
+
+/** A moment of a certificate for an error: `2026-11-24T14:05:01Z`. X.509 knows whole seconds. */
+export function formatMoment(time: number): string {
+  return new Date(time).toISOString().replace('.000Z', 'Z')
 }
 
 function parseCertificate(pem: string, index: number, what: string): X509Certificate {

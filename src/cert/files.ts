@@ -9,7 +9,7 @@ import { type FileStamps, stampFiles, watchConfig } from '../config/watch.ts'
 import { CertificateError, ConfigError } from '../errors.ts'
 import type { Log } from '../log.ts'
 import type { Clock } from '../time.ts'
-import { Certificate, parseCertificates } from './certificate.ts'
+import { Certificate, formatMoment, parseCertificates } from './certificate.ts'
 import { readPkcs12 } from './pkcs12.ts'
 
 /** Where one certificate comes from. */
@@ -59,9 +59,9 @@ export async function loadCertificateFile(source: CertificateSource, now: number
   )
   const { notBefore, notAfter } = certificate
   if (now >= notAfter)
-    throw new CertificateError('CERTIFICATE_EXPIRED', `${path}: expired on ${isoTime(notAfter)}`)
+    throw new CertificateError('CERTIFICATE_EXPIRED', `${path}: expired on ${formatMoment(notAfter)}`)
   if (now >= notBefore) return certificate
-  const why = `is not valid before ${isoTime(notBefore)}; is the clock right?`
+  const why = `is not valid before ${formatMoment(notBefore)}; is the clock right?`
   throw new CertificateError('CHAIN_INVALID', `${path}: ${why}`)
 }
 
@@ -145,7 +145,7 @@ export class CertificateFiles<Source extends CertificateSource> {
       this.#publish(source, certificate)
       const { names, notAfter } = certificate
       this.#log.info(
-        { file: source.certificate, names, notAfter: isoTime(notAfter) },
+        { file: source.certificate, names, notAfter: formatMoment(notAfter) },
         'certificate file loaded',
       )
       return undefined
@@ -238,8 +238,4 @@ function hasIssued(issuer: X509Certificate, certificate: X509Certificate): boole
 
 function unreadable(path: string, why: string, cause?: unknown): CertificateError {
   return new CertificateError('CERTIFICATE_UNREADABLE', `${path}: ${why}`, { cause })
-}
-
-function isoTime(time: number): string {
-  return new Date(time).toISOString().replace('.000Z', 'Z')
 }

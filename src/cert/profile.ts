@@ -28,7 +28,6 @@ export interface Profile {
 
 export interface KeyUsage {
   readonly digitalSignature: boolean
-  readonly keyEncipherment: boolean
   readonly keyCertSign: boolean
 }
 
@@ -158,7 +157,6 @@ function keyUsageIn(extensions: Extensions): KeyUsage | undefined {
   const bits = unwrap(extension.value, TAG.bitString)[1] ?? 0
   return {
     digitalSignature: (bits & 0x80) !== 0,
-    keyEncipherment: (bits & 0x20) !== 0,
     keyCertSign: (bits & 0x04) !== 0,
   }
 }

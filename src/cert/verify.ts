@@ -5,7 +5,7 @@
 import type { X509Certificate } from 'node:crypto'
 import { getCACertificates } from 'node:tls'
 import { CertificateError } from '../errors.ts'
-import { type Certificate, commonNameOf, parseCertificates } from './certificate.ts'
+import { type Certificate, commonNameOf, formatMoment, parseCertificates } from './certificate.ts'
 import { permits } from './name-constraints.ts'
 import { type Profile, profileOf } from './profile.ts'
 
@@ -17,7 +17,7 @@ export interface VerifyOptions {
   readonly now: number
 }
 
-/** Blocks for a millisecond or two. Parse once and keep them: Mozilla's set, as the runtime bundles it. */
+/** Mozilla's set, as the runtime bundles it. Blocks for some 10 ms: ask once and keep them. */
 export function publicRoots(): readonly X509Certificate[] {
   return parseRoots(getCACertificates('bundled').join('\n'), "the runtime's bundled roots")
 }
@@ -183,10 +183,15 @@ class PathBuilder {
   #faultOfLink({ certificate, profile, title, isAnchor }: Link): Fault | undefined {
     const { now } = this.#options
     if (now >= Date.parse(certificate.validTo)) {
-      return { code: 'CERTIFICATE_EXPIRED', message: `${title} expired on ${isoTime(certificate.validTo)}` }
+      return {
+        code: 'CERTIFICATE_EXPIRED',
+        message: `${title} expired on ${formatMoment(Date.parse(certificate.validTo))}`,
+      }
     }
     if (now < Date.parse(certificate.validFrom))
-      return invalid(`${title} is not valid before ${isoTime(certificate.validFrom)}; is the clock right?`)
+      return invalid(
+        `${title} is not valid before ${formatMoment(Date.parse(certificate.validFrom))}; is the clock right?`,
+      )
     if (profile.hasUnknownCritical)
       return invalid(`${title} has a critical extension that clients do not know`)
     // What a trusted or self-signed certificate says of itself proves nothing, so its own signature is not read.
@@ -233,9 +238,4 @@ function titleOf(certificate: X509Certificate): string {
 
 function issuerOf({ certificate }: Link): string {
   return `"${commonNameOf(certificate.issuer)}"`
-}
-
-/** `Nov 24 14:05:01 2026 GMT` → `2026-11-24T14:05:01Z`. */
-function isoTime(text: string): string {
-  return new Date(text).toISOString().replace('.000', '')
 }

@@ -17,6 +17,7 @@ import {
 import { isIP } from 'node:net'
 import { promisify } from 'node:util'
 import * as x509 from '@peculiar/x509'
+import { DAY } from '../time.ts'
 import { elementsIn, TAG, unwrap } from './der.ts'
 import { profileOf } from './profile.ts'
 
@@ -59,7 +60,6 @@ const RSA_SIZES: Readonly<Record<number, KeyType>> = { 2048: 'rsa-2048', 3072: '
 const LONGEST_COMMON_NAME = 64
 /** RFC 8737 section 6.1. */
 const ID_PE_ACME_IDENTIFIER = '1.3.6.1.5.5.7.1.31'
-const DAY_MS = 86_400_000
 
 /** A new private key as PKCS#8 PEM. RSA takes up to seconds, off the event loop. */
 export async function generateKeyPem(type: KeyType): Promise<string> {
@@ -106,8 +106,8 @@ export async function createAlpnCertificate(
   return sign({
     subject: commonName('ACME challenge'),
     keyPem,
-    notBefore: now - DAY_MS,
-    notAfter: now + 7 * DAY_MS,
+    notBefore: now - DAY,
+    notAfter: now + 7 * DAY,
     extensions: [
       subjectAltNames([name], false),
       new x509.Extension(ID_PE_ACME_IDENTIFIER, true, octetString),
@@ -146,7 +146,7 @@ export async function createLeaf(options: LeafOptions): Promise<string> {
 }
 
 /** `DNS:a.example, IP Address:192.0.2.1, othername:"…"`: values that could confuse are quoted as JSON by Node. */
-const ALT_NAME = /([A-Za-z ]+):("(?:[^"\\]|\\.)*"|[^,"]*)(?:, |$)/gy
+const ALT_NAME = /([\w ]+):("(?:[^"\\]|\\.)*"|[^,"]*)(?:, |$)/gy
 
 /**
  * Lower-case DNS names and canonical IP addresses of the subjectAltName, each once, in its order; other kinds are left
