@@ -7,7 +7,7 @@ import type { IncomingHttpHeaders, IncomingMessage, OutgoingHttpHeaders } from '
 import { Agent, request } from 'node:https'
 import { getCACertificates } from 'node:tls'
 import { type Clock, DAY, DeadlineError, SECOND, withDeadline } from '../time.ts'
-import { type Failure, failure, type Refused, readProblem, refusal } from './acme-problem.ts'
+import { cleanText, type Failure, failure, type Refused, readProblem, refusal } from './acme-problem.ts'
 
 export interface CaHttpOptions {
   /** The CA's name in the config. */
@@ -35,7 +35,7 @@ export interface CaRequest {
 export interface CaAnswer {
   readonly status: number
   readonly headers: IncomingHttpHeaders
-  /** Parsed where the CA calls it JSON, else text. */
+  /** JSON that is parsed, a PEM chain as text, or nothing: ''. */
   readonly body: unknown
   /** From now; undefined when the CA did not say. */
   readonly retryAfterMs: number | undefined
@@ -43,6 +43,9 @@ export interface CaAnswer {
 
 /** No answer of an honest CA comes near. */
 const LARGEST_BODY_BYTES = 256 * 1024
+const JSON_TYPE = /^application\/(\w+\+)?json\b/i
+/** RFC 8555 section 9.1. */
+const CHAIN_TYPE = /^application\/pem-certificate-chain\b/i
 /** Longer waits are not believed. */
 const LONGEST_RETRY_AFTER_MS = 7 * DAY
 
@@ -73,39 +76,30 @@ export class CaHttp {
     const host = hostOf(outgoing.url)
     if (host === undefined)
       throw failure({ code: 'CA_BAD_ANSWER', ca, doing, what: 'the CA names a URL that is not https' })
-    let answer: CaAnswer
+    let raw: RawAnswer
     try {
-      answer = await withDeadline(clock, exchangeLimitMs, `the answer of ${host}`, signal, (limited) =>
-        this.#send(outgoing, limited),
+      raw = await withDeadline(clock, exchangeLimitMs, `the answer of ${host}`, signal, (limited) =>
+        send(outgoing, this.#agent, limited),
       )
     } catch (cause) {
       signal.throwIfAborted()
       throw failure({ ca, doing, ...faultOf(cause, host) })
     }
-    const { status, body, retryAfterMs } = answer
-    if (status >= 300) throw refusal({ ca, doing, refused, status, problem: readProblem(body), retryAfterMs })
-    return answer
+    const { status, headers, text } = raw
+    const type = headers['content-type'] ?? ''
+    const retryAfterMs = this.#retryAfterMs(headers['retry-after'])
+    const json = JSON_TYPE.test(type) ? parseJson(text) : undefined
+    if (status >= 300) throw refusal({ ca, doing, refused, status, problem: readProblem(json), retryAfterMs })
+    if (text !== '' && json === undefined && !CHAIN_TYPE.test(type)) {
+      const what = `${host} answers with what is no JSON (content-type: ${cleanText(type)})`
+      throw failure({ code: 'CA_BAD_ANSWER', ca, doing, what })
+    }
+    return { status, headers, body: json ?? text, retryAfterMs }
   }
 
   /** Closes every connection. */
   close(): void {
     this.#agent.destroy()
-  }
-
-  async #send({ method, url, body }: CaRequest, signal: AbortSignal): Promise<CaAnswer> {
-    const outgoing = request(url, { method, agent: this.#agent, signal, headers: headersFor(body) })
-    // What breaks after the head breaks the reading of the body, and is met there.
-    outgoing.on('error', () => {})
-    outgoing.end(body)
-    const [incoming] = (await once(outgoing, 'response')) as [IncomingMessage]
-    const text = await readBounded(incoming)
-    const { statusCode = 0, headers } = incoming
-    return {
-      status: statusCode,
-      headers,
-      body: parseBody(text, headers['content-type']),
-      retryAfterMs: this.#retryAfterMs(headers['retry-after']),
-    }
   }
 
   /** RFC 9110 section 10.2.3: seconds, or a date. */
@@ -116,6 +110,22 @@ export class CaHttp {
       : Date.parse(header) - this.#options.clock.now()
     return waitMs > 0 ? Math.min(waitMs, LONGEST_RETRY_AFTER_MS) : undefined
   }
+}
+
+interface RawAnswer {
+  readonly status: number
+  readonly headers: IncomingHttpHeaders
+  readonly text: string
+}
+
+async function send({ method, url, body }: CaRequest, agent: Agent, signal: AbortSignal): Promise<RawAnswer> {
+  const outgoing = request(url, { method, agent, signal, headers: headersFor(body) })
+  // What breaks after the head breaks the reading of the body, and is met there.
+  outgoing.on('error', () => {})
+  outgoing.end(body)
+  const [incoming] = (await once(outgoing, 'response')) as [IncomingMessage]
+  const { statusCode: status = 0, headers } = incoming
+  return { status, headers, text: await readBounded(incoming) }
 }
 
 function headersFor(body: string | undefined): OutgoingHttpHeaders {
@@ -136,13 +146,11 @@ function hostOf(url: unknown): string | undefined {
   return protocol === 'https:' ? host : undefined
 }
 
-/** What claims to be JSON and is none stays text, which no reader of resources accepts. */
-function parseBody(text: string, type = ''): unknown {
-  if (!/\bjson\b/i.test(type)) return text
+function parseJson(text: string): unknown {
   try {
     return JSON.parse(text)
   } catch {
-    return text
+    return undefined
   }
 }
 

@@ -88,6 +88,8 @@ axios.interceptors.request.use((config) => {
   return { ...config, adapter }
 })
 
+/** acme-client asks for an account without end where the CA names none. No honest call comes near. */
+const MOST_EXCHANGES = 40
 /** Of the 6 tries that acme-client makes each: a CA that refuses half of all nonces still serves. */
 const NONCE_ROUNDS = 3
 const NONCE = /^[\w-]+$/
@@ -238,6 +240,7 @@ class Conversation {
   readonly #nonces: string[]
   readonly #purpose: Purpose
   readonly #signal: AbortSignal
+  #exchanges = 0
 
   constructor(endpoint: Endpoint, nonces: string[], purpose: Purpose, signal: AbortSignal) {
     this.#endpoint = endpoint
@@ -251,6 +254,7 @@ class Conversation {
     if (request.url === directoryUrl) return { status: 200, headers: {}, data: { ...directory } }
     const nonce = request.url === directory.newNonce ? this.#nonces.pop() : undefined
     if (nonce !== undefined) return { status: 200, headers: { 'replay-nonce': nonce }, data: '' }
+    if (++this.#exchanges > MOST_EXCHANGES) throw new Error('it leads in circles')
     try {
       const { status, headers, body, retryAfterMs } = await http.exchange(
         request,

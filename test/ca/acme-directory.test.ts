@@ -1,0 +1,65 @@
+import t from 'tap'
+import { DAY, HOUR } from '../../src/time.ts'
+import { requestFor, startWorld } from './acme-world.ts'
+
+const world = await startWorld(t)
+const forever = new AbortController().signal
+
+t.test('profiles and renewal information', async (t) => {
+  const profiles = {
+    default: { description: 'The usual', validityPeriod: 90 * 86_400 },
+    short: { description: 'A day', validityPeriod: 86_400 },
+  }
+  const pebble = await world.startPebble({ version: '2.10', config: { profiles } })
+  const old = await world.startPebble({ version: '2.4' })
+  const issue = async (options: Parameters<typeof world.issuer>[1]) =>
+    (await world.issuer(pebble, options)).issue(requestFor(['app.example.com']), forever)
+
+  t.test('the profile of the config is asked for', async (t) => {
+    for (const [profile, days] of [
+      ['short', 1],
+      ['default', 90],
+    ] as const) {
+      const { notBefore, notAfter } = await issue({ profile })
+      t.equal(Math.round((notAfter - notBefore) / DAY), days)
+    }
+  })
+
+  t.test('a profile that the CA does not have is done without, and told', async (t) => {
+    await t.resolves(issue({ profile: 'tlsserver' }))
+    t.match(world.log.warnings().at(-1)?.msg, /^pebble: has no profile tlsserver \(it has /)
+    const oldIssuer = await world.issuer(old, { profile: 'tlsserver' })
+    await t.resolves(oldIssuer.issue(requestFor(['app.example.com']), forever))
+    t.match(world.log.warnings().at(-1)?.msg, 'pebble: has no profile tlsserver (it has none)')
+  })
+
+  t.test('the window is what the CA says', async (t) => {
+    const issuer = await world.issuer(pebble)
+    const certificate = await issuer.issue(requestFor(['app.example.com']), forever)
+    const window = { start: new Date('2030-01-01T00:00:00Z'), end: new Date('2030-01-02T00:00:00Z') }
+    await pebble.setRenewalInfo(certificate.leaf.toString(), window)
+    const info = await issuer.renewalInfo(certificate, forever)
+    t.equal(info?.windowStart, window.start.getTime())
+    t.equal(info?.windowEnd, window.end.getTime())
+    t.equal(info?.pollAgainMs, 6 * HOUR, 'Pebble asks for 6 h')
+  })
+
+  t.test('a CA without renewal information gives none', async (t) => {
+    const issuer = await world.issuer(old)
+    const certificate = await issuer.issue(requestFor(['app.example.com']), forever)
+    t.equal(await issuer.renewalInfo(certificate, forever), undefined)
+  })
+
+  t.test('a renewal says what it replaces, and is ordered anew where the CA refuses that', async (t) => {
+    const issuer = await world.issuer(pebble)
+    const { ariId: replaces = '' } = await issuer.issue(requestFor(['app.example.com']), forever)
+    t.not(replaces, '')
+    const request = requestFor(['app.example.com'], { replaces })
+    const isRefused = () =>
+      world.log.lines.some(({ msg }) => msg.includes('refuses the order as a replacement'))
+    await issuer.issue(request, forever)
+    t.notOk(isRefused())
+    await t.resolves(issuer.issue(request, forever), 'it is replaced already')
+    t.ok(isRefused())
+  })
+})

@@ -1,0 +1,96 @@
+import t from 'tap'
+import type { Solver } from '../../src/challenge/solver.ts'
+import { issueErrorOf, requestFor, startWorld } from './acme-world.ts'
+
+const world = await startWorld(t)
+const { http01, tlsAlpn01 } = world
+const forever = new AbortController().signal
+
+t.test('a CA that refuses half of all nonces still serves', async (t) => {
+  const pebble = await world.startPebble({ env: { PEBBLE_WFE_NONCEREJECT: '50' } })
+  const issuer = await world.issuer(pebble)
+  const { names } = await issuer.issue(requestFor(['app.example.com']), forever)
+  t.same(names, ['app.example.com'])
+})
+
+t.test('what the CA still holds for proved is not proved again', async (t) => {
+  const pebble = await world.startPebble({ env: { PEBBLE_AUTHZREUSE: '100' } })
+  const presented: string[] = []
+  const solver: Solver = {
+    type: 'http-01',
+    present: (challenge) => {
+      presented.push(challenge.name)
+      return http01.present(challenge)
+    },
+    cleanUp: (challenge) => http01.cleanUp(challenge),
+  }
+  const issuer = await world.issuer(pebble, { solvers: [solver] })
+  await issuer.issue(requestFor(['a.example.com']), forever)
+  await issuer.issue(requestFor(['a.example.com', 'b.example.com']), forever)
+  t.same(presented, ['a.example.com', 'b.example.com'])
+})
+
+t.test('challenges', async (t) => {
+  const pebble = await world.startPebble({ config: { domainBlocklist: ['blocked.example'] } })
+  /** Presents where no CA looks. */
+  const useless = (type: 'http-01' | 'tls-alpn-01'): Solver => ({
+    type,
+    present: async () => {},
+    cleanUp: async () => {},
+  })
+
+  t.test('the next type is tried when the first one fails', async (t) => {
+    const issuer = await world.issuer(pebble, { solvers: [tlsAlpn01, useless('http-01')] })
+    const certificate = await issuer.issue(requestFor(['app.example.com']), forever)
+    t.same(certificate.names, ['app.example.com'])
+    t.match(world.log.warnings().at(-1), {
+      msg: 'pebble: http-01 failed, trying tls-alpn-01',
+      err: { code: 'DOMAIN_UNVALIDATED' },
+    })
+  })
+
+  t.test('a name that fails by every type is the domain to blame', async (t) => {
+    const issuer = await world.issuer(pebble, { solvers: [useless('http-01'), useless('tls-alpn-01')] })
+    const error = await issueErrorOf(issuer.issue(requestFor(['app.example.com']), forever))
+    t.match(error, { code: 'DOMAIN_UNVALIDATED', blame: 'domain', retry: 'later' })
+    t.match(error.message, /^pebble: tls-alpn-01 for app\.example\.com: unauthorized: /)
+    t.equal(error.problem?.type, 'urn:ietf:params:acme:error:unauthorized')
+  })
+
+  t.test('what a CA quotes of a key authorization does not reach the error', async (t) => {
+    const wrong: Solver = {
+      type: 'http-01',
+      present: (challenge) => http01.present({ ...challenge, keyAuthorization: 'wrong' }),
+      cleanUp: (challenge) => http01.cleanUp({ ...challenge, keyAuthorization: 'wrong' }),
+    }
+    const issuer = await world.issuer(pebble, { solvers: [wrong] })
+    const error = await issueErrorOf(issuer.issue(requestFor(['app.example.com']), forever))
+    t.match(error.message, /unauthorized: .*\[secret\]/)
+    t.notMatch(JSON.stringify(error.problem), /[\w-]{43}\.[\w-]{43}/)
+  })
+
+  t.test('the others that were ordered with a failed name are let go of', async (t) => {
+    const proxy = await world.startFaultProxy(pebble)
+    const options = { directory: proxy.directory, endpointRoots: proxy.rootPem }
+    const issuer = await world.issuer(pebble, { ...options, solvers: [useless('http-01')] })
+    await issueErrorOf(issuer.issue(requestFor(['a.example.com', 'b.example.com']), forever))
+    const authorizations = proxy.requests.filter(({ path }) => path.startsWith('/authZ/'))
+    const [first, second] = new Set(authorizations.map(({ path }) => path))
+    t.ok(first && second)
+    t.match(proxy.requests.at(-1), { method: 'POST', path: second })
+    t.equal(proxy.requests.at(-2)?.path, first, 'after the answer that it had failed')
+  })
+
+  t.test('a wildcard cannot be had by http-01', async (t) => {
+    const issuer = await world.issuer(pebble)
+    const error = await issueErrorOf(issuer.issue(requestFor(['*.example.com']), forever))
+    t.match(error, { code: 'NO_CHALLENGE', blame: 'domain', retry: 'now' })
+    t.match(error.message, /the CA offers dns-01.*, and we may answer http-01, tls-alpn-01/)
+  })
+
+  t.test('a name that this CA does not want may be had elsewhere', async (t) => {
+    const issuer = await world.issuer(pebble)
+    const error = await issueErrorOf(issuer.issue(requestFor(['www.blocked.example']), forever))
+    t.match(error, { code: 'CA_REJECTED', blame: 'domain', retry: 'now' })
+  })
+})
