@@ -35,10 +35,16 @@ export class FileLocks {
     return waitForLease(this.#clock, name, ttlMs, signal, async () => {
       if ((await this.#standing(lock, sightings)).length > 0) return undefined
       const ticket = [lock, this.#owner, ttlMs, randomUUID()].join(',')
-      await writeFile(join(this.#folder, ticket), `${name}\n`, { flag: 'wx', mode: 0o600 })
       const hold = this.#hold(ticket)
-      const standing = await this.#standing(lock, sightings)
-      if (standing.length === 1 && standing[0] === ticket) return hold
+      try {
+        await writeFile(join(this.#folder, ticket), `${name}\n`, { flag: 'wx', mode: 0o600 })
+        const standing = await this.#standing(lock, sightings)
+        if (standing.length === 1 && standing[0] === ticket) return hold
+      } catch (error) {
+        // A ticket that stayed would block everybody, for its owner lives.
+        await hold.release()
+        throw error
+      }
       await hold.release()
       return undefined
     })

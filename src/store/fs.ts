@@ -252,6 +252,9 @@ async function syncFolder(path: string): Promise<void> {
   const handle = await open(path, constants.O_RDONLY)
   try {
     await handle.sync()
+  } catch (error) {
+    // Some network and shared file systems cannot, and say so by this.
+    if (codeOf(error) !== 'EINVAL') throw error
   } finally {
     await handle.close()
   }

@@ -24,12 +24,9 @@ export function stateOf(owner: string): OwnerState {
 
 /** Where pids mean the same: one boot of one kernel, and there one pid namespace (a container has its own). */
 function realm(): string {
-  const parts = [
-    hostname(),
-    attempt(() => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8')),
-    attempt(() => readlinkSync('/proc/self/ns/pid')),
-  ]
-  return createHash('sha256').update(parts.join('\n')).digest('hex').slice(0, 12)
+  const boot = attempt(() => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8')) ?? hostname()
+  const namespace = attempt(() => readlinkSync('/proc/self/ns/pid'))
+  return createHash('sha256').update(`${boot} ${namespace}`).digest('hex').slice(0, 12)
 }
 
 /** In clock ticks since boot; `dead` for a zombie; undefined where the system does not tell (proc(5), pid/stat). */

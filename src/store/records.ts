@@ -50,8 +50,9 @@ const AT_ONCE = 64
 const CERTIFICATE_KEY = /^certificates\/([^/]+)\/(live|standby|interim)(?:\.staged)?\.pem$/
 
 /**
- * A record that is there but damaged is moved to `damaged/`, told once by a warning, and from then on absent; one that
- * may not be read is told and taken as absent. When the store as a whole fails, every call rejects with `StoreError`.
+ * A record that is there but damaged is moved to `damaged/`, told once by a warning, and from then on absent. A
+ * certificate or a state that may not be read is told, and absent too, for it can be made again; an account or an
+ * authority is not, and rejects. When the store as a whole fails, every call rejects. Rejects with `StoreError`.
  */
 export class Records {
   readonly #store: Store
@@ -100,7 +101,7 @@ export class Records {
     await forEachBounded(records.values(), async ({ host, role }) => {
       const certificate = keys.has(stagedKey(host, role))
         ? await this.loadCertificate(host, role)
-        : await this.#load(certificateKey(host, role), parseCertificate)
+        : await this.#loadReplaceable(certificateKey(host, role), parseCertificate)
       if (certificate !== undefined) stored.push({ host, role, certificate })
     })
     return stored
@@ -108,8 +109,8 @@ export class Records {
 
   /** Finishes what a crash left staged. */
   async loadCertificate(host: string, role: Role): Promise<Certificate | undefined> {
-    const staged = await this.#load(stagedKey(host, role), parseCertificate)
-    if (staged === undefined) return this.#load(certificateKey(host, role), parseCertificate)
+    const staged = await this.#loadReplaceable(stagedKey(host, role), parseCertificate)
+    if (staged === undefined) return this.#loadReplaceable(certificateKey(host, role), parseCertificate)
     await this.#promote(host, role, staged)
     return staged
   }
@@ -121,14 +122,14 @@ export class Records {
   }
 
   async removeCertificate(host: string, role: Role): Promise<void> {
-    // The stage first: left alone, it would bring the certificate back.
+    // Left alone, the stage would bring the certificate back.
     await this.#store.remove(stagedKey(host, role))
     await this.#store.remove(certificateKey(host, role))
   }
 
   /** JSON as it was saved; the caller validates its shape. */
   loadState(kind: StateKind, id: string): Promise<unknown> {
-    return this.#load(stateKey(kind, id), parseDocument)
+    return this.#loadReplaceable(stateKey(kind, id), parseDocument)
   }
 
   /** @param value JSON: what `JSON.stringify` keeps as it is */
@@ -147,7 +148,7 @@ export class Records {
     await forEachBounded(await this.#store.list(prefix), async (key) => {
       const id = decodeSegment(key.slice(prefix.length))
       if (id === undefined) return
-      const value = await this.#load(key, parseDocument)
+      const value = await this.#loadReplaceable(key, parseDocument)
       if (value !== undefined) states.set(id, value)
     })
     return states
@@ -175,24 +176,24 @@ export class Records {
     await this.#store.write(key, root)
   }
 
+  /** One record that may not be read must not keep the rest from being served. */
+  async #loadReplaceable<T>(key: string, parse: (text: string, key: string) => T): Promise<T | undefined> {
+    try {
+      return await this.#load(key, parse)
+    } catch (error) {
+      if (!(error instanceof StoreError) || error.code !== 'STORE_DENIED') throw error
+      this.#log.warn({ key, err: error }, `${key} cannot be read and is left out`)
+      return undefined
+    }
+  }
+
   async #load<T>(key: string, parse: (text: string, key: string) => T): Promise<T | undefined> {
-    const bytes = await this.#read(key)
+    const bytes = await this.#store.read(key)
     if (bytes === undefined) return undefined
     try {
       return parse(bytes.toString(), key)
     } catch (error) {
       await this.#setAside(key, bytes, messageOf(error))
-      return undefined
-    }
-  }
-
-  async #read(key: string): Promise<Buffer | undefined> {
-    try {
-      return await this.#store.read(key)
-    } catch (error) {
-      // One record that is not ours to read must not keep the rest from being served.
-      if (!(error instanceof StoreError) || error.code !== 'STORE_DENIED') throw error
-      this.#log.warn({ key, err: error }, `${key} cannot be read and is left out`)
       return undefined
     }
   }

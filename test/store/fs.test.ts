@@ -189,8 +189,13 @@ t.test('a full disk is refused at open, and at a write that leaves nothing behin
   t.same(await readdir(folder), ['a'])
   t.same(await store.read('a'), Buffer.from('old'))
   await store.write('fill', Buffer.alloc(60_000))
+  await t.rejects(store.lock('a', MINUTE, AbortSignal.timeout(LIMIT_MS)), refusal)
+  t.same(
+    (await readdir(folder, { recursive: true })).filter((name) => name.includes('locks/')),
+    [],
+  )
   await t.rejects(openFileStore(folder, silentLog()), refusal)
-  t.same((await readdir(folder)).sort(), ['a', 'fill'])
+  t.same((await readdir(folder)).sort(), [',locks', 'a', 'fill'])
 })
 
 /** 16 pages. */

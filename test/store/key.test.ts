@@ -11,7 +11,10 @@ t.test('hosts stay readable as segments', async (t) => {
     ['xn--bcher-kva.example', 'xn--bcher-kva.example'],
     ['_acme.example.com', '_acme.example.com'],
   ]
-  for (const [host, segment] of examples) t.equal(encodeSegment(host), segment)
+  for (const [host, segment] of examples) {
+    t.equal(encodeSegment(host), segment)
+    t.equal(segment.length, host.length, 'and as long')
+  }
 })
 
 t.test('any text becomes a segment that is a key, and comes back from it', async () => {

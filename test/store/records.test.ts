@@ -389,6 +389,16 @@ t.test('damage', async (t) => {
     t.match(warnings(), [{ key: 'certificates/c.example/live.pem', err: { code: 'STORE_DENIED' } }])
   })
 
+  t.test('an account or an authority that may not be read is never taken as absent', async (t) => {
+    const { records, folder } = await open(t)
+    await mkdir(join(folder, 'accounts'))
+    await symlink('/etc/hostname', join(folder, 'accounts/ca'))
+    await symlink('/etc', join(folder, 'authorities'))
+    const denied = { name: 'StoreError', code: 'STORE_DENIED' }
+    await t.rejects(records.loadAccount('ca'), denied)
+    await t.rejects(records.loadAuthority('internal'), denied)
+  })
+
   t.test('a store that fails as a whole rejects', async (t) => {
     const { store, log } = await open(t)
     const failure = new StoreError('STORE_UNAVAILABLE', 'down')

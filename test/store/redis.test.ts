@@ -1,5 +1,6 @@
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { type AddressInfo, createServer } from 'node:net'
 import { join } from 'node:path'
 import { inspect, promisify } from 'node:util'
 import t, { type Test } from 'tap'
@@ -125,6 +126,26 @@ t.test('what cannot be opened is refused with what to do, and no password is tol
     t.same(lines, [], `${what}: only the error tells it`)
   })
   await Promise.all(trials)
+})
+
+t.test('a server that quotes what it is sent does not make us tell the password', async (t) => {
+  // Redis before 6 did, of commands that it did not know.
+  const server = createServer((socket) => {
+    socket.on('data', (data) => {
+      const args = data.toString().replace(/\r\n/g, ' ')
+      for (const _ of data.toString().match(/^\*/gm) ?? [])
+        socket.write(`-ERR unknown command, with args ${args}\r\n`)
+    })
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => server.close())
+  const { port } = server.address() as AddressInfo
+  const { log, lines } = memoryLog()
+  const opening = openRedisStore(`redis://:${encodeURIComponent(PASSWORD)}@127.0.0.1:${port}`, log)
+  const error: unknown = await opening.catch((reason: unknown) => reason)
+  t.match(error, { name: 'StoreError', message: /unknown command, with args .*\[secret\]/ })
+  t.notOk((inspect(error, { depth: Infinity }) + JSON.stringify(lines)).includes('s3s'))
 })
 
 t.test('a lease whose key is gone is lost, and releases nothing of another', async (t) => {
