@@ -6,10 +6,10 @@
 import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { type FileStamps, stampFiles, watchConfig } from '../config/watch.ts'
-import { CertificateError, ConfigError } from '../errors.ts'
+import { CertificateError, ConfigError, messageOf } from '../errors.ts'
 import type { Log } from '../log.ts'
 import type { Clock } from '../time.ts'
-import { Certificate, formatMoment, parseCertificates } from './certificate.ts'
+import { Certificate, commonNameOf, formatMoment, parseCertificates } from './certificate.ts'
 import { readPkcs12 } from './pkcs12.ts'
 
 /** Where one certificate comes from. */
@@ -43,7 +43,7 @@ export async function loadCertificateFile(source: CertificateSource, now: number
   const path = source.certificate
   const { chainPem, keyPem, keyFile } = await readSource(source)
   const key = parseKey(keyPem, source.passphrase, keyFile)
-  const chain = orderChain(parseCertificates(chainPem, path), key)
+  const chain = orderChain(parseCertificates(chainPem, path), key, path)
   if (chain.length === 0) {
     const where = keyFile === path ? 'in the same file' : `in ${keyFile}`
     throw new CertificateError(
@@ -103,9 +103,7 @@ export class CertificateFiles<Source extends CertificateSource> {
   async load(): Promise<void> {
     this.#stamps = await stampFiles(this.#sources.flatMap(filesOf))
     const faults = await Promise.all(this.#sources.map((source) => this.#loadOne(source)))
-    const problems = faults
-      .filter((fault) => fault !== undefined)
-      .map(({ message }) => ({ path: '', message }))
+    const problems = faults.filter((fault) => fault !== undefined).map((message) => ({ path: '', message }))
     if (problems.length > 0) throw new ConfigError(problems)
   }
 
@@ -126,17 +124,15 @@ export class CertificateFiles<Source extends CertificateSource> {
     for (const source of this.#sources) {
       const fault = await this.#loadOne(source)
       if (fault === undefined) this.#told.delete(source)
-      else if (this.#told.get(source) !== fault.message) {
-        this.#told.set(source, fault.message)
-        this.#log.error(
-          { file: source.certificate },
-          `${fault.message}; the certificate from before stays in use`,
-        )
+      else if (this.#told.get(source) !== fault) {
+        this.#told.set(source, fault)
+        this.#log.error({ file: source.certificate }, `${fault}; the certificate from before stays in use`)
       }
     }
   }
 
-  async #loadOne(source: Source): Promise<CertificateError | undefined> {
+  /** Never rejects: what is wrong, where something is. */
+  async #loadOne(source: Source): Promise<string | undefined> {
     try {
       const certificate = await loadCertificateFile(source, this.#clock.now())
       const isNew = this.#published.get(source)?.fingerprint !== certificate.fingerprint
@@ -150,8 +146,7 @@ export class CertificateFiles<Source extends CertificateSource> {
       )
       return undefined
     } catch (error) {
-      if (error instanceof CertificateError) return error
-      throw error
+      return messageOf(error)
     }
   }
 }
@@ -221,19 +216,28 @@ function parseKey(pem: string, passphrase: string | undefined, path: string): Ke
 }
 
 /** The leaf that the key belongs to, then its issuer, and so on as far as they are there. */
-function orderChain(certificates: readonly X509Certificate[], key: KeyObject): X509Certificate[] {
+function orderChain(
+  certificates: readonly X509Certificate[],
+  key: KeyObject,
+  path: string,
+): X509Certificate[] {
   const chain: X509Certificate[] = []
   let next = certificates.find((certificate) => certificate.checkPrivateKey(key))
   while (next !== undefined) {
     const last = next
     chain.push(last)
-    next = certificates.find((each) => !chain.includes(each) && hasIssued(each, last))
+    next = certificates.find((each) => !chain.includes(each) && hasIssued(each, last, path))
   }
   return chain
 }
 
-function hasIssued(issuer: X509Certificate, certificate: X509Certificate): boolean {
-  return issuer.subject === certificate.issuer && certificate.verify(issuer.publicKey)
+function hasIssued(issuer: X509Certificate, certificate: X509Certificate, path: string): boolean {
+  if (issuer.subject !== certificate.issuer) return false
+  try {
+    return certificate.verify(issuer.publicKey)
+  } catch (cause) {
+    throw unreadable(path, `the certificate of ${commonNameOf(issuer.subject)} is damaged`, cause)
+  }
 }
 
 function unreadable(path: string, why: string, cause?: unknown): CertificateError {

@@ -2,7 +2,7 @@
  * Would a browser accept this chain? Builds a path from the leaf to a trusted root (RFC 5280 section 6) and judges
  * every link. The issuers in `ca/` ask before anything that a CA sent is kept. No trust decision is made elsewhere.
  */
-import type { X509Certificate } from 'node:crypto'
+import type { KeyObject, X509Certificate } from 'node:crypto'
 import { getCACertificates } from 'node:tls'
 import { CertificateError } from '../errors.ts'
 import { type Certificate, commonNameOf, formatMoment, parseCertificates } from './certificate.ts'
@@ -211,17 +211,25 @@ function faultOfLeaf({ profile }: Link): Fault | undefined {
   return undefined
 }
 
-function faultOfKey({ publicKey }: X509Certificate, title: string): Fault | undefined {
-  const { asymmetricKeyType, asymmetricKeyDetails } = publicKey
-  if (asymmetricKeyType === 'rsa' || asymmetricKeyType === 'rsa-pss') {
-    const bits = asymmetricKeyDetails?.modulusLength ?? 0
-    if (bits < SMALLEST_RSA_BITS)
-      return invalid(`${title} has an RSA key of ${bits} bits; clients want ${SMALLEST_RSA_BITS}`)
+function faultOfKey(certificate: X509Certificate, title: string): Fault | undefined {
+  const key = publicKeyOf(certificate)
+  if (key === undefined) return invalid(`${title} has a key that cannot be read`)
+  const { asymmetricKeyType: type, asymmetricKeyDetails: details } = key
+  if (type === 'ec' && CURVES.has(details?.namedCurve)) return undefined
+  if (type !== 'rsa')
+    return invalid(`${title} has a key of type ${details?.namedCurve ?? type}, which browsers refuse`)
+  const bits = details?.modulusLength ?? 0
+  if (bits >= SMALLEST_RSA_BITS) return undefined
+  return invalid(`${title} has an RSA key of ${bits} bits; clients want ${SMALLEST_RSA_BITS}`)
+}
+
+/** OpenSSL parses a certificate without its key, which it decodes here and may find to be nonsense. */
+function publicKeyOf(certificate: X509Certificate): KeyObject | undefined {
+  try {
+    return certificate.publicKey
+  } catch {
     return undefined
   }
-  if (asymmetricKeyType === 'ec' && CURVES.has(asymmetricKeyDetails?.namedCurve)) return undefined
-  const type = asymmetricKeyDetails?.namedCurve ?? asymmetricKeyType
-  return invalid(`${title} has a key of type ${type}, which browsers refuse`)
 }
 
 function invalid(message: string): Fault {

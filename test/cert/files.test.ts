@@ -1,4 +1,4 @@
-import { createPrivateKey, generateKeyPairSync } from 'node:crypto'
+import { createPrivateKey, generateKeyPairSync, type X509Certificate } from 'node:crypto'
 import { EventEmitter, once } from 'node:events'
 import { chmodSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -109,6 +109,13 @@ t.test('keeps the root where the file holds it', async (t) => {
 
 const ed25519 = generateKeyPairSync('ed25519').privateKey.export({ type: 'pkcs8', format: 'pem' }).toString()
 const spoil = (pem: string) => pem.replace(/\n.{20}/, '\nAAAAAAAAAAAAAAAAAAAA')
+/** The point of its ECDSA key is moved off the curve. */
+function withoutPoint({ raw }: X509Certificate): string {
+  const der = Buffer.from(raw)
+  der.fill(0, der.indexOf('03420004', 'hex') + 4, der.indexOf('03420004', 'hex') + 68)
+  return `-----BEGIN CERTIFICATE-----\n${der.toString('base64')}\n-----END CERTIFICATE-----\n`
+}
+
 const pair = { certificate: 'c.pem', key: 'k.pem' }
 const single = { certificate: 'c.pem' }
 
@@ -194,6 +201,13 @@ const REFUSED: readonly [
     pair,
     'CERTIFICATE_UNREADABLE',
     'DIR/c.pem: certificate 2 is damaged',
+  ],
+  [
+    'an intermediate whose key is nonsense',
+    { 'c.pem': leafPem + withoutPoint(first.chain[1] as X509Certificate), 'k.pem': first.keyPem },
+    pair,
+    'CERTIFICATE_UNREADABLE',
+    'DIR/c.pem: the certificate of Test Intermediate is damaged',
   ],
   [
     'a damaged key',

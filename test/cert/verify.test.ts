@@ -1,8 +1,10 @@
 import { generateKeyPairSync, X509Certificate } from 'node:crypto'
+import fc from 'fast-check'
 import t from 'tap'
 import { Certificate } from '../../src/cert/certificate.ts'
 import { parseRoots, publicRoots, type VerifyOptions, verifyChain } from '../../src/cert/verify.ts'
 import { createAuthority, createLeaf, generateKeyPem } from '../../src/cert/x509.ts'
+import { CertificateError } from '../../src/errors.ts'
 import { DAY, HOUR } from '../../src/time.ts'
 import { type Credentials, type OddCertificate, signOdd } from '../support/openssl.ts'
 
@@ -366,6 +368,29 @@ t.test('tells an expired link by its code, and everything else as an invalid cha
     message: `chain of app.example.com from some-ca: the leaf expired on ${isoTime(NOW + 30 * DAY)}`,
   })
   t.throws(() => check(chainOf(leaf)), { code: 'CHAIN_INVALID' })
+})
+
+t.test('a chain with any byte changed is refused by a CertificateError, whatever the byte', async (t) => {
+  const chain = [leaf, intermediate].map(({ certificatePem }) => new X509Certificate(certificatePem).raw)
+  const pemOfDer = (der: Buffer) =>
+    `-----BEGIN CERTIFICATE-----\n${der.toString('base64')}\n-----END CERTIFICATE-----\n`
+  const change = fc.record({ which: fc.nat(1), at: fc.nat(2000), to: fc.nat(254) })
+  fc.assert(
+    fc.property(change, ({ which, at, to }) => {
+      const ders = chain.map((der) => Buffer.from(der))
+      const der = ders[which] as Buffer
+      const index = at % der.length
+      der[index] = to < (der[index] as number) ? to : to + 1
+      try {
+        check(new Certificate(ders.map(pemOfDer).join(''), keyPem, 'some-ca', 'a test'))
+        return false
+      } catch (error) {
+        return error instanceof CertificateError
+      }
+    }),
+    { numRuns: 2000 },
+  )
+  t.pass()
 })
 
 t.test('gives up on a chain of CAs that all signed one another', async (t) => {
