@@ -75,14 +75,14 @@ export class AcmeAccount {
     }
   }
 
-  /** Once a process, for the config may have changed. No account is given up for a contact that the CA dislikes. */
+  /** Once a process, for the config may have changed. A contact that the CA does not take costs no certificate. */
   async #inform(wire: AcmeWire, { url }: Account, signal: AbortSignal): Promise<void> {
     if (this.#informed === url) return
     const { ca, contact, log } = this.#options
     try {
       await wire.updateContact(contact, signal)
     } catch (error) {
-      const isRefused = error instanceof IssueError && error.code === 'ACCOUNT_REJECTED'
+      const isRefused = error instanceof IssueError && error.blame === 'account'
       if (!isRefused || isAccountLost(error)) throw error
       log.warn({ ca, err: error }, `${ca} does not take the contact`)
     }

@@ -19,6 +19,9 @@ export interface Directory {
   readonly profiles: readonly string[]
 }
 
+/** Whoever asks for a nonce has not said who he is. */
+export const NONCE_PURPOSE: Purpose = { doing: 'nonce', refused: 'anonymous' }
+
 const SHORTEST_POLL_MS = MINUTE
 const LONGEST_POLL_MS = DAY
 /** RFC 9773 section 4.3.2: where the CA does not say. */
@@ -46,9 +49,9 @@ export async function fetchDirectory(http: CaHttp, url: string, signal: AbortSig
 
 /** Proves that the CA would take a signed request. */
 export async function fetchNonce(http: CaHttp, directory: Directory, signal: AbortSignal): Promise<void> {
-  const purpose: Purpose = { doing: 'nonce', refused: 'anonymous' }
-  const { headers } = await http.exchange({ method: 'HEAD', url: directory.newNonce }, purpose, signal)
-  if (headers['replay-nonce'] === undefined) throw malformed(http, purpose, 'there is none')
+  const request = { method: 'HEAD', url: directory.newNonce } as const
+  const { headers } = await http.exchange(request, NONCE_PURPOSE, signal)
+  if (headers['replay-nonce'] === undefined) throw malformed(http, NONCE_PURPOSE, 'there is none')
 }
 
 /** RFC 9773 section 4. @param ariId of the certificate */

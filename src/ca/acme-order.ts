@@ -39,7 +39,7 @@ const GIVE_UP_LIMIT_MS = 5 * SECOND
  *
  * @throws IssueError; what a solver throws; the signal's reason when it aborts
  */
-export async function obtain(
+export async function orderCertificate(
   request: IssueRequest,
   wire: AcmeWire,
   options: AcmeOrderOptions,
@@ -57,8 +57,8 @@ export async function obtain(
       // What failed before says more than that nothing else is on offer.
       if (error.code === 'NO_CHALLENGE') throw refused ?? error
       solvers = solvers.filter((solver) => solver.type !== attempt.failed)
-      // CAA forbids by every challenge alike.
-      if (attempt.failed === undefined || isForbiddenByCaa(error) || solvers.length === 0) throw error
+      const isHopeless = error.blame !== 'domain' || isForbiddenByCaa(error) || solvers.length === 0
+      if (attempt.failed === undefined || isHopeless) throw error
       log.warn({ ca, err: error }, `${ca}: ${attempt.failed} failed, trying ${solvers[0]?.type}`)
       refused = error
     }

@@ -5,6 +5,9 @@
 import { type Blame, type IssueCode, IssueError, type ProblemDocument, type Retry } from '../errors.ts'
 import { formatDuration } from '../time.ts'
 
+/** What can come of asking a CA. */
+type Outcome = Exclude<IssueCode, 'CA_SKIPPED'>
+
 /**
  * Who bears the blame, and whether another CA may do better at once. Only blame `ca` opens a breaker, so it is for
  * what every order at that CA would meet:
@@ -15,7 +18,7 @@ import { formatDuration } from '../time.ts'
  * - A rejected account stays rejected until a person acts, and costs the other CAs nothing.
  * - A domain that fails validation fails it everywhere: asking on only burns limits at the next CA.
  */
-const VERDICTS: Readonly<Record<IssueCode, { readonly blame: Blame; readonly retry: Retry }>> = {
+const VERDICTS: Readonly<Record<Outcome, { readonly blame: Blame; readonly retry: Retry }>> = {
   CA_UNREACHABLE: { blame: 'ca', retry: 'now' },
   CA_TIMEOUT: { blame: 'ca', retry: 'now' },
   CA_UNAVAILABLE: { blame: 'ca', retry: 'now' },
@@ -38,7 +41,7 @@ export type Refused = 'anonymous' | 'account' | 'order' | 'validation'
 const TYPE = 'urn:ietf:params:acme:error:'
 
 /** Types that mean the same whatever was refused; the others are judged by what was. */
-const CODES: ReadonlyMap<string, IssueCode> = new Map(
+const CODES: ReadonlyMap<string, Outcome> = new Map(
   Object.entries({
     badNonce: 'CA_BAD_ANSWER',
     serverInternal: 'CA_UNAVAILABLE',
@@ -63,7 +66,7 @@ const DOMAIN_AT_THIS_CA: ReadonlySet<string> = new Set(
   ['caa', 'rejectedIdentifier', 'unsupportedIdentifier'].map((name) => TYPE + name),
 )
 
-const FALLBACKS: Readonly<Record<Refused, IssueCode>> = {
+const FALLBACKS: Readonly<Record<Refused, Outcome>> = {
   anonymous: 'CA_REJECTED',
   account: 'ACCOUNT_REJECTED',
   order: 'CA_REJECTED',
@@ -71,7 +74,7 @@ const FALLBACKS: Readonly<Record<Refused, IssueCode>> = {
 }
 
 export interface Failure {
-  readonly code: IssueCode
+  readonly code: Outcome
   /** The CA's name in the config. */
   readonly ca: string
   /** What we were at, for people: `new order for app.example.com`. */
@@ -132,7 +135,7 @@ export function refusal({ ca, doing, refused, status = 0, problem, retryAfterMs 
   })
 }
 
-function codeOf(refused: Refused, status: number, problem: ProblemDocument | undefined): IssueCode {
+function codeOf(refused: Refused, status: number, problem: ProblemDocument | undefined): Outcome {
   // Before the type: Let's Encrypt sheds load with a 503 of type rateLimited.
   if (status >= 500) return 'CA_UNAVAILABLE'
   if (status === 429) return 'CA_RATE_LIMITED'

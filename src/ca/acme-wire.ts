@@ -12,7 +12,7 @@ import {
   type Order as ClientOrder,
 } from 'acme-client'
 import { IssueError, messageOf, type ProblemDocument } from '../errors.ts'
-import type { Directory } from './acme-directory.ts'
+import { type Directory, NONCE_PURPOSE } from './acme-directory.ts'
 import { type CaHttp, type CaRequest, type Fields, fieldsOf, type Purpose } from './acme-http.ts'
 import { cleanText, failure, isBadNonce, readProblem } from './acme-problem.ts'
 
@@ -255,12 +255,9 @@ class Conversation {
     const nonce = request.url === directory.newNonce ? this.#nonces.pop() : undefined
     if (nonce !== undefined) return { status: 200, headers: { 'replay-nonce': nonce }, data: '' }
     if (++this.#exchanges > MOST_EXCHANGES) throw new Error('it leads in circles')
+    const purpose = request.method === 'HEAD' ? NONCE_PURPOSE : this.#purpose
     try {
-      const { status, headers, body, retryAfterMs } = await http.exchange(
-        request,
-        this.#purpose,
-        this.#signal,
-      )
+      const { status, headers, body, retryAfterMs } = await http.exchange(request, purpose, this.#signal)
       this.badNonce = undefined
       this.retryAfterMs = retryAfterMs
       return { status, headers: this.#keepNonce(request, headers), data: body }

@@ -19,7 +19,7 @@ import { type Clock, DeadlineError, HOUR, MINUTE, SECOND, withDeadline } from '.
 import { AcmeAccount } from './acme-account.ts'
 import { type Directory, fetchDirectory, fetchNonce, fetchRenewalInfo } from './acme-directory.ts'
 import { CaHttp } from './acme-http.ts'
-import { type Issued, obtain } from './acme-order.ts'
+import { type Issued, orderCertificate } from './acme-order.ts'
 import { failure, isAlreadyRevoked } from './acme-problem.ts'
 import type { AcmeWire, ExternalAccountBinding } from './acme-wire.ts'
 import type { IssueRequest, Issuer, RenewalInfo } from './issuer.ts'
@@ -71,7 +71,7 @@ export class AcmeIssuer implements Issuer {
     return this.#converse('order', signal, async (http, limited) => {
       const { id: ca, profile, solvers, clock, log } = this.#options
       const issued = await this.#asAccount(http, limited, (wire) =>
-        obtain(request, wire, { ca, profile, solvers, clock, log }, limited),
+        orderCertificate(request, wire, { ca, profile, solvers, clock, log }, limited),
       )
       return this.#verified(issued, request)
     })

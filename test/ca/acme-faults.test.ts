@@ -46,6 +46,7 @@ const CASES: readonly [Fault, string][] = [
   [{ kind: 'html' }, 'CA_BAD_ANSWER ca now'],
   [{ kind: 'bad-nonce' }, 'CA_BAD_ANSWER ca now'],
   [{ kind: '429' }, 'CA_RATE_LIMITED ca now'],
+  [{ kind: '429', path: NONCE }, 'CA_RATE_LIMITED ca now'],
   [{ kind: '429', path: NEW_ORDER }, 'CA_RATE_LIMITED account now'],
   [{ kind: 'truncated' }, 'CA_BAD_ANSWER ca now'],
   [{ kind: 'expired-certificate' }, 'CA_BAD_CERTIFICATE ca now'],

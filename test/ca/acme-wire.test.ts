@@ -2,6 +2,7 @@
 import t, { type Test } from 'tap'
 import { AcmeIssuer } from '../../src/ca/acme.ts'
 import { Http01Solver } from '../../src/challenge/http-01.ts'
+import { TlsAlpn01Solver } from '../../src/challenge/tls-alpn-01.ts'
 import { SystemClock } from '../../src/time.ts'
 import { makeCertificate } from '../support/certificates.ts'
 import { memoryLog } from '../support/log.ts'
@@ -40,6 +41,7 @@ const LOCATIONS: Record<string, string> = {
 }
 
 interface Lies {
+  /** A function gets how often the path was asked for before. */
   readonly answers?: Record<string, unknown>
   readonly statuses?: Record<string, number>
   readonly locations?: Record<string, string | undefined>
@@ -47,10 +49,14 @@ interface Lies {
 
 async function issuerAt(t: Test, { answers = {}, statuses = {}, locations = {} }: Lies) {
   let asked = 0
+  const askedAt: Record<string, number> = {}
   const ca = await startLyingCa(t, (request, response) => {
     asked++
     const path = request.url ?? ''
-    const known = path in answers ? answers[path] : TRUTH[path]
+    const before = askedAt[path] ?? 0
+    askedAt[path] = before + 1
+    const lie = answers[path]
+    const known = typeof lie === 'function' ? lie(before) : path in answers ? lie : TRUTH[path]
     const location = path in locations ? locations[path] : LOCATIONS[path]
     const own = (text: string) => text.replaceAll('https://ca.invalid', ca.origin)
     const headers = {
@@ -70,7 +76,7 @@ async function issuerAt(t: Test, { answers = {}, statuses = {}, locations = {} }
     contact: [],
     endpointRoots: ca.rootPem,
     trust: 'any',
-    solvers: [new Http01Solver()],
+    solvers: [new Http01Solver(), new TlsAlpn01Solver(new SystemClock())],
     records: {
       loadAccount: async () => undefined,
       saveAccount: async () => {},
@@ -79,7 +85,7 @@ async function issuerAt(t: Test, { answers = {}, statuses = {}, locations = {} }
     clock: new SystemClock(),
     log: memoryLog().log,
   })
-  return { issuer, asked: () => asked }
+  return { issuer, asked: () => asked, askedAt }
 }
 
 const directory = TRUTH['/dir'] as object
@@ -160,6 +166,29 @@ const LIES: Record<string, [Lies, RegExp]> = {
     { answers: { '/authorization': { ...authorization, status: 'revoked' } } },
     /order: the authorization is unexpectedly "revoked"/,
   ],
+  'a certificate that is none': [
+    {
+      answers: {
+        '/new-order': { ...order, status: 'ready', authorizations: [] },
+        '/finalize': { ...order, status: 'valid', certificate: 'https://ca.invalid/certificate' },
+        '/certificate': { pem: '' },
+      },
+    },
+    /download of the certificate: .*: no PEM certificate chain/,
+  ],
+  'a valid order without a certificate': [
+    {
+      answers: {
+        '/new-order': { ...order, status: 'ready', authorizations: [] },
+        '/finalize': { ...order, status: 'valid' },
+      },
+    },
+    /order: the order is valid and names no certificate/,
+  ],
+  'an order that fails without a reason': [
+    { answers: { '/new-order': { ...order, status: 'invalid', authorizations: [] } } },
+    /order: refused without a reason/,
+  ],
   'a challenge without a URL': [
     { answers: { '/authorization': { ...authorization, challenges: [{ ...challenge, url: undefined }] } } },
     /authorization: .*: url is missing/,
@@ -175,6 +204,34 @@ for (const [name, [lies, message]] of Object.entries(LIES)) {
     t.ok(asked() < 60)
   })
 }
+
+t.test('which failed validations are tried again by another challenge', async (t) => {
+  for (const [type, verdict, orders] of [
+    ['connection', 'DOMAIN_UNVALIDATED domain later', 2],
+    ['caa', 'DOMAIN_UNVALIDATED domain now', 1],
+    ['serverInternal', 'CA_UNAVAILABLE ca now', 1],
+  ] as const) {
+    const problem = { type: `urn:ietf:params:acme:error:${type}`, detail: 'for a reason' }
+    const challenges = [challenge, { ...challenge, type: 'tls-alpn-01' }].map((each) => ({
+      ...each,
+      error: problem,
+    }))
+    const { issuer, askedAt } = await issuerAt(t, {
+      answers: {
+        '/authorization': (before: number) => ({
+          ...authorization,
+          status: before % 2 === 0 ? 'pending' : 'invalid',
+          challenges,
+        }),
+        '/challenge': { status: 'processing' },
+      },
+    })
+    const error = await issueErrorOf(issuer.issue(requestFor(['app.example.com']), forever))
+    t.equal(`${error.code} ${error.blame} ${error.retry}`, verdict)
+    t.match(error.message, `for app.example.com: ${type}: for a reason`)
+    t.equal(askedAt['/new-order'], orders, type)
+  }
+})
 
 t.test('a token that would lead out of its path is not presented', async (t) => {
   for (const token of ['../../admin', 'a/b', '', 7, 'x'.repeat(1000)]) {
