@@ -1,0 +1,16 @@
+/** What the listener hands on together with a socket: `http/` takes the same shape by the name of `Connection` too. */
+export interface Connection {
+  /** Was it TLS? */
+  readonly secure: boolean
+  /** SNI in lower case; undefined when the client sent none. */
+  readonly serverName: string | undefined
+  /** Chosen by ALPN; `http/1.1` where the client offered none, and on plain connections. */
+  readonly protocol: 'h2' | 'http/1.1'
+  readonly clientAddress: string
+  readonly localPort: number
+}
+
+/** A dual-stack socket tells IPv4 addresses as `::ffff:192.0.2.1`; everything else knows them in their own form. */
+export function plainAddress(address: string): string {
+  return address.startsWith('::ffff:') && address.includes('.') ? address.slice('::ffff:'.length) : address
+}
