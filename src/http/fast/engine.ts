@@ -14,8 +14,10 @@ import { Head } from './head.ts'
 import { createStaticTable } from './hpack.ts'
 import { MAX_HEAD_BYTES } from './lexer.ts'
 
+/** One read from an upstream: as much as a socket buffer holds, so that a large body takes few calls. */
+const READ_BYTES = 256 * 1024
 /** How much is gathered before it is written: more than one read from an upstream and a head. */
-export const OUT_BYTES = 160 * 1024
+export const OUT_BYTES = 320 * 1024
 
 /** Frames for an HTTP/2 client are gathered in as much. */
 const FRAME_BUFFER_BYTES = 128 * 1024
@@ -45,7 +47,7 @@ export class Engine {
   readonly responseHead = new Head()
   readonly responseLines = Buffer.allocUnsafeSlow(2 * MAX_HEAD_BYTES + 8192)
   /** Where upstream sockets read into. */
-  readonly readBuffer = Buffer.allocUnsafeSlow(64 * 1024)
+  readonly readBuffer = Buffer.allocUnsafeSlow(READ_BYTES)
   /** What is about to be written to an HTTP/1.1 client. */
   readonly out = Buffer.allocUnsafeSlow(OUT_BYTES)
   readonly hpackScratch = Buffer.allocUnsafeSlow(128 * 1024)

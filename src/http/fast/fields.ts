@@ -77,7 +77,9 @@ export function lexFields(
     if (p + 1 === end) return 'incomplete'
     if (bytes[p + 1] !== LF) return 'line-ending-invalid'
     p += 2
-    while (o > valueStart && (out[o - 1] === SP || out[o - 1] === HT)) o--
+    // Parsers disagree on a tab after a length or a coding: there it stays, and is refused.
+    const alsoSpace = kind === CONTENT_LENGTH || kind === TRANSFER_ENCODING ? SP : HT
+    while (o > valueStart && (out[o - 1] === SP || out[o - 1] === alsoSpace)) o--
 
     if (kind !== KEEP) {
       const fault = take(head, kind, out, valueStart, o)

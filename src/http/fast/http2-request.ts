@@ -10,6 +10,7 @@ import { type ForwardedFields, isForwardingField } from '../forwarded.ts'
 import { HOP_BY_HOP, MAX_FIELDS, NOT_IN_TRAILERS, REQUEST_ONLY_HERE } from '../headers.ts'
 import { isAuthority } from './fields.ts'
 import type { FieldSink, HpackField } from './hpack.ts'
+import { KNOWN_METHODS } from './lexer.ts'
 import { TARGET, TOKEN, VALUE } from './octets.ts'
 
 /** SETTINGS_MAX_HEADER_LIST_SIZE: as much as an HTTP/1.1 head may have. */
@@ -248,6 +249,7 @@ function kindOf({ name, value }: HpackField): number {
   const kind = KINDS.get(name)
   switch (kind) {
     case METHOD:
+      return KNOWN_METHODS.has(value) ? kind : INVALID
     case PROTOCOL:
       return value !== '' && value.length <= 32 && consistsOf(TOKEN, value) ? kind : INVALID
     case PATH:

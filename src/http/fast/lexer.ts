@@ -9,6 +9,7 @@
  *
  * Receives bytes from `client-http1.ts` and `upstream.ts`; hands them `Head` and the kept lines.
  */
+import { METHODS } from 'node:http'
 import { dropLines, isAuthority, lexFields, REQUEST_FIELDS, RESPONSE_FIELDS } from './fields.ts'
 import type { Head, Verdict } from './head.ts'
 import { CR, copyWhile, LF, SP, TARGET, TOKEN, VALUE } from './octets.ts'
@@ -16,6 +17,8 @@ import { CR, copyWhile, LF, SP, TARGET, TOKEN, VALUE } from './octets.ts'
 /** Longest head, start line included; and so the least room that `out` needs is twice this. */
 export const MAX_HEAD_BYTES = 16 * 1024
 const MAX_METHOD_BYTES = 32
+/** As Node's own parser has it: an upstream behind it would refuse others too. */
+export const KNOWN_METHODS: ReadonlySet<string> = new Set(METHODS)
 
 /**
  * Lexes the request head at `bytes[start, end)`. On `complete`, `out` begins with `METHOD target HTTP/1.1`, and holds
@@ -58,6 +61,7 @@ function lexRequestLine(head: Head, bytes: Buffer, start: number, end: number, o
   if (bytes[p] !== SP || o === 0) return 'method-invalid'
   head.method = methodName(bytes, methodStart, p)
   if (head.method === 'CONNECT') return 'method-unsupported'
+  if (!KNOWN_METHODS.has(head.method)) return 'method-invalid'
   out[o++] = SP
   p++
 
