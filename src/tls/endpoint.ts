@@ -16,8 +16,8 @@ export interface EndpointOptions {
   readonly place: Place
   /** Takes over a socket with nothing read from it yet. */
   readonly onSocket: (socket: Socket, endpoint: Endpoint) => void
-  /** A connection could not be accepted, for want of file descriptors for instance; the endpoint goes on. */
-  readonly onError: (error: Error, endpoint: Endpoint) => void
+  /** A connection could not be accepted; the endpoint goes on. */
+  readonly onError: (error: Error) => void
 }
 
 export class Endpoint {
@@ -48,7 +48,7 @@ export class Endpoint {
     } catch (error) {
       return explain(this.place, error)
     }
-    this.#server.on('error', (error) => this.#onError(error, this))
+    this.#server.on('error', this.#onError)
     this.#port = (this.#server.address() as AddressInfo).port
     return undefined
   }

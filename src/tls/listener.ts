@@ -5,7 +5,6 @@
 import type { Socket } from 'node:net'
 import { type Address, formatAddress } from '../config/addresses.ts'
 import { ConfigError } from '../errors.ts'
-import { type Clock, MINUTE } from '../time.ts'
 import { plainAddress } from './connection.ts'
 import { Endpoint, type Place } from './endpoint.ts'
 import { type HandshakeOptions, type HandshakePolicy, Handshakes } from './handshakes.ts'
@@ -18,14 +17,12 @@ export interface ListenerPolicy extends HandshakePolicy {
 
 export interface ListenerOptions extends HandshakeOptions {
   readonly policy: ListenerPolicy
-  readonly clock: Clock
 }
 
 export class Listener {
   readonly #options: ListenerOptions
   readonly #handshakes: Handshakes
   #endpoints: Endpoint[] = []
-  #complainedAt = Number.NEGATIVE_INFINITY
 
   constructor(options: ListenerOptions) {
     this.#options = options
@@ -85,7 +82,8 @@ export class Listener {
         new Endpoint({
           place,
           onSocket: (socket, { port }) => this.#accept(socket, place.scheme, port),
-          onError: (err) => this.#complain(err, place),
+          onError: (err) =>
+            this.#options.log.error({ err, address: formatAddress(place.address) }, 'cannot accept'),
         }),
     )
     const outcomes = await Promise.all(endpoints.map((endpoint) => endpoint.open()))
@@ -116,14 +114,6 @@ export class Listener {
         clientAddress: plainAddress(clientAddress),
         localPort,
       })
-  }
-
-  /** Short of file descriptors, every connection fails: one line a minute tells as much as all of them. */
-  #complain(err: Error, { address }: Place): void {
-    const now = this.#options.clock.monotonic()
-    if (now - this.#complainedAt < MINUTE) return
-    this.#complainedAt = now
-    this.#options.log.error({ err, address: formatAddress(address) }, 'a connection could not be accepted')
   }
 }
 

@@ -42,14 +42,12 @@ export interface RigOptions extends Partial<Omit<ListenerOptions, 'policy' | 'on
 
 /** Answers every connection with what was told of it, as JSON, and ends it; unless `serve` is given. */
 export async function startRig(t: Test, { serve = describe, ...options }: RigOptions = {}): Promise<Rig> {
-  const clock = new SystemClock()
-  const inventory = new Inventory(clock)
+  const inventory = new Inventory(new SystemClock())
   const metrics = new Metrics()
   const log = memoryLog()
   const authority = await makeAuthority()
   const policy = { https: [LOOPBACK], http: [], minVersion: '1.2', handshakeTimeoutMs: 10_000 } as const
   const listener = new Listener({
-    clock,
     inventory,
     metrics,
     log: log.log,
