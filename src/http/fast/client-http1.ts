@@ -36,7 +36,7 @@ const CHUNK_OVERHEAD = 32
 /** What may be on its way to the client without the upstream being told to wait. */
 const IN_FLIGHT_BYTES = 16 * 1024
 /** How much of a request is read and thrown away once its response is complete. */
-const MAX_DISCARDED_BYTES = 256 * 1024
+const MAX_DISCARDED_BYTES = 64 * 1024 * 1024
 /** RFC 9112 section 9.6: how long a client may go on sending after our last response. */
 const LINGER_MS = 2 * SECOND
 
@@ -204,10 +204,15 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
     })
     this.#exchange = exchange
     this.#startBody(head)
-    const { host, method, target } = head
+    const { host, method, target, expectContinue } = head
     const verdict = gateway.decide({ secure, serverName, method, host, target })
-    if (verdict.action === 'forward') this.#forward(exchange, verdict.route, head, lines)
-    else if (verdict.action === 'refuse') this.#refuse(verdict.error)
+    if (verdict.action === 'forward') {
+      this.#forward(exchange, verdict.route, head, lines)
+      return
+    }
+    // A client that was not told to continue sends its content or does not: what comes next cannot be told.
+    if (expectContinue) this.#closeAfter = true
+    if (verdict.action === 'refuse') this.#refuse(verdict.error)
     else this.#respond(verdict)
   }
 
@@ -500,6 +505,7 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
 
   /** The exchange cannot go on, whether or not its response has begun. */
   #refuseBody(fault: Fault | 'body-timeout'): void {
+    this.#closeAfter = true
     const status = fault === 'body-timeout' ? 408 : FAULT_STATUS[fault]
     const code = fault === 'body-timeout' ? 'REQUEST_TIMEOUT' : 'REQUEST_INVALID'
     this.onFailure(new ProxyError(code, status, `the request's body is refused: ${fault}`))
@@ -520,8 +526,6 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
   #respond({ status, headers, body }: OwnResponse): void {
     const exchange = this.#exchange
     if (exchange === undefined) return
-    // An unread body could be taken for the next request.
-    if (this.#state === 'body') this.#closeAfter = true
     const content = exchange.isHead ? '' : body
     const lines = [
       `HTTP/1.1 ${status} ${titleOf(status)}`,

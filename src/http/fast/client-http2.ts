@@ -105,6 +105,8 @@ export class ClientHttp2 implements StreamHost, Timed {
   #closing = false
   #closingSince = 0
   #closed = false
+  /** After an error of the connection, what comes is thrown away. */
+  #failed = false
 
   constructor(
     engine: Engine,
@@ -181,7 +183,7 @@ export class ClientHttp2 implements StreamHost, Timed {
   /* Reading frames */
 
   #onData(data: Buffer): void {
-    if (this.#closed) return
+    if (this.#closed || this.#failed) return
     let bytes = data
     if (this.#partial !== undefined) {
       bytes = Buffer.concat([this.#partial, data])
@@ -601,7 +603,8 @@ export class ClientHttp2 implements StreamHost, Timed {
 
   /** Section 5.4.1: an error of the connection. */
   #fail(error: number): void {
-    if (this.#closed || this.#closingSince !== 0) return
+    if (this.#closed || this.#failed) return
+    this.#failed = true
     this.#goAway(error)
     this.#closing = true
     for (const stream of this.#streams.values()) stream.abandon()
@@ -609,9 +612,9 @@ export class ClientHttp2 implements StreamHost, Timed {
     this.#waiting.clear()
     this.#partial = undefined
     this.#block = undefined
-    this.#socket.removeAllListeners('data')
-    this.#socket.resume()
-    this.#endWhenIdle()
+    this.#closingSince = this.engine.deadlines.now
+    if (error === ERROR.ENHANCE_YOUR_CALM) this.#frames.endAtOnce()
+    else this.#frames.end()
   }
 
   #goAway(error: number): void {

@@ -67,10 +67,19 @@ export class FrameBuffer {
     if (this.length === 0 && !this.writing && !this.#closed) this.#socket.end()
   }
 
+  /** Ends it without waiting for the client, which may be flooding us. */
+  endAtOnce(): void {
+    // A copy, since it may have to wait for the write that is on its way.
+    this.#socket.write(Buffer.concat([...this.#overflow, this.out.subarray(0, this.length)]))
+    this.#socket.destroySoon()
+    this.close()
+  }
+
   close(): void {
     this.#closed = true
-    this.#giveBack()
+    this.length = 0
     this.#overflow = []
+    this.#giveBack()
   }
 
   /** By the engine, once an event loop turn. */
@@ -98,8 +107,7 @@ export class FrameBuffer {
   /** See `ClientHttp1` on writing a TLS socket without a copy. */
   #writeOut(): void {
     if (this.#closed) {
-      this.length = 0
-      this.#giveBack()
+      this.close()
       return
     }
     let bytes = this.out.subarray(0, this.length)
