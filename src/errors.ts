@@ -63,6 +63,7 @@ export type IssueCode =
   | 'CA_BAD_ANSWER' // not JSON, missing fields, impossible states
   | 'CA_BAD_CERTIFICATE' // wrong key or names, expired, chain that does not verify
   | 'CA_REJECTED' // any other refusal by the CA
+  | 'CA_SKIPPED' // not asked: its breaker is open, or its rate limit is used up
   | 'ACCOUNT_REJECTED' // EAB, terms, unauthorized account
   | 'DOMAIN_UNVALIDATED' // the challenge failed, DNS, CAA
   | 'NO_CHALLENGE' // the CA offers none of the challenges that we may answer

@@ -64,6 +64,7 @@ export class Server {
   #config: Config
   #files: CertificateFiles<FileSource>
   #ready = false
+  #stopped: Promise<void> | undefined
 
   /** Opens the store and builds everything; nothing listens yet. @throws ConfigError, StoreError */
   static async create(loaded: LoadedConfig, log: Log): Promise<Server> {
@@ -108,7 +109,6 @@ export class Server {
     this.#wire = config.forwarder === 'fast' ? new FastWire(wireOptions) : new CompatWire(wireOptions)
     this.#listener = new Listener({
       policy: listenerPolicyOf(config),
-      clock,
       log,
       metrics: this.#metrics,
       contexts: this.#contexts,
@@ -156,8 +156,16 @@ export class Server {
     this.#warnOfRestarts(before, after)
   }
 
-  /** Takes no more connections, lets what is in flight finish within the drain limit, then lets go of everything. */
-  async stop(): Promise<void> {
+  /**
+   * Takes no more connections, lets what is in flight finish within the drain limit, then lets go of everything.
+   * Idempotent; also after a start that failed.
+   */
+  stop(): Promise<void> {
+    this.#stopped ??= this.#shutDown()
+    return this.#stopped
+  }
+
+  async #shutDown(): Promise<void> {
     this.#ready = false
     this.#files.stop()
     this.#listener.stopAccepting()
@@ -268,7 +276,8 @@ export class Server {
   }
 
   #onRenewal(event: RenewalEvent): void {
-    for (const { ca, reason } of event.refused) this.#metrics.caFailed(ca, reason)
+    for (const { ca, reason } of event.refused)
+      if (reason !== 'CA_SKIPPED') this.#metrics.caFailed(ca, reason)
     if (event.type === 'certificate.issued') this.#metrics.certificateIssued(event.ca)
     this.#events.add(event)
   }

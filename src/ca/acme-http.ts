@@ -20,7 +20,7 @@ export interface CaHttpOptions {
 
 /** Why an exchange is made, for errors. */
 export interface Purpose {
-  /** For people: `order for app.example.com`. */
+  /** For people: `new order`. */
   readonly doing: string
   readonly refused: Refused
 }
@@ -178,5 +178,9 @@ function faultOf(cause: unknown, host: string): Pick<Failure, 'code' | 'what' | 
   const { code, message } = cause as NodeJS.ErrnoException
   if (code?.startsWith('HPE_')) return { code: 'CA_BAD_ANSWER', what: `${host} does not speak HTTP`, cause }
   const hint = UNTRUSTED.test(code ?? '') ? ': set `roots` to the PEM file of the root that it chains to' : ''
-  return { code: 'CA_UNREACHABLE', what: `cannot reach ${host}: ${message || code}${hint}`, cause }
+  return {
+    code: 'CA_UNREACHABLE',
+    what: `cannot reach ${host}: ${cleanText(message || String(code))}${hint}`,
+    cause,
+  }
 }

@@ -77,7 +77,7 @@ export interface Failure {
   readonly code: Outcome
   /** The CA's name in the config. */
   readonly ca: string
-  /** What we were at, for people: `new order for app.example.com`. */
+  /** What we were at, for people: `new order`, `http-01 for app.example.com`. */
   readonly doing: string
   /** What happened. */
   readonly what: string

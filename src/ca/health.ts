@@ -108,7 +108,7 @@ export class CaHealth {
     return [...known.filter((id) => !troubled(id)), ...known.filter(troubled)]
   }
 
-  /** When an order may go to this CA, milliseconds since the epoch; now or earlier means at once. */
+  /** When an order may go to this CA, milliseconds since the epoch; 0 means at once, infinity never. */
   openAt(id: string): number {
     return this.#breakers.get(id)?.openAt() ?? Number.POSITIVE_INFINITY
   }
@@ -186,7 +186,8 @@ class Breaker {
   }
 
   openAt(): number {
-    return this.#options.clock.now() + this.#closedForMs()
+    const closedForMs = this.#closedForMs()
+    return closedForMs === 0 ? 0 : this.#options.clock.now() + closedForMs
   }
 
   async admit(signal: AbortSignal): Promise<Admission | undefined> {

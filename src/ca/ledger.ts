@@ -53,7 +53,7 @@ export class Ledger {
   }
 
   /**
-   * When an order for these names may be placed, milliseconds since the epoch; now or earlier means at once.
+   * When an order for these names may be placed, milliseconds since the epoch; 0 means at once.
    * @param exempt an ARI renewal, where the CA counts those outside its limits (refusals still hold)
    */
   openAt(names: readonly string[], exempt: boolean): number {
@@ -114,9 +114,9 @@ export class Ledger {
   /** When the oldest event that fills the window leaves it. */
   #roomAt(key: string, limit: RateLimit, now: number): number {
     const times = this.#events.get(key)
-    if (times === undefined || times.length < limit.limit) return now
+    if (times === undefined || times.length < limit.limit) return 0
     const filling = times[times.length - limit.limit] as number
-    return isWithin(now, filling, limit.windowMs) ? filling + limit.windowMs : now
+    return isWithin(now, filling, limit.windowMs) ? filling + limit.windowMs : 0
   }
 
   #refusedUntil(names: readonly string[], now: number): number {
@@ -124,7 +124,7 @@ export class Ledger {
     const domains = new Set(names.map(registeredDomain))
     const recent = current.filter((refusal) => isWithin(now, refusal.at, HOUR))
     const speakForAll = new Set(recent.map((refusal) => refusal.domain)).size >= DOMAINS_THAT_SPEAK_FOR_ALL
-    let until = now
+    let until = 0
     for (const refusal of current) {
       if (domains.has(refusal.domain)) until = Math.max(until, refusal.at + refusal.forMs)
     }

@@ -109,6 +109,7 @@ export class Fulfilment {
     return issueFromFirst(
       {
         cas: order.cas,
+        skipped: order.skipped,
         hedge: order.hedge,
         request: (ca) =>
           replaced?.source === ca && replaced.ariId !== undefined

@@ -48,6 +48,8 @@ export interface IssuanceOptions {
 export interface IssuanceOrder {
   /** CAs to ask, in order. */
   readonly cas: readonly string[]
+  /** CAs that are not asked, but named among the refusals. */
+  readonly skipped: readonly string[]
   /** What to ask a CA for: `replaces` differs by CA. */
   readonly request: (ca: string) => IssueRequest
   /** Ask a second CA when the first takes longer than usual? */
@@ -70,7 +72,7 @@ export function issueFromFirst(
   const { promise, resolve, reject } = Promise.withResolvers<Issuance>()
   const losers = new AbortController()
   const asked = AbortSignal.any([signal, losers.signal])
-  const refusals: Refusal[] = []
+  const refusals: Refusal[] = order.skipped.map((ca) => ({ ca, error: skipped(ca, health) }))
   const queue = [...order.cas]
   let running = 0
 
@@ -114,12 +116,12 @@ async function askOne(
 ): Promise<{ certificate: Certificate; tookMs: number }> {
   const found = access(ca)
   const admission = await health.admit(ca, signal)
-  if (found === undefined || admission === undefined) throw skipped(`${ca}: skipped, it is down`)
+  if (found === undefined || admission === undefined) throw skipped(ca, health)
   const { issuer, ledger, exemptsRenewals } = found
   const exempt = exemptsRenewals && request.replaces !== undefined
-  if (ledger.openAt(request.names, exempt) > clock.now()) {
+  if (ledger.openAt(request.names, exempt) > 0) {
     admission.abandoned()
-    throw skipped(`${ca}: skipped, its rate limit is used up`)
+    throw skipped(ca, health)
   }
   ledger.ordered(request.names, exempt)
   const startedAt = clock.monotonic()
@@ -139,8 +141,13 @@ async function askOne(
 }
 
 /** Nobody's fault that is not counted already: the next CA is asked at once. */
-function skipped(message: string): IssueError {
-  return new IssueError('CA_UNAVAILABLE', message, { blame: 'account', retry: 'now' })
+function skipped(ca: string, health: CaHealth): IssueError {
+  const snapshot = health.snapshot(ca)
+  const why =
+    snapshot?.state === 'down' && snapshot.lastFailure !== undefined
+      ? `it is down: ${snapshot.lastFailure.message}`
+      : 'it is busy with a trial, or its rate limit is used up'
+  return new IssueError('CA_SKIPPED', `${ca}: skipped, ${why}`, { blame: 'account', retry: 'now' })
 }
 
 function asIssueError(ca: string, error: unknown): IssueError {

@@ -41,7 +41,7 @@ export interface Policy {
 /** A CA as it looks to this host now. */
 export interface Candidate {
   readonly id: string
-  /** When an order for this host may be placed there: breaker and rate limits. */
+  /** When an order for this host may be placed there, by breaker and rate limits; 0 means at once. */
   readonly openAt: number
   readonly degraded: boolean
 }
@@ -60,6 +60,8 @@ export interface Order {
   readonly duty: Duty
   /** CAs to ask, in order; each is open now. */
   readonly cas: readonly string[]
+  /** CAs of the policy that are not open now. */
+  readonly skipped: readonly string[]
   /** Ask a second CA when the first takes longer than usual. */
   readonly hedge: boolean
   /** Milliseconds until the host is without a valid certificate for this duty; 0 or less when it is already. */
@@ -105,6 +107,7 @@ function planDuty(situation: Situation, duty: Duty): Plan {
   const order = {
     duty,
     cas: open.map((candidate) => candidate.id),
+    skipped: candidates.filter((candidate) => !open.includes(candidate)).map((candidate) => candidate.id),
     hedge: duty === 'live' && timeLeftMs <= lifetimeMs / 10,
     timeLeftMs,
   }

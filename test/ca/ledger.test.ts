@@ -18,10 +18,10 @@ t.test('a full window opens when its oldest event leaves it', async (t) => {
   await clock.advance(HOUR)
   ledger.ordered(['a.example.com'], false)
   t.equal(ledger.openAt(['a.example.com'], false), first + 7 * DAY, 'two of one set of names')
-  t.equal(ledger.openAt(['b.example.com'], false), clock.now(), 'other names are free')
+  t.equal(ledger.openAt(['b.example.com'], false), 0, 'other names are free')
   ledger.ordered(['b.example.com'], false)
   t.equal(ledger.openAt(['c.example.com'], false), first + 7 * DAY, 'three of one registered domain')
-  t.equal(ledger.openAt(['c.example.org'], false), clock.now(), 'other domains are free')
+  t.equal(ledger.openAt(['c.example.org'], false), 0, 'other domains are free')
 })
 
 t.test('the account as a whole is limited', async (t) => {
@@ -37,7 +37,7 @@ t.test('renewals that the CA exempts are neither counted nor held back', async (
   ledger.ordered(['a.example.com'], true)
   ledger.ordered(['a.example.com'], false)
   ledger.ordered(['a.example.com'], false)
-  t.equal(ledger.openAt(['a.example.com'], true), clock.now())
+  t.equal(ledger.openAt(['a.example.com'], true), 0)
   t.ok(ledger.openAt(['a.example.com'], false) > clock.now())
 })
 
@@ -47,7 +47,7 @@ t.test('failed validations of a host are limited by the host', async (t) => {
   ledger.unvalidated(['a.example.com'])
   ledger.unvalidated(['a.example.com'])
   t.equal(ledger.openAt(['a.example.com'], false), clock.now() + HOUR)
-  t.equal(ledger.openAt(['b.example.com'], false), clock.now())
+  t.equal(ledger.openAt(['b.example.com'], false), 0)
 })
 
 t.test('a 429 keeps its domain away for as long as it says, a day at the most', async (t) => {
@@ -55,7 +55,7 @@ t.test('a 429 keeps its domain away for as long as it says, a day at the most', 
   const ledger = new Ledger([], clock)
   ledger.refused(['a.example.com'], 2 * HOUR)
   t.equal(ledger.openAt(['b.example.com'], true), clock.now() + 2 * HOUR, 'also an exempt renewal')
-  t.equal(ledger.openAt(['example.org'], false), clock.now())
+  t.equal(ledger.openAt(['example.org'], false), 0)
   ledger.refused(['example.net'], 365 * DAY)
   t.equal(ledger.openAt(['example.net'], false), clock.now() + DAY)
 })
@@ -68,7 +68,7 @@ t.test('three domains that hear 429 within an hour speak for the account', async
     ['two.com', 2 * HOUR],
   ] as const)
     ledger.refused([name], forMs)
-  t.equal(ledger.openAt(['four.com'], false), clock.now())
+  t.equal(ledger.openAt(['four.com'], false), 0)
   ledger.refused(['three.com'], 4 * HOUR)
   t.equal(ledger.openAt(['four.com'], false), clock.now() + 2 * HOUR)
 })
@@ -92,7 +92,7 @@ t.test('what lies in the future, after the clock was set back, does not count', 
   ledger.ordered(['a.example.com'], false)
   ledger.refused(['a.example.com'], HOUR)
   clock.jump(-30 * DAY)
-  t.equal(ledger.openAt(['a.example.com'], false), clock.now())
+  t.equal(ledger.openAt(['a.example.com'], false), 0)
 })
 
 t.test('old events are dropped from what is kept', async (t) => {

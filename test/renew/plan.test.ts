@@ -11,7 +11,7 @@ import { DAY, HOUR, MINUTE } from '../../src/time.ts'
 
 const NOW = Date.parse('2026-06-19T00:00:00Z')
 
-const open = (id: string): Candidate => ({ id, openAt: NOW, degraded: false })
+const open = (id: string): Candidate => ({ id, openAt: 0, degraded: false })
 const down = (id: string, forMs = HOUR): Candidate => ({ id, openAt: NOW + forMs, degraded: true })
 
 /** A certificate of `lifetimeMs` that is `age` (0 to 1) through its life; a fingerprint of zeros means no jitter. */

@@ -1,4 +1,5 @@
 import t from 'tap'
+import { VirtualClock } from '../../src/commands/simulate/virtual-clock.ts'
 import { memoryRecords } from '../../src/commands/simulate/world.ts'
 import { DAY, HOUR, MINUTE, SECOND } from '../../src/time.ts'
 import { makeFleet, outage } from '../support/fleet.ts'
@@ -247,3 +248,17 @@ for (const jumpMs of [HOUR, -HOUR, 30 * DAY, -30 * DAY]) {
     await renewer.stop()
   })
 }
+
+t.test('an open CA stays open while the clock ticks between two looks at it', async (t) => {
+  const clock = new VirtualClock()
+  let ticks = 0
+  const now = clock.now.bind(clock)
+  clock.now = () => now() + ticks++
+  const { inventory, renewer, targets, ca } = makeFleet({ more: { clock } })
+  ca('a').outages = [outage('503')]
+  await renewer.load(targets)
+  renewer.start()
+  await clock.advance(10 * SECOND)
+  t.equal(inventory.find(HOST)?.source, 'b')
+  await renewer.stop()
+})

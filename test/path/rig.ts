@@ -1,0 +1,189 @@
+/**
+ * The whole of Holdfast between real peers: two Pebbles (`a` and `b`), their DNS, which says that every name is here,
+ * an app behind it, and clients in front of it.
+ */
+import { once } from 'node:events'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { type ClientRequest, createServer, request as httpRequest, type IncomingMessage } from 'node:http'
+import { request as httpsRequest } from 'node:https'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { connect, type TLSSocket } from 'node:tls'
+import type { Test } from 'tap'
+import { loadConfig } from '../../src/config/load.ts'
+import { Server } from '../../src/server.ts'
+import { startDns } from '../peers/dns.ts'
+import { type FaultProxy, startFaultProxy } from '../peers/fault-proxy.ts'
+import { type Pebble, startPebble } from '../peers/pebble.ts'
+import { freePort } from '../peers/process.ts'
+import { type MemoryLog, memoryLog } from '../support/log.ts'
+
+export interface RigOptions {
+  readonly sites: (upstream: string) => readonly object[]
+  /** Merged into the config's `tls`. */
+  readonly tls?: object
+  /** Of both Pebbles' certificates. */
+  readonly lifetimeSeconds?: number
+  /** Put a proxy in front of CA `a` that can make it fail. */
+  readonly faulty?: boolean
+  /** Where chains must end: the Pebbles' own roots when absent. */
+  readonly trust?: 'any'
+}
+
+export interface Rig {
+  readonly a: Pebble
+  readonly b: Pebble
+  /** In front of `a`. @throws when the rig was not started with `faulty` */
+  readonly fault: FaultProxy
+  readonly ports: { readonly https: number; readonly http: number; readonly admin: number }
+  readonly log: MemoryLog
+  readonly server: Server
+  /** A handshake that verifies the chain against a root, in PEM. Rejects as the client would. */
+  handshake(host: string, rootPem: string): Promise<Handshake>
+  /** @param hostField what the request says; the name of the connection when absent */
+  get(host: string, path: string, rootPem: string, hostField?: string): Promise<Answer>
+  /** Over plain HTTP. */
+  getPlain(host: string, path: string): Promise<Answer>
+  internalRoot(): Promise<string>
+  /** Another server on the same config and store, after `server` has stopped. */
+  restart(): Promise<Server>
+  admin(path: string, method?: string): Promise<Response>
+}
+
+export interface Handshake {
+  /** SHA-256 of the leaf, as node:tls tells it. */
+  readonly fingerprint: string
+  readonly issuer: string
+  readonly protocol: string | null
+  readonly alpn: string | false | null
+}
+
+export interface Answer {
+  readonly status: number
+  readonly body: string
+  readonly location: string | undefined
+}
+
+export async function startRig(t: Test, options: RigOptions): Promise<Rig> {
+  const ports = { https: await freePort(), http: await freePort(), admin: await freePort() }
+  const dns = await startDns()
+  t.teardown(() => dns.stop())
+  const lifetime = options.lifetimeSeconds === undefined ? {} : { lifetimeSeconds: options.lifetimeSeconds }
+  const pebble = { dnsServer: dns.address, httpPort: ports.http, tlsPort: ports.https, ...lifetime }
+  const [a, b] = await Promise.all([startPebble(pebble), startPebble(pebble)])
+  t.teardown(() => Promise.all([a.stop(), b.stop()]))
+  const fault = options.faulty
+    ? await startFaultProxy({ upstream: a.directory, upstreamRoot: a.minicaPem, signer: () => a.signer() })
+    : undefined
+  t.teardown(() => fault?.stop())
+  const upstream = await startApp(t)
+  const directory = await mkdtemp(join(tmpdir(), 'holdfast-path-'))
+  t.teardown(() => rm(directory, { recursive: true, force: true }))
+
+  const files = {
+    'a-endpoint.pem': fault?.rootPem ?? a.minicaPem,
+    'b-endpoint.pem': b.minicaPem,
+    'a-root.pem': await a.root(),
+    'b-root.pem': await b.root(),
+  }
+  for (const [name, content] of Object.entries(files)) await writeFile(join(directory, name), content)
+  const file = join(directory, 'proxy.config.json')
+  const config = {
+    listen: {
+      https: [`127.0.0.1:${ports.https}`],
+      http: [`127.0.0.1:${ports.http}`],
+      admin: `127.0.0.1:${ports.admin}`,
+    },
+    cas: {
+      a: {
+        directory: fault?.directory ?? a.directory,
+        roots: 'a-endpoint.pem',
+        trust: options.trust ?? 'a-root.pem',
+      },
+      b: { directory: b.directory, roots: 'b-endpoint.pem', trust: options.trust ?? 'b-root.pem' },
+    },
+    tls: { standby: 'off', ...options.tls },
+    sites: options.sites(upstream),
+  }
+  await writeFile(file, JSON.stringify(config))
+  const log = memoryLog()
+  const server = await Server.create(await loadConfig(file, {}), log.log)
+  t.teardown(() => server.stop())
+
+  return {
+    a,
+    b,
+    get fault() {
+      if (fault === undefined) throw new Error('this rig has no fault proxy')
+      return fault
+    },
+    ports,
+    log,
+    server,
+    handshake: (host, rootPem) => handshake(ports.https, host, rootPem),
+    get: (host, path, rootPem, hostField = host) =>
+      answerTo(
+        httpsRequest({
+          port: ports.https,
+          host: '127.0.0.1',
+          servername: host,
+          headers: { host: hostField },
+          path,
+          ca: rootPem,
+          agent: false,
+        }),
+      ),
+    getPlain: (host, path) =>
+      answerTo(httpRequest({ port: ports.http, host: '127.0.0.1', headers: { host }, path, agent: false })),
+    internalRoot: () => readFile(join(directory, 'data/authorities/internal/root.pem'), 'utf8'),
+    restart: async () => {
+      const again = await Server.create(await loadConfig(file, {}), log.log)
+      t.teardown(() => again.stop())
+      return again
+    },
+    admin: (path, method = 'GET') => fetch(`http://127.0.0.1:${ports.admin}${path}`, { method }),
+  }
+}
+
+async function startApp(t: Test): Promise<string> {
+  const app = createServer((request, response) => response.end(`app: ${request.url}`))
+  app.listen(0, '127.0.0.1')
+  await once(app, 'listening')
+  t.teardown(() => {
+    app.close()
+    app.closeAllConnections()
+  })
+  return `http://127.0.0.1:${(app.address() as AddressInfo).port}`
+}
+
+async function handshake(port: number, host: string, rootPem: string): Promise<Handshake> {
+  const socket: TLSSocket = connect({
+    port,
+    host: '127.0.0.1',
+    servername: host,
+    ca: rootPem,
+    ALPNProtocols: ['h2', 'http/1.1'],
+  })
+  try {
+    await once(socket, 'secureConnect')
+    const { fingerprint256, issuer } = socket.getPeerCertificate()
+    return {
+      fingerprint: fingerprint256,
+      issuer: String(issuer.CN),
+      protocol: socket.getProtocol(),
+      alpn: socket.alpnProtocol,
+    }
+  } finally {
+    socket.destroy()
+  }
+}
+
+async function answerTo(sent: ClientRequest): Promise<Answer> {
+  sent.end()
+  const [response] = (await once(sent, 'response')) as [IncomingMessage]
+  response.setEncoding('utf8')
+  let body = ''
+  for await (const chunk of response) body += chunk
+  return { status: response.statusCode ?? 0, body, location: response.headers.location }
+}
