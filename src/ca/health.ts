@@ -16,8 +16,10 @@ const FIRST_PAUSE_MS = 30 * SECOND
 const LONGEST_PAUSE_MS = 10 * MINUTE
 const PROBE_INTERVAL_MS = MINUTE
 const PROBE_LIMIT_MS = 8 * SECOND
-/** What an order takes at a CA that has not issued yet. */
+/** By when an order is usually done at a CA that has not issued yet. */
 const USUAL_ORDER_MS = 5 * SECOND
+/** Most orders are done within this many times the average. */
+const USUAL_FACTOR = 1.5
 
 /** `up`: takes orders. `down`: the breaker is open. `trial`: it may be back; one order at a time finds out. */
 export type CaState = 'up' | 'trial' | 'down'
@@ -39,7 +41,7 @@ export interface CaSnapshot {
   readonly lastFailure: CaFailure | undefined
   /** When the next order may try it; only while `down`. */
   readonly retryAt: number | undefined
-  /** What an order usually takes, in milliseconds. */
+  /** By when an order is usually done, in milliseconds. */
   readonly usualMs: number
 }
 
@@ -119,6 +121,7 @@ export class CaHealth {
     return breaker === undefined || breaker.troubled || breaker.state !== 'up'
   }
 
+  /** By when an order placed now is usually done, in milliseconds. */
   usualMs(id: string): number {
     return this.#breakers.get(id)?.usualMs ?? USUAL_ORDER_MS
   }
@@ -148,7 +151,7 @@ export class CaHealth {
 
 class Breaker {
   troubled = false
-  usualMs = USUAL_ORDER_MS
+  #averageMs = USUAL_ORDER_MS / USUAL_FACTOR
   readonly #issuer: Issuer
   readonly #options: HealthOptions
   #state: CaState
@@ -179,6 +182,10 @@ class Breaker {
     this.#pauseMs = record.pauseMs
     this.#lastFailure = record.lastFailure
     if (record.isDown) this.#state = 'down'
+  }
+
+  get usualMs(): number {
+    return this.#averageMs * USUAL_FACTOR
   }
 
   get state(): CaState {
@@ -264,7 +271,7 @@ class Breaker {
   #admission(settle: () => void): Admission {
     return {
       succeeded: (tookMs) => {
-        this.usualMs = this.usualMs * 0.8 + tookMs * 0.2
+        this.#averageMs = this.#averageMs * 0.8 + tookMs * 0.2
         this.#proven()
         this.#close()
         settle()

@@ -56,11 +56,9 @@ export interface IssuanceOrder {
   readonly hedge: boolean
 }
 
-/** How much longer than usual an urgent order may take before a second CA is asked. */
-const HEDGE_FACTOR = 2
-
 /**
- * Resolves with the first certificate; orders that then still run elsewhere are aborted.
+ * Resolves with the first certificate; orders that then still run elsewhere are aborted, and count as failures of a CA
+ * that was slower than usual.
  * @throws NoIssuanceError when every CA refused; the signal's reason when it aborts
  */
 export function issueFromFirst(
@@ -70,38 +68,42 @@ export function issueFromFirst(
 ): Promise<Issuance> {
   const { clock, health } = options
   const { promise, resolve, reject } = Promise.withResolvers<Issuance>()
-  const losers = new AbortController()
-  const asked = AbortSignal.any([signal, losers.signal])
   const refusals: Refusal[] = order.skipped.map((ca) => ({ ca, error: skipped(ca, health) }))
   const queue = [...order.cas]
-  let running = 0
+  const running = new Map<string, AbortController>()
 
   const askNext = (): void => {
     const ca = queue.shift()
     if (ca === undefined) {
-      if (running === 0) reject(signal.aborted ? signal.reason : new NoIssuanceError(refusals))
+      if (running.size === 0) reject(signal.aborted ? signal.reason : new NoIssuanceError(refusals))
       return
     }
-    running++
-    const cancelHedge: Cancel = order.hedge
-      ? clock.after(HEDGE_FACTOR * health.usualMs(ca), askNext)
-      : () => {}
-    askOne(ca, order.request(ca), options, asked)
-      .then(
-        ({ certificate, tookMs }) => {
-          resolve({ certificate, ca, tookMs, refusals: [...refusals] })
-          losers.abort(new Error('another CA was faster'))
-        },
-        (error: unknown) => {
-          const refusal = { ca, error: asIssueError(ca, error) }
-          refusals.push(refusal)
-          if (refusal.error.blame === 'local') queue.length = 0
-          running--
-          cancelHedge()
-          if (!losers.signal.aborted) askNext()
-        },
-      )
-      .finally(cancelHedge)
+    const controller = new AbortController()
+    running.set(ca, controller)
+    const cancelHedge: Cancel = order.hedge ? clock.after(health.usualMs(ca), askNext) : () => {}
+    askOne(ca, order.request(ca), options, AbortSignal.any([signal, controller.signal])).then(
+      ({ certificate, tookMs }) => {
+        cancelHedge()
+        running.delete(ca)
+        const losers = [...running]
+        running.clear()
+        for (const [loser, order] of losers) {
+          const error = slow(loser, ca)
+          refusals.push({ ca: loser, error })
+          order.abort(error)
+        }
+        resolve({ certificate, ca, tookMs, refusals })
+      },
+      (cause: unknown) => {
+        cancelHedge()
+        // Already counted as a loser?
+        if (!running.delete(ca)) return
+        const error = asIssueError(ca, cause)
+        refusals.push({ ca, error })
+        if (error.blame === 'local') queue.length = 0
+        askNext()
+      },
+    )
   }
   askNext()
   return promise
@@ -131,13 +133,21 @@ async function askOne(
     admission.succeeded(tookMs)
     return { certificate, tookMs }
   } catch (cause) {
-    const error = asIssueError(ca, cause)
+    // Aborted, the order has come to what the reason says: a lost race, or our own stop.
+    const error = asIssueError(ca, signal.aborted ? signal.reason : cause)
     if (error.code === 'CA_RATE_LIMITED') ledger.refused(request.names, error.retryAfterMs)
     if (error.code === 'DOMAIN_UNVALIDATED') ledger.unvalidated(request.names)
-    if (signal.aborted) admission.abandoned()
+    if (error.blame === 'local') admission.abandoned()
     else admission.failed(error)
     throw error
   }
+}
+
+function slow(ca: string, winner: string): IssueError {
+  return new IssueError('CA_TIMEOUT', `${ca}: had not issued by its usual time, and ${winner} was faster`, {
+    blame: 'ca',
+    retry: 'now',
+  })
 }
 
 /** Nobody's fault that is not counted already: the next CA is asked at once. */

@@ -5,8 +5,8 @@ import { type FaultCase, survive } from './survive.ts'
 const FAULTS: readonly FaultCase[] = [
   { kind: '503', why: /503/ },
   { kind: 'refuse', why: /ECONNREFUSED|refused/ },
-  { kind: 'hang', why: /longer than|did not answer/ },
-  { kind: 'drip', why: /longer than|did not answer/ },
+  { kind: 'hang', why: /longer than|did not answer|usual time/ },
+  { kind: 'drip', why: /longer than|did not answer|usual time/ },
   { kind: '429', why: /429|rate/ },
   { kind: 'bad-nonce', why: /nonce/i },
   { kind: 'html', why: /JSON/ },

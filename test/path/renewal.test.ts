@@ -6,8 +6,8 @@ const HOSTS = ['alpn.example.com', 'http.example.com']
 
 t.test('a CA stops; the renewals come from the other, and no handshake fails meanwhile', async (t) => {
   const rig = await startRig(t, {
-    // Due at half of their life: in ten seconds.
-    lifetimeSeconds: 20,
+    // Due at half of their life: in twenty seconds.
+    lifetimeSeconds: 40,
     sites: (upstream) => [
       { hosts: ['alpn.example.com'], upstreams: [upstream], tls: { challenges: ['tls-alpn-01'] } },
       { hosts: ['http.example.com'], upstreams: [upstream], tls: { challenges: ['http-01'] } },
