@@ -8,6 +8,8 @@
  * What one event brings is gathered in the engine's `out` and written with one call. While a write is on its way, the
  * upstream is not read, so that a slow client costs one read's worth of memory.
  *
+ * Over 500 lines: reading, telling and writing share the connection's state, and are told apart by its sections.
+ *
  * Receives its socket from `wire.ts`; hands requests to `gateway.ts` and `exchange.ts`.
  */
 import type { Socket } from 'node:net'
@@ -212,6 +214,7 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
     }
     // A client that was not told to continue sends its content or does not: what comes next cannot be told.
     if (expectContinue) this.#closeAfter = true
+    exchange.keepLines(Buffer.from(lines.subarray(0, head.length)))
     if (verdict.action === 'refuse') this.#refuse(verdict.error)
     else this.#respond(verdict)
   }
@@ -248,9 +251,9 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
     exchange.send(
       route,
       Buffer.from(lines.subarray(0, o)),
-      framing === 'chunked' ? 'chunked' : framing === 'length' ? 'length' : 'none',
+      framing === 'until-close' ? 'none' : framing,
+      framing !== 'none',
     )
-    if (framing !== 'none') exchange.cork()
   }
 
   #readBody(bytes: Buffer, start: number, end: number): number {

@@ -87,13 +87,21 @@ export class Exchange implements UpstreamUser {
     return this.#route
   }
 
-  /** Sends the head, which is taken over; with a framing other than `none`, `writeBody` and `endBody` follow. */
-  send(route: Route, head: Buffer, framing: RequestFraming): void {
+  /**
+   * Sends the head, which is taken over; with a framing other than `none`, `writeBody` and `endBody` follow. `corked`:
+   * what is written is gathered until `uncork`, so that a head and the body that came with it take one call.
+   */
+  send(route: Route, head: Buffer, framing: RequestFraming, corked = false): void {
     this.#route = route
     this.#requestHead = head
     this.#framing = framing
     this.requestDone = framing === 'none'
-    this.#connect(false)
+    this.#connect(false, corked)
+  }
+
+  /** For a request that is not sent on: its lines, in which `accept` looks. */
+  keepLines(lines: Buffer): void {
+    this.#requestHead = lines
   }
 
   /** Takes `bytes` over; false: hold the rest until `onDrain`. */
@@ -112,11 +120,6 @@ export class Exchange implements UpstreamUser {
   /** Of a tunnel: the client has said all. */
   endTunnel(): void {
     this.#connection?.end()
-  }
-
-  /** Gathers the body that comes with a head into one write. */
-  cork(): void {
-    this.#connection?.cork()
   }
 
   uncork(): void {
@@ -159,7 +162,7 @@ export class Exchange implements UpstreamUser {
     return this.#over
   }
 
-  /** Value of the request's Accept field, for an error page. Searches the head that was sent. */
+  /** Value of the request's Accept field, for an error page. Searches the request's lines. */
   get accept(): string | undefined {
     const match = /\r\naccept: ?([^\r]*)/i.exec(this.#requestHead?.toString('latin1') ?? '')
     return match?.[1]
@@ -173,7 +176,7 @@ export class Exchange implements UpstreamUser {
     return false
   }
 
-  #connect(fresh: boolean): void {
+  #connect(fresh: boolean, corked = false): void {
     const route = this.#route
     const backend = fresh ? this.#backend : route?.balancer.pick(this.#tried)
     if (backend === undefined) {
@@ -184,6 +187,7 @@ export class Exchange implements UpstreamUser {
     const connection = this.#upstreams.acquire(backend, this, fresh)
     this.#connection = connection
     this.#connected = connection.reused
+    if (corked) connection.cork()
     if (this.#requestHead !== undefined) connection.write(this.#requestHead)
   }
 

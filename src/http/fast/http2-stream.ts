@@ -119,8 +119,12 @@ export class Http2Stream implements ExchangeClient {
     }
     const method = this.#wantsTunnel ? 'GET' : request.method
     const verdict = gateway.decide({ secure, serverName, method, host: authority || undefined, target: path })
-    if (verdict.action === 'forward') this.#forward(exchange, verdict.route, request, method)
-    else if (verdict.action === 'refuse') this.#refuse(verdict.error)
+    if (verdict.action === 'forward') {
+      this.#forward(exchange, verdict.route, request, method)
+      return
+    }
+    exchange.keepLines(Buffer.from(`\r\n${request.lines}`, 'latin1'))
+    if (verdict.action === 'refuse') this.#refuse(verdict.error)
     else this.#respond(verdict)
   }
 

@@ -228,7 +228,13 @@ export class UpstreamConnection implements ContentSink, Timed {
       this.#upstreams.forget(this)
       this.destroy()
     } else if (this.#state === 'connecting') this.#failConnect(new Error('the connection timed out'), true)
+    else if (this.#waitsForClient()) this.#await()
     else this.#lose('timeout', 'the upstream went silent')
+  }
+
+  /** Has the upstream taken all there is of a request whose rest has not come? Then the silence is not its fault. */
+  #waitsForClient(): boolean {
+    return this.#state === 'head' && this.#user?.requestDone === false && this.#socket.writableLength === 0
   }
 
   onContent(bytes: Buffer, start: number, end: number): void {
