@@ -1,13 +1,14 @@
 /** Talks to the admin endpoint of the running instance, for `status` and `certs`. */
 import type { Config } from '../config/schema.ts'
 import { messageOf } from '../errors.ts'
+import { SECOND, SystemClock, withDeadline } from '../time.ts'
 
 /** The endpoint cannot be reached, or refused. The message says what to do. */
 export class AdminUnreachableError extends Error {
   override name = 'AdminUnreachableError'
 }
 
-const LIMIT_MS = 5000
+const LIMIT_MS = 5 * SECOND
 
 export class AdminClient {
   readonly url: string
@@ -37,9 +38,12 @@ export class AdminClient {
   }
 
   async #request(path: string, method: string): Promise<Response> {
+    const clock = new SystemClock()
     let response: Response
     try {
-      response = await fetch(`${this.url}${path}`, { method, signal: AbortSignal.timeout(LIMIT_MS) })
+      response = await withDeadline(clock, LIMIT_MS, 'the answer', undefined, (signal) =>
+        fetch(`${this.url}${path}`, { method, signal }),
+      )
     } catch (cause) {
       const why =
         cause instanceof Error && cause.cause !== undefined ? messageOf(cause.cause) : messageOf(cause)

@@ -11,7 +11,7 @@ import { resolveSites } from '../config/sites.ts'
 import { createLog } from '../log.ts'
 import { openStore } from '../store/open.ts'
 import { Records } from '../store/records.ts'
-import { formatDuration } from '../time.ts'
+import { formatDuration, SystemClock } from '../time.ts'
 import { AdminClient, AdminUnreachableError } from './admin-client.ts'
 import { print, table, UsageError } from './terminal.ts'
 
@@ -81,7 +81,7 @@ async function list(records: Records, asJson: boolean): Promise<number> {
     return 0
   }
   const rows = stored.map(({ host, role, certificate }) => {
-    const leftMs = certificate.notAfter - Date.now()
+    const leftMs = certificate.notAfter - new SystemClock().now()
     const left = leftMs < 0 ? 'expired' : `${formatDuration(leftMs)} left`
     return [
       host,
@@ -142,7 +142,7 @@ async function importCertificate(
       ...(key === undefined ? {} : { key }),
       ...(passphrase === undefined ? {} : { passphrase }),
     },
-    Date.now(),
+    new SystemClock().now(),
   )
   if (!read.covers(host))
     throw new Error(`${file}: the certificate is for ${read.names.join(', ')}, not for ${host}`)

@@ -2,7 +2,7 @@
 import { parseArgs } from 'node:util'
 import type { CaView, CertificateView, HostView } from '../admin/views.ts'
 import { loadChosenConfig } from '../config/load.ts'
-import { formatDuration } from '../time.ts'
+import { formatDuration, SystemClock } from '../time.ts'
 import { AdminClient } from './admin-client.ts'
 import { paint, print, table } from './terminal.ts'
 
@@ -19,7 +19,7 @@ export async function status(args: string[], env: NodeJS.ProcessEnv): Promise<nu
     admin.get<CaView[]>('/api/cas'),
   ])
   if (values.json) print(JSON.stringify({ hosts, cas }, undefined, 2))
-  else print(describe(hosts, cas, Date.now()))
+  else print(describe(hosts, cas, new SystemClock().now()))
   return hosts.every((host) => host.state === 'valid') ? 0 : 1
 }
 
