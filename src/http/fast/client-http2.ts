@@ -62,7 +62,7 @@ const OUR_SETTINGS = settingsFrame([
 interface OpenBlock {
   readonly streamId: number
   readonly flags: number
-  parts: Buffer[]
+  readonly parts: Buffer[]
   bytes: number
 }
 
@@ -98,8 +98,9 @@ export class ClientHttp2 implements StreamHost, Timed {
   #receiveWindow = DEFAULT_WINDOW
   #allowance = ALLOWANCE
   #allowanceAt: number
-  /** When the state that must not last began: no request, an open header block, or a write on its way. */
+  /** When the last stream ended. */
   #idleSince: number
+  /** When the header block that is open began. */
   #blockSince = 0
   #lastCall = false
   #closing = false
@@ -560,7 +561,7 @@ export class ClientHttp2 implements StreamHost, Timed {
     }
   }
 
-  /** One DATA frame; the caller has seen to the windows and the frame size, and to `windowUpdate`. */
+  /** One DATA frame; the caller has seen to the windows and the frame size. */
   data(streamId: number, bytes: Buffer, start: number, end: number): void {
     const o = this.#frames.reserve(FRAME_HEADER_BYTES + end - start)
     const payload = writeFrameHeader(this.#frames.out, o, end - start, FRAME.DATA, 0, streamId)

@@ -12,24 +12,27 @@ export interface Timed {
 }
 
 export class Deadlines {
-  /** The clock's monotonic time at the last sweep. */
-  now: number
   readonly #clock: Clock
   readonly #stepMs: () => number
   readonly #timed = new Set<Timed>()
   #cancel: Cancel | undefined
+  #now = 0
 
   /** `stepMs` is asked at each step. */
   constructor(clock: Clock, stepMs: () => number) {
     this.#clock = clock
     this.#stepMs = stepMs
-    this.now = clock.monotonic()
+  }
+
+  /** The clock's monotonic time, at most one step old. */
+  get now(): number {
+    return this.#cancel === undefined ? this.#clock.monotonic() : this.#now
   }
 
   add(timed: Timed): void {
     this.#timed.add(timed)
     if (this.#cancel !== undefined) return
-    this.now = this.#clock.monotonic()
+    this.#now = this.#clock.monotonic()
     this.#arm()
   }
 
@@ -42,8 +45,8 @@ export class Deadlines {
   }
 
   #sweep(): void {
-    this.now = this.#clock.monotonic()
-    for (const timed of this.#timed) if (timed.deadline <= this.now) timed.onDeadline()
+    this.#now = this.#clock.monotonic()
+    for (const timed of this.#timed) if (timed.deadline <= this.#now) timed.onDeadline()
     this.#cancel = undefined
     if (this.#timed.size > 0) this.#arm()
   }

@@ -74,6 +74,7 @@ t.test('no timer runs while there is nothing to watch, and time is right when it
   clock.tick(10)
   t.equal(clock.task, undefined)
   clock.tick(500)
+  t.equal(deadlines.now, 510)
   deadlines.add(one)
   t.equal(deadlines.now, 510)
   t.ok(clock.task)
