@@ -20,8 +20,8 @@ export function hostOf(authority: string): string | undefined {
   if (match === null) return undefined
   if (match[2] !== undefined) return isIP(match[2]) === 6 ? normalizeHost(match[2]) : undefined
   const name = (match[1] ?? '').toLowerCase()
-  const bare = name.endsWith('.') ? name.slice(0, -1) : name
-  return bare === '' || bare.startsWith('.') || bare.includes('..') ? undefined : bare
+  if (name.startsWith('.') || name.includes('..')) return undefined
+  return name.endsWith('.') ? name.slice(0, -1) : name
 }
 
 /** A site's host as it is written in a URL or a Host field: IPv6 addresses in brackets. */

@@ -4,6 +4,7 @@
  */
 import { once } from 'node:events'
 import { type AddressInfo, createServer, type Server } from 'node:net'
+import type { Writable } from 'node:stream'
 import { createServer as createTlsServer, type TLSSocket } from 'node:tls'
 import type { Test } from 'tap'
 import { parseUpstream, type Timeouts } from '../../src/config/schema.ts'
@@ -171,4 +172,30 @@ export function portOf(server: Server): number {
 /** Resolves once `condition` holds: looked at whenever the event loop has turned. The test's own timeout ends it. */
 export async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await new Promise((resolve) => setTimeout(resolve, 2))
+}
+
+/** Resolves with the count once it has not changed for a while. */
+export async function stalled(count: () => number): Promise<number> {
+  let last = count()
+  for (let quiet = 0; quiet < 25; quiet++) {
+    await new Promise((resolve) => setTimeout(resolve, 10))
+    if (count() !== last) quiet = 0
+    last = count()
+  }
+  return last
+}
+
+/** Writes so many MiB for as long as they are taken; the function returned says how many were. */
+export function pour(socket: Writable, totalMib: number): () => number {
+  const piece = Buffer.alloc(2 ** 20, 'x')
+  let taken = 0
+  const offer = (): void => {
+    while (taken < totalMib && !socket.destroyed) {
+      taken++
+      if (!socket.write(piece)) break
+    }
+  }
+  socket.on('drain', offer)
+  offer()
+  return () => taken
 }

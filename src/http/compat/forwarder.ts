@@ -136,6 +136,7 @@ export class Forwarder {
 function prepare(request: http.ClientRequest, outgoing: OutgoingRequest): http.ClientRequest {
   try {
     request.path = outgoing.target
+    // Node would drop the fields beyond a limit, unseen; the size of the head is limited anyway.
     request.maxHeadersCount = 0
     for (const [name, value] of outgoing.fields) request.setHeader(name, value)
     return request

@@ -49,8 +49,6 @@ export class Http1Server {
       connectionsCheckingInterval: SECOND / 4,
       shouldUpgradeCallback: (request) => upgradeOf(request) !== undefined,
     })
-    // Unlimited: Node would drop the fields beyond the limit, unseen; the head's size is limited, and `readHead` counts.
-    this.#server.maxHeadersCount = 0
     const onRequest = (request: IncomingMessage, response: ServerResponse): void =>
       this.#enqueue(request, response)
     this.#server.on('request', onRequest)

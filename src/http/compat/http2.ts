@@ -14,13 +14,11 @@ import {
 import type { Socket } from 'node:net'
 import { type Downstream, type Field, type Peer, pairs, type ResponseHead } from './downstream.ts'
 
-/** What one connection may cost. A reset costs the client as much as a request; those beyond the rate end the session. */
+/** What one connection may cost; Node's own limits on resets, CONTINUATION, PING and SETTINGS come on top. */
 const LIMITS: ServerOptions = {
   settings: { maxConcurrentStreams: 128, maxHeaderListSize: 32 * 1024, enablePush: false },
   maxHeaderListPairs: 256,
   maxSessionInvalidFrames: 100,
-  streamResetBurst: 400,
-  streamResetRate: 33,
   strictSingleValueFields: false,
 }
 

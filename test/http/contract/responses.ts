@@ -1,6 +1,6 @@
 /** What a client sees of an upstream's response. */
 import type { Test } from 'tap'
-import { Front, HOST, type MakeWire, until } from '../front.ts'
+import { Front, HOST, type MakeWire, pour, stalled, until } from '../front.ts'
 import { RawClient, statusOf } from '../raw-client.ts'
 import { bodyOf, fieldOf, fieldsOf, ok, RawUpstream, type Respond } from '../raw-upstream.ts'
 
@@ -187,6 +187,38 @@ export function responses(t: Test, makeWire: MakeWire): void {
     t.equal(bodyOf(response), 'big')
     client.write('after')
     get(client)
+    t.equal(bodyOf(await client.response()), 'next')
+  })
+
+  t.test('a response while the upstream does not read reaches a client that goes on sending', async (t) => {
+    const upstream = await RawUpstream.start(t, (socket, request) => {
+      if (request.startsWith('GET')) socket.write(ok('next'))
+    })
+    const front = await Front.start(t, makeWire, { upstreams: [upstream.url] })
+    const client = await RawClient.connect(t, front)
+    client.send('POST / HTTP/1.1', `Host: ${HOST}`, `Content-Length: ${2 ** 25}`)
+    await until(() => upstream.sockets.length > 0)
+    upstream.sockets[0]?.pause()
+    const sent = pour(client.socket, 32)
+    await stalled(sent)
+    upstream.sockets[0]?.write('HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig')
+    t.equal(statusOf(await client.response()), 413)
+    await until(() => sent() === 32)
+    get(client)
+    t.equal(bodyOf(await client.response()), 'next')
+  })
+
+  t.test('the content of a refused request is skipped, and the next request answered', async (t) => {
+    const upstream = await RawUpstream.start(t, (socket) => socket.write(ok('next')))
+    const front = await Front.start(t, makeWire, {
+      sites: [{ routes: [{ path: '/known', upstreams: [upstream.url] }] }],
+    })
+    const client = await RawClient.connect(t, front)
+    const content = Buffer.alloc(2 ** 20)
+    client.send('POST /unknown HTTP/1.1', `Host: ${HOST}`, `Content-Length: ${content.length}`)
+    client.socket.write(content)
+    client.send('GET /known HTTP/1.1', `Host: ${HOST}`)
+    t.equal(statusOf(await client.response()), 404)
     t.equal(bodyOf(await client.response()), 'next')
   })
 

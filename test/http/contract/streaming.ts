@@ -3,16 +3,15 @@ import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer, request } from 'node:http'
 import { Agent, request as secureRequest } from 'node:https'
-import { Readable, type Writable } from 'node:stream'
+import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import type { Test } from 'tap'
-import { Front, HOST, type MakeWire, portOf, ROOT_PEM, until } from '../front.ts'
+import { Front, HOST, type MakeWire, portOf, pour, ROOT_PEM, stalled, until } from '../front.ts'
 import { RawClient } from '../raw-client.ts'
 import { RawUpstream } from '../raw-upstream.ts'
 
-const MIB = 1024 * 1024
-const TOTAL = 64 * MIB
-const PIECE = randomBytes(MIB)
+const MIB = 2 ** 20
+const TOTAL_MIB = 64
 
 export function streaming(t: Test, makeWire: MakeWire): void {
   for (const secure of [true, false]) {
@@ -29,9 +28,10 @@ export function streaming(t: Test, makeWire: MakeWire): void {
       const sent = createHash('sha256')
       const pieces = Readable.from(
         (function* () {
-          for (let i = 0; i < TOTAL / MIB; i++) {
-            sent.update(PIECE)
-            yield PIECE
+          for (let i = 0; i < TOTAL_MIB; i++) {
+            const piece = randomBytes(MIB)
+            sent.update(piece)
+            yield piece
           }
         })(),
       )
@@ -42,50 +42,34 @@ export function streaming(t: Test, makeWire: MakeWire): void {
     })
   }
 
-  /** Writes `PIECE` for as long as it is taken; returns how much that was once it has stopped for a while. */
-  const fill = async (socket: Writable & { readonly bytesWritten?: number }): Promise<number> => {
-    let offered = 0
-    const offer = (): void => {
-      while (offered < TOTAL && socket.write(PIECE)) offered += MIB
-      offered += MIB
-    }
-    socket.on('drain', offer)
-    offer()
-    for (let quiet = 0, last = -1; quiet < 25 && offered < TOTAL; quiet = last === offered ? quiet + 1 : 0) {
-      last = offered
-      await new Promise((resolve) => setTimeout(resolve, 10))
-    }
-    return offered
-  }
-
   t.test('an upstream is not read faster than the client reads', async (t) => {
     const up = await RawUpstream.start(t, (socket) => {
-      socket.write(`HTTP/1.1 200 OK\r\nContent-Length: ${2 * TOTAL}\r\n\r\n`)
+      socket.write(`HTTP/1.1 200 OK\r\nContent-Length: ${TOTAL_MIB * MIB}\r\n\r\n`)
     })
     const front = await Front.start(t, makeWire, { upstreams: [up.url] })
     const client = await RawClient.connect(t, front)
     client.send('GET / HTTP/1.1', `Host: ${HOST}`)
     client.socket.pause()
     await until(() => up.requests.length > 0)
-    const taken = await fill(up.sockets[0]!)
-    t.ok(taken < TOTAL, `${taken / MIB} MiB are in sockets and buffers`)
+    const taken = await stalled(pour(up.sockets[0]!, TOTAL_MIB))
+    t.ok(taken < TOTAL_MIB, `${taken} MiB are in sockets and buffers`)
   })
 
   t.test('a client is not read faster than the upstream reads', async (t) => {
     const up = await RawUpstream.start(t, () => {})
     const front = await Front.start(t, makeWire, { upstreams: [up.url] })
     const client = await RawClient.connect(t, front)
-    client.send('POST / HTTP/1.1', `Host: ${HOST}`, `Content-Length: ${2 * TOTAL}`)
+    client.send('POST / HTTP/1.1', `Host: ${HOST}`, `Content-Length: ${TOTAL_MIB * MIB}`)
     await until(() => up.sockets.length > 0)
     up.sockets[0]!.pause()
-    const taken = await fill(client.socket)
-    t.ok(taken < TOTAL, `${taken / MIB} MiB are in sockets and buffers`)
+    const taken = await stalled(pour(client.socket, TOTAL_MIB))
+    t.ok(taken < TOTAL_MIB, `${taken} MiB are in sockets and buffers`)
   })
 
   t.test('a client that stops reading is given up in time', async (t) => {
     const up = await RawUpstream.start(t, (socket) => {
-      socket.write(`HTTP/1.1 200 OK\r\nContent-Length: ${2 * TOTAL}\r\n\r\n`)
-      void fill(socket)
+      socket.write(`HTTP/1.1 200 OK\r\nContent-Length: ${TOTAL_MIB * MIB}\r\n\r\n`)
+      pour(socket, TOTAL_MIB)
     })
     const front = await Front.start(t, makeWire, { upstreams: [up.url], timeouts: { response: 100 } })
     const client = await RawClient.connect(t, front)

@@ -1,0 +1,74 @@
+import t from 'tap'
+import { ProxyError } from '../../src/errors.ts'
+import { AccessLog, type RequestRecord } from '../../src/http/access-log.ts'
+import { Metrics } from '../../src/metrics.ts'
+import { type MemoryLog, memoryLog } from '../support/log.ts'
+
+const REQUEST: RequestRecord = {
+  id: 'abc-1',
+  method: 'GET',
+  host: 'app.example.com',
+  target: '/a\u001b[2J?token=secret',
+  status: 200,
+  bodyBytes: 5,
+  durationMs: 1.26,
+  upstream: 'http://127.0.0.1:1',
+  clientAddress: '192.0.2.1',
+  protocol: 'HTTP/1.1',
+  error: undefined,
+}
+
+function record(access: boolean | number, random: () => number, ...requests: RequestRecord[]): MemoryLog {
+  const memory = memoryLog()
+  const accessLog = new AccessLog({ log: memory.log, metrics: new Metrics(), access, random })
+  for (const request of requests) accessLog.record(request)
+  return memory
+}
+
+t.test('one line says what was asked, answered and how long it took; the query stays out', async (t) => {
+  const [line] = record(true, () => 0.99, REQUEST).lines
+  t.match(line, {
+    level: 30,
+    msg: 'request',
+    id: 'abc-1',
+    method: 'GET',
+    host: 'app.example.com',
+    path: '/a\u001b[2J',
+    status: 200,
+    bytes: 5,
+    ms: 1.3,
+    upstream: 'http://127.0.0.1:1',
+    client: '192.0.2.1',
+    protocol: 'HTTP/1.1',
+  })
+  t.notMatch(JSON.stringify(line), 'secret')
+})
+
+t.test('none, all, or a share of the lines', async (t) => {
+  t.equal(record(false, () => 0, REQUEST).lines.length, 0)
+  t.equal(record(0.25, () => 0.24, REQUEST).lines.length, 1)
+  t.equal(record(0.25, () => 0.25, REQUEST).lines.length, 0)
+})
+
+t.test('a failure behind the proxy is a warning with its cause, in any case', async (t) => {
+  const error = new ProxyError('UPSTREAM_TIMEOUT', 504, 'http://127.0.0.1:1: no answer in time')
+  const misdirected = new ProxyError('MISDIRECTED', 421, 'not here')
+  const { lines } = record(
+    false,
+    () => 0,
+    { ...REQUEST, status: 504, error },
+    { ...REQUEST, status: 421, error: misdirected },
+  )
+  t.equal(lines.length, 1)
+  t.match(lines[0], { level: 40, msg: 'request failed', status: 504, err: { code: 'UPSTREAM_TIMEOUT' } })
+})
+
+t.test('every request is counted, logged or not', async (t) => {
+  const metrics = new Metrics()
+  const accessLog = new AccessLog({ log: memoryLog().log, metrics, access: false, random: () => 0 })
+  accessLog.record(REQUEST)
+  accessLog.record({ ...REQUEST, status: 499 })
+  const { text } = await metrics.expose()
+  t.match(text, 'holdfast_requests_total{code="200"} 1')
+  t.match(text, 'holdfast_requests_total{code="499"} 1')
+})

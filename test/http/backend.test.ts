@@ -1,0 +1,54 @@
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import { parseUpstream } from '../../src/config/schema.ts'
+import { type Backend, Backends } from '../../src/http/backend.ts'
+import { ROOT_PEM } from './front.ts'
+
+type UpstreamTls = Parameters<Parameters<Parameters<Backends['renew']>[0]>[0]>[1]
+
+function renew(backends: Backends, ...wanted: [string, UpstreamTls?][]): Backend[] {
+  const found: Backend[] = []
+  backends.renew((find) => {
+    for (const [url, tls = { verify: true }] of wanted) found.push(find(parseUpstream(url)!, tls))
+  })
+  return found
+}
+
+t.test('routes to one upstream share its backend', async (t) => {
+  const [one, two] = renew(new Backends(), ['http://127.0.0.1:1'], ['http://127.0.0.1:1'])
+  t.equal(one, two)
+})
+
+t.test('ways of verifying are kept apart for https, and mean nothing for http', async (t) => {
+  const [one, two] = renew(new Backends(), ['https://a.example'], ['https://a.example', { verify: false }])
+  t.not(one, two)
+  const [three, four] = renew(new Backends(), ['http://a.example'], ['http://a.example', { verify: false }])
+  t.equal(three, four)
+})
+
+t.test('a root file that has changed makes a new backend', async (t) => {
+  const roots = join(t.testdir({}), 'roots.pem')
+  const backends = new Backends()
+  const find = (): Backend | undefined => renew(backends, ['https://a.example', { verify: true, roots }])[0]
+  writeFileSync(roots, ROOT_PEM)
+  const first = find()
+  t.equal(find(), first)
+  writeFileSync(roots, `${ROOT_PEM}\n`)
+  t.not(find(), first)
+  t.equal(first?.retired.aborted, true)
+})
+
+t.test('the name to verify: by config, else the upstream’s; none for an address', async (t) => {
+  const [plain, byHost, byName, byAddress] = renew(
+    new Backends(),
+    ['http://a.example'],
+    ['https://a.example'],
+    ['https://a.example', { verify: true, serverName: 'b.example' }],
+    ['https://192.0.2.1'],
+  )
+  t.equal(plain?.tls, undefined)
+  t.match(byHost?.tls, { servername: 'a.example', rejectUnauthorized: true })
+  t.equal(byName?.tls?.servername, 'b.example')
+  t.equal(byAddress?.tls?.servername, '')
+})
