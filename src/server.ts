@@ -20,6 +20,7 @@ import { InternalIssuer } from './ca/internal.ts'
 import type { Issuer } from './ca/issuer.ts'
 import { CertificateFiles } from './cert/files.ts'
 import { Inventory } from './cert/inventory.ts'
+import { Verdicts } from './cert/verdicts.ts'
 import { parseRoots, publicRoots } from './cert/verify.ts'
 import { Http01Solver } from './challenge/http-01.ts'
 import { TlsAlpn01Solver } from './challenge/tls-alpn-01.ts'
@@ -47,7 +48,8 @@ import { Listener, type ListenerPolicy } from './tls/listener.ts'
 export class Server {
   readonly #clock: Clock = new SystemClock()
   readonly #metrics = new Metrics()
-  readonly #inventory = new Inventory(this.#clock)
+  readonly #verdicts = new Verdicts()
+  readonly #inventory = new Inventory(this.#clock, this.#verdicts)
   readonly #contexts: Contexts
   readonly #http01 = new Http01Solver()
   readonly #tlsAlpn01 = new TlsAlpn01Solver(this.#clock)
@@ -93,6 +95,7 @@ export class Server {
       log,
       records,
       inventory: this.#inventory,
+      verdicts: this.#verdicts,
       health: this.#authorities.health,
       access: (ca) => this.#authorities.access(ca),
       warm: (certificate) => this.#contexts.warm(certificate),

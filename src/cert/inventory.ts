@@ -4,6 +4,7 @@
  */
 import type { Clock } from '../time.ts'
 import { type Certificate, wildcardOf } from './certificate.ts'
+import { Verdicts } from './verdicts.ts'
 
 /** `live` is served; `standby` takes over; `interim` (internal CA) only fills in until a live one is there. */
 export type Role = 'live' | 'standby' | 'interim'
@@ -23,21 +24,24 @@ export class Inventory {
   readonly #holdings = new Map<string, Partial<Record<Role, Certificate>>>()
   readonly #listeners = new Set<(change: Change) => void>()
   readonly #clock: Clock
+  readonly #verdicts: Verdicts
 
-  constructor(clock: Clock) {
+  constructor(clock: Clock, verdicts = new Verdicts()) {
     this.#clock = clock
+    this.#verdicts = verdicts
   }
 
   /**
    * The certificate to serve for a name as a client sent it: lower case is expected. Synchronous, in memory, two
-   * map lookups at the most. An expired certificate is served only when there is nothing better.
+   * map lookups at the most. One that is expired or condemned is served only when there is nothing better, and one
+   * whose key is compromised never.
    */
   find(name: string): Certificate | undefined {
     const now = this.#clock.now()
-    const exact = bestOf(this.#holdings.get(name), now)
-    if (exact?.isValidAt(now)) return exact
-    const wildcard = bestOf(this.#holdings.get(wildcardOf(name)), now)
-    return wildcard?.isValidAt(now) ? wildcard : (exact ?? wildcard)
+    const exact = this.#bestOf(this.#holdings.get(name), now)
+    if (exact !== undefined && this.#isFit(exact, now)) return exact
+    const wildcard = this.#bestOf(this.#holdings.get(wildcardOf(name)), now)
+    return wildcard !== undefined && this.#isFit(wildcard, now) ? wildcard : (exact ?? wildcard)
   }
 
   /** What is held for a host of the config (wildcards by their own name). */
@@ -79,16 +83,21 @@ export class Inventory {
   #tell(change: Change): void {
     for (const listener of this.#listeners) listener(change)
   }
-}
 
-/** The first by preference that is valid; failing that, the first. */
-function bestOf(holding: Holding | undefined, now: number): Certificate | undefined {
-  if (holding === undefined) return undefined
-  let fallback: Certificate | undefined
-  for (const role of PREFERENCE) {
-    const certificate = holding[role]
-    if (certificate?.isValidAt(now)) return certificate
-    fallback ??= certificate
+  /** The first by preference that is fit; failing that, the first that may be shown at all. */
+  #bestOf(holding: Holding | undefined, now: number): Certificate | undefined {
+    if (holding === undefined) return undefined
+    let fallback: Certificate | undefined
+    for (const role of PREFERENCE) {
+      const certificate = holding[role]
+      if (certificate === undefined) continue
+      if (this.#isFit(certificate, now)) return certificate
+      if (this.#verdicts.faultOf(certificate) !== 'compromised') fallback ??= certificate
+    }
+    return fallback
   }
-  return fallback
+
+  #isFit(certificate: Certificate, now: number): boolean {
+    return certificate.isValidAt(now) && this.#verdicts.faultOf(certificate) === undefined
+  }
 }

@@ -7,7 +7,8 @@ import type { CaHealth } from '../ca/health.ts'
 import type { Certificate } from '../cert/certificate.ts'
 import type { Inventory } from '../cert/inventory.ts'
 import { INTERNAL } from '../config/cas.ts'
-import { type IssueCode, messageOf } from '../errors.ts'
+import { messageOf } from '../errors.ts'
+import type { CertificateFailed, CertificateObtained, RefusedBy } from '../events.ts'
 import type { Log } from '../log.ts'
 import type { Records } from '../store/records.ts'
 import { type Clock, formatDuration, MINUTE, withDeadline } from '../time.ts'
@@ -15,15 +16,8 @@ import { describeRefusals, type Issuance, issueFromFirst, NoIssuanceError, type 
 import { type Duty, type Order, renewalDueAt, retryDelayMs } from './plan.ts'
 import type { Task } from './task.ts'
 
-/** What came of an order. `refused`: the CAs that did not issue, and why, by `IssueCode`. */
-export type RenewalEvent = {
-  readonly host: string
-  readonly role: Duty
-  readonly refused: readonly { readonly ca: string; readonly reason: IssueCode }[]
-} & (
-  | { readonly type: 'certificate.issued'; readonly ca: string; readonly notAfter: number }
-  | { readonly type: 'certificate.failed'; readonly reason: IssueCode; readonly retryAt: number }
-)
+/** What came of an order. */
+export type RenewalEvent = CertificateObtained | CertificateFailed
 
 export interface FulfilmentOptions {
   readonly clock: Clock
@@ -65,9 +59,10 @@ export class Fulfilment {
       try {
         if ((await this.#adopt(task, order.duty)) || !isWanted()) return
         const issuance = await this.#issue(task, order, AbortSignal.any([signal, lease.lost]))
+        const replaced = this.#options.inventory.holding(host)[order.duty]
         await records.saveCertificate(host, order.duty, issuance.certificate)
         await this.#publish(task, order.duty, issuance.certificate)
-        this.#report(task, order.duty, issuance)
+        this.#report(task, order.duty, issuance, replaced)
       } finally {
         await lease.release()
       }
@@ -150,11 +145,13 @@ export class Fulfilment {
     await this.#saveJob(task)
     const refused = error instanceof NoIssuanceError ? error.refusals.map(reasonOf) : []
     const reason = refused.at(-1)?.reason ?? 'LOCAL_FAILURE'
+    const message = messageOf(error)
+    const retryAt = new Date(lastAt + delayMs).toISOString()
     log.error(
       { host, role, reason, failures, retryIn: formatDuration(delayMs) },
-      `no certificate for ${host}: ${messageOf(error)}`,
+      `no certificate for ${host}: ${message}`,
     )
-    onEvent({ type: 'certificate.failed', host, role, refused, reason, retryAt: lastAt + delayMs })
+    onEvent({ type: 'certificate.failed', host, role, reason, message, retryAt, refused })
     await this.fillIn(task, signal)
   }
 
@@ -168,16 +165,22 @@ export class Fulfilment {
     }
   }
 
-  #report({ target: { host } }: Task, role: Duty, { certificate, ca, tookMs, refusals }: Issuance): void {
+  #report(
+    { target: { host } }: Task,
+    role: Duty,
+    { certificate, ca, tookMs, refusals }: Issuance,
+    replaced: Certificate | undefined,
+  ): void {
     const { log, onEvent } = this.#options
-    const { notAfter } = certificate
-    const fields = { host, role, ca, notAfter: new Date(notAfter).toISOString(), tookMs: Math.round(tookMs) }
+    const notAfter = new Date(certificate.notAfter).toISOString()
+    const fields = { host, role, ca, notAfter, tookMs: Math.round(tookMs) }
     if (refusals.length === 0) log.info(fields, `${host}: certificate issued by ${ca}`)
     else log.warn(fields, `${host}: certificate issued by ${ca} instead: ${describeRefusals(refusals)}`)
-    onEvent({ type: 'certificate.issued', host, role, refused: refusals.map(reasonOf), ca, notAfter })
+    const type = replaced === undefined ? 'certificate.issued' : 'certificate.renewed'
+    onEvent({ type, host, role, ca, notAfter, refused: refusals.map(reasonOf) })
   }
 }
 
-function reasonOf({ ca, error }: Refusal): { ca: string; reason: IssueCode } {
+function reasonOf({ ca, error }: Refusal): RefusedBy {
   return { ca, reason: error.code }
 }

@@ -3,6 +3,7 @@
  * has it carried out by `fulfilment.ts`. Receives targets from `server.ts`. Nothing here is on the path of a handshake.
  */
 import type { Certificate } from '../cert/certificate.ts'
+import type { Verdicts } from '../cert/verdicts.ts'
 import { PriorityQueue } from '../priority-queue.ts'
 import type { Records } from '../store/records.ts'
 import { type Cancel, MINUTE, SECOND } from '../time.ts'
@@ -29,6 +30,7 @@ export type RenewerRecords = FulfilmentOptions['records'] &
   Pick<Records, 'loadCertificates' | 'loadStates' | 'loadState'>
 
 export interface RenewerOptions extends FulfilmentOptions {
+  readonly verdicts: Verdicts
   readonly records: RenewerRecords
 }
 
@@ -234,7 +236,7 @@ export class Renewer {
   }
 
   #plan(task: Task): ReturnType<typeof plan> {
-    const { clock, health, inventory } = this.#options
+    const { clock, health, inventory, verdicts } = this.#options
     const { target } = task
     const holding = inventory.holding(target.host)
     const live = this.#held(holding.live)
@@ -249,9 +251,10 @@ export class Renewer {
         id,
         // Looked up only for a host that has something due: most plans never ask.
         get openAt() {
+          if (verdicts.isDistrusted(id)) return Number.POSITIVE_INFINITY
           return Math.max(health.openAt(id), ledgerOpenAt(id))
         },
-        degraded: health.isDegraded(id),
+        degraded: health.isDegraded(id) || verdicts.isDistrusted(id),
       })),
     }
     return plan(situation)
@@ -271,6 +274,7 @@ export class Renewer {
       notBefore,
       notAfter,
       fingerprint,
+      condemned: this.#options.verdicts.faultOf(certificate) !== undefined,
       ...(info === undefined ? {} : { window: { start: info.windowStart, end: info.windowEnd } }),
     }
   }

@@ -39,7 +39,7 @@ export interface StoredCertificate {
 }
 
 /** What the small documents are about: renewal jobs by host, health and rate-limit ledgers by CA. */
-export type StateKind = 'jobs' | 'health' | 'ledgers'
+export type StateKind = 'jobs' | 'health' | 'ledgers' | 'verdicts'
 
 /** How long a crashed holder may block others, where its crash cannot be told. */
 const LOCK_TTL_MS = 30 * SECOND

@@ -3,6 +3,7 @@ import type { CaAccess } from '../../src/ca/authorities.ts'
 import { CaHealth } from '../../src/ca/health.ts'
 import { Ledger, type RateLimit } from '../../src/ca/ledger.ts'
 import { Inventory } from '../../src/cert/inventory.ts'
+import { Verdicts } from '../../src/cert/verdicts.ts'
 import { VirtualClock } from '../../src/commands/simulate/virtual-clock.ts'
 import { memoryRecords, SimulatedCa } from '../../src/commands/simulate/world.ts'
 import { silentLog } from '../../src/log.ts'
@@ -33,7 +34,8 @@ export function makeFleet(options: FleetOptions = {}) {
   const { hosts = ['app.example.com'], cas = ['a', 'b'], standby = 'off', lifetimeMs = 90 * DAY } = options
   const clock = (options.more?.clock as VirtualClock | undefined) ?? new VirtualClock()
   const random = seeded()
-  const inventory = new Inventory(clock)
+  const verdicts = new Verdicts()
+  const inventory = new Inventory(clock, verdicts)
   const health = new CaHealth({ clock, random, log: silentLog(), onChange: () => renewer.wake() })
   const issuers = new Map(
     [...cas, 'internal'].map((id) => [id, new SimulatedCa({ id, lifetimeMs, clock, random })]),
@@ -54,6 +56,7 @@ export function makeFleet(options: FleetOptions = {}) {
     log: silentLog(),
     records: memoryRecords(),
     inventory,
+    verdicts,
     health,
     access: (ca) => accesses.get(ca),
     warm: () => {},
@@ -75,7 +78,7 @@ export function makeFleet(options: FleetOptions = {}) {
     if (found === undefined) throw new Error(`no CA ${id}`)
     return found
   }
-  return { clock, inventory, health, renewer, targets, events, ca }
+  return { clock, inventory, verdicts, health, renewer, targets, events, ca }
 }
 
 /** An outage that began long ago and ends in a thousand years. */

@@ -6,6 +6,7 @@ import { CaHealth } from '../../ca/health.ts'
 import { Ledger } from '../../ca/ledger.ts'
 import { limitsOf } from '../../ca/limits.ts'
 import { Inventory } from '../../cert/inventory.ts'
+import { Verdicts } from '../../cert/verdicts.ts'
 import { silentLog } from '../../log.ts'
 import { renewalDueAt } from '../../renew/plan.ts'
 import { Renewer } from '../../renew/renewer.ts'
@@ -107,6 +108,7 @@ export async function playHoldfast(scenario: Scenario): Promise<Played> {
     log,
     records,
     inventory,
+    verdicts: new Verdicts(),
     health,
     access: (ca) => access.get(ca),
     warm: () => {},
