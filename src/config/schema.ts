@@ -297,7 +297,7 @@ const timeouts = z
   .prefault({})
   .describe('How long to wait, as `"30s"`, `"5m"` or `"1h30m"`.')
 
-const PROCESSES = 'not a number of processes: write "auto" or a whole number from 1 to 256'
+const PROCESSES = 'not a number of processes: write "auto" or 1, since one serves everything so far'
 
 export const configSchema = z.strictObject({
   $schema: z.string().optional().describe('For editors: where the JSON Schema is.'),
@@ -330,9 +330,9 @@ export const configSchema = z.strictObject({
     .default([])
     .describe('Proxies in front of this one, whose X-Forwarded-* and Forwarded fields are believed.'),
   workers: z
-    .union([z.literal('auto'), z.int().min(1, PROCESSES).max(256, PROCESSES)], { error: PROCESSES })
+    .union([z.literal('auto'), z.literal(1)], { error: PROCESSES })
     .default('auto')
-    .describe('Processes that share the ports; `auto` is one a core.'),
+    .describe('Processes that share the ports. So far one serves everything: `auto` and 1 mean the same.'),
   forwarder: z
     .enum(['fast', 'compat'])
     .default('fast')

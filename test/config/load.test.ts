@@ -231,7 +231,7 @@ const BAD: readonly [name: string, config: unknown, lines: string[]][] = [
     [
       'sites[0].hsts: "on" is not an HSTS policy: write true, false or { "maxAge": "365d" }',
       'log.access: 2 is not an access log setting: write true, false, or the share of requests to log, from 0 to 1',
-      'workers: 0 is not a number of processes: write "auto" or a whole number from 1 to 256',
+      'workers: 0 is not a number of processes: write "auto" or 1, since one serves everything so far',
     ],
   ],
   [
@@ -434,7 +434,7 @@ const BAD: readonly [name: string, config: unknown, lines: string[]][] = [
     [
       'sites[1].upstreams[0]: the environment variable APP is not set (set it, or write "${APP:-default}")',
       'sites[0]: unknown key "upstream" (did you mean "upstreams"?)',
-      'workers: 1.5 is not a number of processes: write "auto" or a whole number from 1 to 256',
+      'workers: 1.5 is not a number of processes: write "auto" or 1, since one serves everything so far',
       'sites[2].hosts[1]: "c.example.com" is there twice (remove one of the two)',
       'sites[2].tls.certificate: ./absent.pem does not exist (a relative path starts at the folder of the config)',
     ],
