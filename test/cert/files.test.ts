@@ -10,6 +10,7 @@ import type { Log } from '../../src/log.ts'
 import { SystemClock } from '../../src/time.ts'
 import { makeAuthority, makeCertificate } from '../support/certificates.ts'
 import { memoryLog } from '../support/log.ts'
+import { openFolder, unprivileged } from '../support/unprivileged.ts'
 
 const authority = await makeAuthority()
 const [first, second, other, rsa] = await Promise.all([
@@ -315,11 +316,11 @@ for (const [what, files, source, code, message, now] of REFUSED) {
   })
 }
 
-t.test('refuses a file that this user may not read', { skip: process.getuid?.() === 0 }, async (t) => {
-  const folder = folderOf(t, { 'c.pem': first.chainPem + first.keyPem })
+t.test('refuses a file that this user may not read', async (t) => {
+  const folder = openFolder(t, { 'c.pem': first.chainPem + first.keyPem })
   chmodSync(join(folder, 'c.pem'), 0)
   const message = `${folder}/c.pem: may not be read by this user: check its owner and mode`
-  await t.rejects(load(folder, single), { code: 'CERTIFICATE_UNREADABLE', message })
+  await unprivileged(() => t.rejects(load(folder, single), { code: 'CERTIFICATE_UNREADABLE', message }))
 })
 
 t.test('no error holds a key or a passphrase', async (t) => {

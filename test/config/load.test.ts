@@ -7,6 +7,7 @@ import { createAuthority, generateKeyPem } from '../../src/cert/x509.ts'
 import { type LoadedConfig, loadChosenConfig, loadConfig } from '../../src/config/load.ts'
 import { ConfigError } from '../../src/errors.ts'
 import { DAY } from '../../src/time.ts'
+import { openFolder, unprivileged } from '../support/unprivileged.ts'
 
 const upstreams = ['http://127.0.0.1:3000']
 const site = { hosts: ['app.example.com'], upstreams }
@@ -453,18 +454,16 @@ for (const [name, config, lines] of BAD) {
   })
 }
 
-t.test(
-  'a file that may not be read',
-  { skip: process.getuid?.() === 0 && 'root reads everything' },
-  async (t) => {
-    const config = { sites: [{ ...site, tls: { certificate: 'own.pem' } }] }
-    const dir = t.testdir({ 'own.pem': '', 'proxy.config.json': JSON.stringify(config) })
-    chmodSync(join(dir, 'own.pem'), 0)
-    await t.rejects(loadConfig(join(dir, 'proxy.config.json'), {}), {
+t.test('a file that may not be read', async (t) => {
+  const config = { sites: [{ ...site, tls: { certificate: 'own.pem' } }] }
+  const dir = openFolder(t, { 'own.pem': '', 'proxy.config.json': JSON.stringify(config) })
+  chmodSync(join(dir, 'own.pem'), 0)
+  await unprivileged(() =>
+    t.rejects(loadConfig(join(dir, 'proxy.config.json'), {}), {
       message: `sites[0].tls.certificate: ${dir}/own.pem cannot be read (let the user that runs Holdfast read it)`,
-    })
-  },
-)
+    }),
+  )
+})
 
 t.test('a file that cannot be read for a rare reason', async (t) => {
   const config = { sites: [{ ...site, tls: { certificate: 'loop.pem' } }] }
