@@ -1,6 +1,6 @@
 /** argv to a command. `bin/holdfast.js` calls `main`. */
 import { readFileSync } from 'node:fs'
-import { certs } from './commands/certs.ts'
+import { CERTS_USAGE, certs } from './commands/certs.ts'
 import { check } from './commands/check.ts'
 import { serve } from './commands/serve.ts'
 import { simulate } from './commands/simulate.ts'
@@ -40,7 +40,8 @@ export async function main(argv: string[]): Promise<void> {
     process.exitCode = 2
     return
   }
-  if (rest.includes('--help')) return print(HELP)
+  if (name === 'certs' && rest.includes('--help')) return print(CERTS_USAGE)
+  if (name !== 'check' && rest.includes('--help')) return print(HELP)
   try {
     process.exitCode = await command.run(implicit ? argv : rest, process.env)
   } catch (error) {

@@ -41,9 +41,12 @@ import { Renewer } from './renew/renewer.ts'
 import type { Target } from './renew/task.ts'
 import { openStore } from './store/open.ts'
 import { Records } from './store/records.ts'
-import { type Clock, SystemClock, withDeadline } from './time.ts'
+import { type Clock, SystemClock, sleep, withDeadline } from './time.ts'
 import { Contexts } from './tls/contexts.ts'
 import { Listener, type ListenerPolicy } from './tls/listener.ts'
+
+/** How often a start looks whether the first certificates are there. */
+const SUPPLY_POLL_MS = 20
 
 export class Server {
   readonly #clock: Clock = new SystemClock()
@@ -184,6 +187,17 @@ export class Server {
     await this.#authorities.stop()
     await this.#admin?.stop()
     await this.#records.close()
+  }
+
+  /** Resolves once every host that internal CAs alone supply can be served, or after `limitMs`: they need moments. */
+  async whenSupplied(limitMs: number): Promise<void> {
+    const cas = resolveCas(this.#config)
+    const hosts = targetsOf(resolveSites(this.#config))
+      .filter((target) => target.cas.every((ca) => cas.get(ca)?.type === 'internal'))
+      .map(({ host }) => host)
+    const isSupplied = (): boolean => hosts.every((host) => this.#inventory.find(host) !== undefined)
+    const endAt = this.#clock.monotonic() + limitMs
+    while (!isSupplied() && this.#clock.monotonic() < endAt) await sleep(this.#clock, SUPPLY_POLL_MS)
   }
 
   /** Where it listens, for the banner and for tests. */

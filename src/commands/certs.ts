@@ -15,11 +15,13 @@ import { formatDuration, SystemClock } from '../time.ts'
 import { AdminClient, AdminUnreachableError } from './admin-client.ts'
 import { print, table, UsageError } from './terminal.ts'
 
-const USAGE = `certs list [--json]
-       certs export HOST [--role live|standby] [--out FILE] [--format pem|pkcs12] [--passphrase-file FILE]
-       certs export --root CA [--out FILE]
-       certs import HOST --certificate FILE [--key FILE] [--passphrase-file FILE]
-       certs renew HOST`
+export const CERTS_USAGE = `Usage: holdfast certs list [--json]
+       holdfast certs export HOST [--role live|standby] [--out FILE] [--format pem|pkcs12] [--passphrase-file FILE]
+       holdfast certs export --root CA [--out FILE]
+       holdfast certs import HOST --certificate FILE [--key FILE] [--passphrase-file FILE]
+       holdfast certs renew HOST`
+
+const ACTIONS: readonly string[] = ['list', 'export', 'import', 'renew']
 
 export async function certs(args: string[], env: NodeJS.ProcessEnv): Promise<number> {
   const { values, positionals } = parseArgs({
@@ -38,6 +40,8 @@ export async function certs(args: string[], env: NodeJS.ProcessEnv): Promise<num
     },
   })
   const [action, host] = positionals
+  if (!ACTIONS.includes(action ?? ''))
+    throw new UsageError(`say what to do: certs ${ACTIONS.join(', ')} (see \`holdfast certs --help\`)`)
   const loaded = await loadChosenConfig(values.config, env)
   switch (action) {
     case 'list':
@@ -60,10 +64,8 @@ export async function certs(args: string[], env: NodeJS.ProcessEnv): Promise<num
         key: values.key,
         passphrase: passphraseOf(values),
       })
-    case 'renew':
-      return renew(loaded, needHost(host))
     default:
-      throw new UsageError(`usage: ${USAGE}`)
+      return renew(loaded, needHost(host))
   }
 }
 
@@ -190,7 +192,7 @@ async function withRecords(
 }
 
 function needHost(text: string | undefined): string {
-  if (text === undefined) throw new UsageError(`usage: ${USAGE}`)
+  if (text === undefined) throw new UsageError('HOST is missing: see `holdfast certs --help`')
   const host = normalizeHost(text)
   if (host === undefined) throw new UsageError(`${text} is not a host`)
   return host
@@ -203,6 +205,8 @@ function passphraseOf(values: { 'passphrase-file'?: string | undefined }): strin
 
 /** To stdout, or to a file that only its owner may read: it may hold a key. */
 function write(file: string | undefined, content: string | Buffer): void {
-  if (file === undefined) process.stdout.write(content)
-  else writeFileSync(file, content, { mode: 0o600 })
+  if (file !== undefined) writeFileSync(file, content, { mode: 0o600 })
+  else if (typeof content !== 'string' && process.stdout.isTTY)
+    throw new UsageError('PKCS#12 is binary, and this is a terminal: name a file with --out FILE')
+  else process.stdout.write(content)
 }

@@ -7,6 +7,7 @@ import type { Config, SiteConfig } from '../config/schema.ts'
 import { resolveSites } from '../config/sites.ts'
 import { CertificateError, ConfigError, type ConfigProblem, describeProblem, messageOf } from '../errors.ts'
 import { SystemClock } from '../time.ts'
+import { count } from './terminal.ts'
 
 const USAGE = `holdfast check [--config FILE] [--json]
 
@@ -109,8 +110,4 @@ function describe({ file, sites, hosts, cas, listen }: Summary): string {
     listeners.map(([name, addresses]) => `${name} ${addresses.join(' ')}`).join(', '),
   ]
   return `${file ?? 'The environment'} is good: ${parts.join('; ')}`
-}
-
-function count(number: number, noun: string): string {
-  return `${number} ${noun}${number === 1 ? '' : 's'}`
 }

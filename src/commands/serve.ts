@@ -1,4 +1,5 @@
 /** `holdfast serve`: runs the proxy until a signal; reloads the config on SIGHUP and when its files change. */
+import { relative } from 'node:path'
 import { parseArgs } from 'node:util'
 import { INTERNAL } from '../config/cas.ts'
 import { type LoadedConfig, loadChosenConfig } from '../config/load.ts'
@@ -7,9 +8,12 @@ import { watchConfig } from '../config/watch.ts'
 import { messageOf } from '../errors.ts'
 import { createLog, type Log } from '../log.ts'
 import { Server } from '../server.ts'
-import { SystemClock } from '../time.ts'
+import { SECOND, SystemClock } from '../time.ts'
 import { DEMO_PORT, startDemoApp } from './demo-app.ts'
-import { paint, print } from './terminal.ts'
+import { count, paint, print } from './terminal.ts'
+
+/** How long the banner waits for the first certificates of the internal CA. */
+const SUPPLY_LIMIT_MS = 5 * SECOND
 
 /** Resolves once everything has stopped. @throws ConfigError, StoreError when it cannot start */
 export async function serve(args: string[], env: NodeJS.ProcessEnv): Promise<number> {
@@ -28,8 +32,10 @@ export async function serve(args: string[], env: NodeJS.ProcessEnv): Promise<num
     await stopDemo?.()
     throw error
   }
+  const stopped = runUntilSignal(server, loaded, () => loadChosenConfig(values.config, env), log)
+  await Promise.race([server.whenSupplied(SUPPLY_LIMIT_MS), stopped])
   announce(loaded, log, values.demo)
-  await runUntilSignal(server, loaded, () => loadChosenConfig(values.config, env), log)
+  await stopped
   await stopDemo?.()
   return 0
 }
@@ -103,14 +109,14 @@ class Reloads {
 function announce({ config }: LoadedConfig, log: Log, demo: boolean): void {
   const sites = resolveSites(config)
   const hosts = sites.flatMap((site) => site.hosts)
-  log.info({ hosts: hosts.length, sites: sites.length }, `serving ${hosts.length} hosts`)
+  log.info({ hosts: hosts.length, sites: sites.length }, `serving ${count(hosts.length, 'host')}`)
   if (!process.stdout.isTTY && !demo) return
   const port = config.listen.https[0]?.port ?? 443
   const urls = hosts.slice(0, 3).map((host) => `https://${host}${port === 443 ? '' : `:${port}`}`)
   const { admin } = config.listen
   const usesInternal = [...resolveCas(config).values()].some(({ type }) => type === 'internal')
   const root = config.store.startsWith('file:')
-    ? `${config.store.slice(5)}/authorities/${INTERNAL}/root.pem`
+    ? relative('', `${config.store.slice('file:'.length)}/authorities/${INTERNAL}/root.pem`)
     : undefined
   print(
     [

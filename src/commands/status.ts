@@ -4,7 +4,7 @@ import type { CaView, CertificateView, HostView } from '../admin/views.ts'
 import { loadChosenConfig } from '../config/load.ts'
 import { formatDuration, SystemClock } from '../time.ts'
 import { AdminClient } from './admin-client.ts'
-import { paint, print, table } from './terminal.ts'
+import { count, paint, print, table } from './terminal.ts'
 
 /** @returns 0 when every host has a valid certificate, 1 when one has none */
 export async function status(args: string[], env: NodeJS.ProcessEnv): Promise<number> {
@@ -45,8 +45,8 @@ function describe(hosts: readonly HostView[], cas: readonly CaView[], now: numbe
   const bad = hosts.filter((host) => host.state !== 'valid').length
   const verdict =
     bad === 0
-      ? paint('green', `All ${hosts.length} hosts have a valid certificate.`)
-      : paint('red', `${bad} of ${hosts.length} hosts have no valid certificate.`)
+      ? paint('green', 'Every host has a valid certificate.')
+      : paint('red', `${bad} of ${count(hosts.length, 'host')} without a valid certificate.`)
   return [
     table(['HOST', 'STATE', 'LIVE', 'STANDBY', 'LAST ERROR'], hostRows),
     '',

@@ -26,6 +26,11 @@ export function print(text: string): void {
   process.stdout.write(`${text}\n`)
 }
 
+/** `1 host`, `2 hosts`. */
+export function count(number: number, noun: string): string {
+  return `${number} ${noun}${number === 1 ? '' : 's'}`
+}
+
 /** Every problem of a `ConfigError`, or the one line of any other error, on stderr. */
 export function complain(error: unknown): void {
   const lines = error instanceof ConfigError ? error.message.split('\n') : [messageOf(error)]
