@@ -14,6 +14,8 @@ export class Metrics {
   readonly #responseSeconds: Histogram
   readonly #caFailures: Counter
   readonly #issued: Counter
+  readonly #events: Counter
+  readonly #notifications: Counter
 
   constructor() {
     const registers = [this.#registry]
@@ -63,6 +65,18 @@ export class Metrics {
       labelNames: ['ca'],
       registers,
     })
+    this.#events = new Counter({
+      name: 'holdfast_events_total',
+      help: 'Events, by type.',
+      labelNames: ['type'],
+      registers,
+    })
+    this.#notifications = new Counter({
+      name: 'holdfast_notifications_total',
+      help: 'Attempts to tell a target of `notify`, by result; `dropped` without an attempt.',
+      labelNames: ['result'],
+      registers,
+    })
   }
 
   requestDone(status: number, durationMs: number): void {
@@ -85,6 +99,14 @@ export class Metrics {
 
   certificateIssued(ca: string): void {
     this.#issued.inc({ ca })
+  }
+
+  eventHappened(type: string): void {
+    this.#events.inc({ type })
+  }
+
+  notificationDone(result: 'sent' | 'failed' | 'dropped'): void {
+    this.#notifications.inc({ result })
   }
 
   /** A gauge whose samples are computed at each scrape. */

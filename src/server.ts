@@ -12,19 +12,20 @@ import { isDeepStrictEqual } from 'node:util'
 import { Admin, type AdminState } from './admin/api.ts'
 import { Events } from './admin/events.ts'
 import { exposeGauges } from './admin/gauges.ts'
-import { type HostFacts, viewCa, viewHost } from './admin/views.ts'
+import { type ForecastView, type HostFacts, viewCa, viewForecast, viewHost } from './admin/views.ts'
 import { AcmeIssuer } from './ca/acme.ts'
 import { Authorities } from './ca/authorities.ts'
 import type { CaSnapshot, CaState } from './ca/health.ts'
 import { InternalIssuer } from './ca/internal.ts'
 import type { Issuer } from './ca/issuer.ts'
+import { type Feed, StatusFeeds } from './ca/status-feed.ts'
 import { CertificateFiles } from './cert/files.ts'
 import { Inventory } from './cert/inventory.ts'
 import { Verdicts } from './cert/verdicts.ts'
 import { parseRoots, publicRoots } from './cert/verify.ts'
 import { Http01Solver } from './challenge/http-01.ts'
 import { TlsAlpn01Solver } from './challenge/tls-alpn-01.ts'
-import type { Ca } from './config/cas.ts'
+import { type Ca, INTERNAL } from './config/cas.ts'
 import type { LoadedConfig } from './config/load.ts'
 import type { Config } from './config/schema.ts'
 import { type FilePolicy, resolveCas, resolveSites, type Site } from './config/sites.ts'
@@ -36,7 +37,8 @@ import { RequestIds } from './http/request-id.ts'
 import type { Wire } from './http/wire.ts'
 import type { Log } from './log.ts'
 import { Metrics } from './metrics.ts'
-import type { RenewalEvent } from './renew/fulfilment.ts'
+import { News } from './notify/news.ts'
+import { Outlook } from './notify/outlook.ts'
 import { Renewer } from './renew/renewer.ts'
 import type { Target } from './renew/task.ts'
 import { openStore } from './store/open.ts'
@@ -56,11 +58,14 @@ export class Server {
   readonly #contexts: Contexts
   readonly #http01 = new Http01Solver()
   readonly #tlsAlpn01 = new TlsAlpn01Solver(this.#clock)
-  readonly #events = new Events(this.#clock)
+  readonly #events = new Events()
   readonly #publicRoots = publicRoots()
   readonly #log: Log
   readonly #records: Records
   readonly #authorities: Authorities
+  readonly #feeds: StatusFeeds
+  readonly #outlook: Outlook
+  readonly #news: News
   readonly #renewer: Renewer
   readonly #gateway: Gateway
   readonly #wire: Wire
@@ -92,6 +97,21 @@ export class Server {
       createIssuer: (ca) => this.#createIssuer(ca),
       onChange: (snapshot, previous) => this.#onCaChange(snapshot, previous),
     })
+    const { health } = this.#authorities
+    const setTroubled = (ca: string, troubled: boolean): void => health.setTroubled(ca, troubled)
+    this.#feeds = new StatusFeeds({ clock, random, log, setTroubled })
+    const holdings = { inventory: this.#inventory, verdicts: this.#verdicts, health }
+    this.#outlook = new Outlook({ clock, ...holdings, hosts: () => targetsOf(resolveSites(this.#config)) })
+    this.#news = new News({
+      clock,
+      random,
+      log,
+      metrics: this.#metrics,
+      ...holdings,
+      outlook: this.#outlook,
+      environment: process.env,
+      keep: (event) => this.#events.add(event),
+    })
     this.#renewer = new Renewer({
       clock,
       random,
@@ -102,7 +122,7 @@ export class Server {
       health: this.#authorities.health,
       access: (ca) => this.#authorities.access(ca),
       warm: (certificate) => this.#contexts.warm(certificate),
-      onEvent: (event) => this.#onRenewal(event),
+      onEvent: (event) => this.#news.renewal(event),
     })
     this.#files = this.#createFiles(resolveSites(config))
     this.#gateway = new Gateway(policyOf(config), {
@@ -134,6 +154,9 @@ export class Server {
     await this.#listener.start()
     this.#files.start()
     this.#authorities.start()
+    this.#feeds.update(feedsOf(resolveCas(this.#config)))
+    await this.#news.update(this.#config.notify)
+    this.#news.start()
     this.#renewer.start()
     this.#ready = true
   }
@@ -158,6 +181,8 @@ export class Server {
     this.#files.stop()
     this.#files = files
     files.start()
+    this.#feeds.update(feedsOf(resolveCas(after)))
+    await this.#news.update(after.notify)
     await this.#renewer.update(targetsOf(sites))
     this.#warnOfRestarts(before, after)
   }
@@ -176,6 +201,7 @@ export class Server {
     this.#files.stop()
     this.#listener.stopAccepting()
     const renewals = this.#renewer.stop()
+    this.#feeds.stop()
     const limitMs = this.#config.timeouts.drain
     await withDeadline(this.#clock, limitMs, 'draining', undefined, (signal) =>
       this.#wire.drain(signal),
@@ -185,6 +211,7 @@ export class Server {
     await this.#listener.stop()
     await renewals
     await this.#authorities.stop()
+    await this.#news.stop()
     await this.#admin?.stop()
     await this.#records.close()
   }
@@ -252,6 +279,7 @@ export class Server {
       cas: () => this.#authorities.health.snapshots().map(viewCa),
       upstreams: () => this.#gateway.upstreams(),
       events: () => this.#events.recent(),
+      forecast: () => this.#forecasts(),
       isReady: () => this.#ready,
       renew: (host) => this.#renewer.renewNow(host),
       reload: (host) => this.#renewer.reload(host),
@@ -283,21 +311,26 @@ export class Server {
     if (state === 'up') this.#log.info({ ca }, `${ca} issues again`)
     else this.#log.warn({ ca, reason: lastFailure?.reason }, `${ca} is down: ${lastFailure?.message}`)
     if (state === previous) return
-    this.#events.add({
-      type: state === 'up' ? 'ca.recovered' : 'ca.degraded',
-      ca,
-      state,
-      reason: lastFailure?.reason,
-    })
+    this.#news.caChanged(snapshot)
     this.#renewer.wake()
   }
 
-  #onRenewal(event: RenewalEvent): void {
-    for (const { ca, reason } of event.refused)
-      if (reason !== 'CA_SKIPPED') this.#metrics.caFailed(ca, reason)
-    if (event.type === 'certificate.issued') this.#metrics.certificateIssued(event.ca)
-    this.#events.add(event)
+  #forecasts(): ForecastView[] {
+    return this.#authorities.health
+      .snapshots()
+      .filter(({ id }) => id !== INTERNAL)
+      .map((snapshot) => viewForecast(snapshot, this.#outlook.exposures(snapshot.id), this.#clock.now()))
   }
+}
+
+/** The status pages of the CAs, by CA. */
+function feedsOf(cas: ReadonlyMap<string, Ca>): ReadonlyMap<string, Feed> {
+  const feeds = [...cas.values()].flatMap((ca): [string, Feed][] =>
+    ca.type === 'internal' || ca.statusFeed === undefined
+      ? []
+      : [[ca.name, { url: ca.statusFeed, endpoint: new URL(ca.directory).hostname }]],
+  )
+  return new Map(feeds)
 }
 
 interface FileSource extends FilePolicy {

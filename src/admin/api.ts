@@ -7,18 +7,20 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { isIP } from 'node:net'
 import type { Address } from '../config/schema.ts'
 import { ConfigError, messageOf } from '../errors.ts'
+import type { DatedEvent } from '../events.ts'
 import type { Log } from '../log.ts'
 import type { Metrics } from '../metrics.ts'
-import type { HoldfastEvent } from './events.ts'
 import { STATUS_PAGE } from './status-page.ts'
-import type { CaView, HostView } from './views.ts'
+import type { CaView, ForecastView, HostView } from './views.ts'
 
 /** What the API shows and does; `server.ts` joins it to the engines. */
 export interface AdminState {
   hosts(): readonly HostView[]
   cas(): readonly CaView[]
   upstreams(): readonly unknown[]
-  events(): readonly HoldfastEvent[]
+  events(): readonly DatedEvent[]
+  /** What would be lost if a CA never came back, by CA. */
+  forecast(): readonly ForecastView[]
   /** Is it taking connections? False while starting and while draining. */
   isReady(): boolean
   /** Orders a new certificate now. False: no such host, or not one that a CA supplies. */
@@ -121,6 +123,8 @@ export class Admin {
         return json(200, state.upstreams())
       case '/api/events':
         return json(200, state.events())
+      case '/api/forecast':
+        return json(200, state.forecast())
       case '/':
         return { status: 200, contentType: 'text/html; charset=utf-8', body: STATUS_PAGE }
       default:

@@ -2,6 +2,7 @@
 import type { CaSnapshot } from '../ca/health.ts'
 import type { Certificate } from '../cert/certificate.ts'
 import { keyTypeOf } from '../cert/x509.ts'
+import { describeExposure, type Exposure } from '../notify/forecast.ts'
 
 export interface CertificateView {
   /** The CA in the config that issued it; `file` or `import` for one of the operator's own. */
@@ -48,6 +49,16 @@ export interface HostFacts {
   readonly lastError: string | undefined
 }
 
+/** What is lost if a CA never comes back. */
+export interface ForecastView {
+  readonly ca: string
+  readonly state: CaSnapshot['state']
+  /** In words, such as `12 hosts expire from Tue 2026-11-24 14:00 UTC on`; empty when nothing is lost. */
+  readonly summary: string
+  /** From when on each host has nothing valid to serve, the first first; absent: already. */
+  readonly hosts: readonly { readonly host: string; readonly from: string | undefined }[]
+}
+
 export function viewHost(facts: HostFacts, now: number): HostView {
   return {
     host: facts.host,
@@ -70,6 +81,15 @@ export function viewCa(snapshot: CaSnapshot): CaView {
     lastFailure: lastFailure && { ...lastFailure, at: isoTime(lastFailure.at) },
     retryAt: retryAt === undefined ? undefined : isoTime(retryAt),
   }
+}
+
+export function viewForecast(
+  { id: ca, state }: CaSnapshot,
+  exposures: readonly Exposure[],
+  now: number,
+): ForecastView {
+  const hosts = exposures.map(({ host, from }) => ({ host, from: from > now ? isoTime(from) : undefined }))
+  return { ca, state, summary: describeExposure(exposures, now), hosts }
 }
 
 export function viewCertificate(certificate: Certificate): CertificateView {

@@ -25,6 +25,8 @@ export interface AcmeCa {
   readonly public: boolean
   /** The names that CAA records use for it (RFC 8659 section 4.2); none when they are not known. */
   readonly caaIdentities: readonly string[]
+  /** URL of its status page's JSON. */
+  readonly statusFeed: string | undefined
 }
 
 export interface InternalCa {
@@ -62,6 +64,7 @@ export function resolveCa(name: string, config: CaConfig | undefined): Ca | unde
     trust: config?.trust ?? preset?.trust ?? 'public',
     public: preset !== undefined,
     caaIdentities: preset?.caaIdentities ?? [],
+    statusFeed: config?.statusFeed === false ? undefined : (config?.statusFeed ?? preset?.statusFeed),
   }
 }
 

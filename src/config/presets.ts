@@ -13,6 +13,8 @@ export interface CaPreset {
   readonly caaIdentities: readonly string[]
   /** `any`: a test CA, whose chains end in roots that nobody trusts. */
   readonly trust: 'public' | 'any'
+  /** JSON of its status page, in a format of `ca/status-feed.ts`; absent where none is known. */
+  readonly statusFeed?: string
   /** What it is known not to issue for by ACME. */
   readonly refuses: readonly NameKind[]
   /** What it issues for by one of its profiles only. */
@@ -26,6 +28,8 @@ export const CA_PRESETS: Readonly<Record<string, CaPreset>> = {
     eab: 'none',
     caaIdentities: ['letsencrypt.org'],
     trust: 'public',
+    // letsencrypt.status.io
+    statusFeed: 'https://api.status.io/1.0/status/55957a99e800baa4470002da',
     refuses: [],
     profileFor: { ip: 'shortlived' },
   },

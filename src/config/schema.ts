@@ -8,6 +8,7 @@
  * `is not …` instead, and its value is never shown.
  */
 import { z } from 'zod'
+import { EVENT_TYPES } from '../events.ts'
 import { parseDuration } from '../time.ts'
 import {
   type Address,
@@ -130,6 +131,21 @@ const certificateAuthority = z.strictObject({
     .optional()
     .describe(
       'Where the chains it issues must end: `public` (the runtime’s roots and `roots`), a PEM file, or `any` (for test CAs). Default: `public`; `any` for `letsencrypt-staging`.',
+    ),
+  statusFeed: z
+    .union(
+      [
+        z.literal(false),
+        z.url({
+          protocol: /^https$/,
+          error: 'not a status feed: write the https:// URL of its JSON, or false for none',
+        }),
+      ],
+      { error: 'not a status feed: write the https:// URL of its JSON, or false for none' },
+    )
+    .optional()
+    .describe(
+      'JSON of the CA’s status page, by Statuspage (`https://…/api/v2/summary.json`) or Status.io (`https://api.status.io/1.0/status/…`): while it reports trouble, other CAs are asked first. `false` for none. The presets know theirs, where it is known.',
     ),
   lifetime: duration.optional().describe('Lifetime of the certificates of an `internal` CA. Default: `7d`.'),
 })
@@ -297,6 +313,54 @@ const timeouts = z
   .prefault({})
   .describe('How long to wait, as `"30s"`, `"5m"` or `"1h30m"`.')
 
+/** Told by default: what somebody has to look at. */
+const ALARMING = [
+  'certificate.failed',
+  'certificate.expiring',
+  'certificate.switched',
+  'certificate.revoked',
+] as const
+const EVENT_PATTERNS = ['*', 'ca.*', 'failover.*', 'certificate.*', ...EVENT_TYPES] as const
+
+const notification = z
+  .strictObject({
+    url: z
+      .url({ protocol: /^https?$/, error: 'is not a URL: write the https:// URL to post to' })
+      .optional()
+      .describe('A webhook to post to. Secret where the receiver takes its path for a password.'),
+    format: z
+      .enum(['json', 'slack', 'ntfy'])
+      .default('json')
+      .describe(
+        'Shape of what is posted: `json` (docs/notifications.md), or as Slack and what is like it (Mattermost, Rocket.Chat), or as an ntfy topic want it.',
+      ),
+    secret: z
+      .string()
+      .min(16, 'is shorter than 16 characters: make one with `openssl rand -hex 32`')
+      .optional()
+      .describe('Signs what is posted, in `Holdfast-Signature`. Secret: take it from the environment.'),
+    command: z
+      .array(z.string())
+      .min(1, 'names no program')
+      .optional()
+      .describe(
+        'Instead of `url`: a program and its arguments, run without a shell. It gets the message as JSON on standard input and in `HOLDFAST_*` variables.',
+      ),
+    events: z
+      .array(z.enum(EVENT_PATTERNS))
+      .min(1, 'names no event')
+      .prefault(['ca.*', 'failover.*', ...ALARMING])
+      .describe('What to tell: whole names, `ca.*`, `failover.*`, `certificate.*`, or `*` for all.'),
+  })
+  .refine(({ url, command }) => (url === undefined) !== (command === undefined), {
+    error: 'needs either a `url` or a `command`',
+  })
+
+const notify = z
+  .array(notification)
+  .prefault([])
+  .describe('Who is told what happens to CAs and certificates.')
+
 const PROCESSES = 'not a number of processes: write "auto" or 1, since one serves everything so far'
 
 export const configSchema = z.strictObject({
@@ -324,6 +388,7 @@ export const configSchema = z.strictObject({
       'Where certificates, keys, accounts and jobs are kept: a folder (`file:./data`), or a Redis that replicas share (`redis://host:6379`, `rediss://` with TLS).',
     ),
   log,
+  notify,
   timeouts,
   trustedProxies: z
     .array(range)
