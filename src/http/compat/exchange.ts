@@ -229,9 +229,12 @@ export class Exchange {
   }
 
   #answer(status: number, fields: readonly Field[], body: string): void {
-    const length: Field = ['Content-Length', String(Buffer.byteLength(body))]
+    const own: Field[] = [
+      ['Date', new Date(this.#wire.clock.now()).toUTCString()],
+      ['Content-Length', String(Buffer.byteLength(body))],
+    ]
     const last = this.#error?.code === 'REQUEST_INVALID'
-    this.#sendHead({ status, reason: titleOf(status), fields: [...fields, length], trailers: false, last })
+    this.#sendHead({ status, reason: titleOf(status), fields: [...fields, ...own], trailers: false, last })
     if (hasContent(this.#client.method, status)) {
       this.#bodyBytes = Buffer.byteLength(body)
       this.#client.sink.write(body)

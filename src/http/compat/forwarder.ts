@@ -54,8 +54,43 @@ export class Forwarder {
 
   /** Throws on a method or field that cannot be sent. Calls back later, never before it returns. */
   open(backend: Backend, outgoing: OutgoingRequest, outcome: Outcome): http.ClientRequest {
+    let stage: FailureStage = 'connecting'
+    let timedOut = false
+    const request = this.#make(backend, outgoing.method, (error) =>
+      outcome.failed(describe(error, backend, timedOut), stage),
+    )
+    fill(request, outgoing)
+    const cancelTimer = this.#clock.after(outgoing.connectTimeoutMs, () => {
+      timedOut = true
+      request.destroy(new Error(`not connected after ${formatDuration(outgoing.connectTimeoutMs)}`))
+    })
+    const connected = (): void => {
+      cancelTimer()
+      if (request.destroyed) return
+      stage = request.reusedSocket ? 'reused' : 'exchanging'
+      outcome.connected()
+    }
+    request.once('close', cancelTimer)
+    request.once('socket', (socket) => {
+      if (!socket.connecting) connected()
+      else socket.once(socket instanceof TLSSocket ? 'secureConnect' : 'connect', connected)
+    })
+    request.on('information', ({ statusCode, rawHeaders }) => outcome.informed(statusCode, rawHeaders))
+    request.once('response', (response) => outcome.responded(response))
+    request.once('upgrade', (response, socket, head) => outcome.switched(response, socket, head))
+    return request
+  }
+
+  /** Closes the idle connections. */
+  close(): void {
+    for (const agent of this.#agents.values()) closeIdle(agent)
+    this.#agents.clear()
+  }
+
+  /** Has http-proxy make the request, and takes it over before anything is sent. */
+  #make(backend: Backend, method: string, onError: (error: Error) => void): http.ClientRequest {
     let request: http.ClientRequest | undefined
-    /** All that http-proxy looks at in a request. It calls `pipe` at once, with the request it has made. */
+    // All that http-proxy looks at in a client's request. It calls `pipe` at once, with the request it has made.
     const source = {
       url: '/',
       headers: {},
@@ -65,56 +100,24 @@ export class Forwarder {
         request = made
       },
     }
-    const progress = { stage: 'connecting' as FailureStage, timedOut: false }
-    const onError = (error: Error): void => {
-      outcome.failed(describe(error, backend, progress.timedOut), progress.stage)
-    }
+    const { host, port, tls } = backend
+    const protocol = tls === undefined ? 'http:' : 'https:'
     this.#proxy.web(
       source as unknown as http.IncomingMessage,
       { finished: true } as http.ServerResponse,
       {
-        target: {
-          protocol: backend.tls === undefined ? 'http:' : 'https:',
-          host: backend.host,
-          hostname: backend.host,
-          port: String(backend.port),
-        } as httpProxy.ServerOptions['target'] & object,
+        target: { protocol, host, hostname: host, port: String(port) } as httpProxy.ServerOptions['target'] &
+          object,
         agent: this.#agentOf(backend),
-        method: outgoing.method,
-        secure: backend.tls?.rejectUnauthorized ?? true,
+        method,
+        secure: tls?.rejectUnauthorized ?? true,
         selfHandleResponse: true,
         toProxy: true,
       },
       onError,
     )
     if (request === undefined) throw new Error('http-proxy made no request')
-    const made = prepare(request, outgoing)
-
-    const cancelTimer = this.#clock.after(outgoing.connectTimeoutMs, () => {
-      progress.timedOut = true
-      made.destroy(new Error(`not connected after ${formatDuration(outgoing.connectTimeoutMs)}`))
-    })
-    made.once('close', cancelTimer)
-    made.once('socket', (socket) => {
-      const connected = (): void => {
-        cancelTimer()
-        if (made.destroyed) return
-        progress.stage = made.reusedSocket ? 'reused' : 'exchanging'
-        outcome.connected()
-      }
-      if (!socket.connecting) connected()
-      else socket.once(socket instanceof TLSSocket ? 'secureConnect' : 'connect', connected)
-    })
-    made.on('information', ({ statusCode, rawHeaders }) => outcome.informed(statusCode, rawHeaders))
-    made.once('response', (response) => outcome.responded(response))
-    made.once('upgrade', (response, socket, head) => outcome.switched(response, socket, head))
-    return made
-  }
-
-  /** Closes the idle connections. */
-  close(): void {
-    for (const agent of this.#agents.values()) closeIdle(agent)
-    this.#agents.clear()
+    return request
   }
 
   #agentOf(backend: Backend): http.Agent {
@@ -133,13 +136,12 @@ export class Forwarder {
   }
 }
 
-function prepare(request: http.ClientRequest, outgoing: OutgoingRequest): http.ClientRequest {
+function fill(request: http.ClientRequest, outgoing: OutgoingRequest): void {
   try {
     request.path = outgoing.target
     // Node would drop the fields beyond a limit, unseen; the size of the head is limited anyway.
     request.maxHeadersCount = 0
     for (const [name, value] of outgoing.fields) request.setHeader(name, value)
-    return request
   } catch (error) {
     request.destroy()
     throw error

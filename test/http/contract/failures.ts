@@ -124,6 +124,21 @@ export function failures(t: Test, makeWire: MakeWire): void {
     })
   }
 
+  t.test(
+    'a client that could take the end of the connection for the end of the response is reset',
+    async (t) => {
+      const up = await RawUpstream.start(t, (socket) =>
+        socket.end('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n'),
+      )
+      const front = await Front.start(t, makeWire, { upstreams: [up.url] })
+      const client = await RawClient.connect(t, front, { plain: true })
+      const broken = once(client.socket, 'error')
+      client.send('GET / HTTP/1.0', `Host: ${HOST}`)
+      const [error] = await broken
+      t.equal(error.code, 'ECONNRESET')
+    },
+  )
+
   t.test('a response that stops is given up in time', async (t) => {
     const up = await RawUpstream.start(t, (socket) =>
       socket.write('HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart'),

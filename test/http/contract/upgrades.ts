@@ -120,7 +120,9 @@ export function upgrades(t: Test, makeWire: MakeWire): void {
     const front = await Front.start(t, makeWire, { upstreams: ['http://127.0.0.1:9'] })
     const client = await RawClient.connect(t, front)
     client.send(...ask)
-    t.equal(statusOf(await client.rest()), 502)
+    const page = await client.rest()
+    t.equal(statusOf(page), 502)
+    t.ok(fieldOf(page, 'date'))
   })
 
   for (const [what, lines] of [

@@ -1,0 +1,14 @@
+import t from 'tap'
+import { CompatWire } from '../../../src/http/compat/wire.ts'
+import { Front, HOST } from '../front.ts'
+import { RawClient } from '../raw-client.ts'
+import { RawUpstream } from '../raw-upstream.ts'
+
+t.test('a connection on which too many requests wait is closed', async (t) => {
+  const up = await RawUpstream.start(t, () => {})
+  const front = await Front.start(t, (options) => new CompatWire(options), { upstreams: [up.url] })
+  const client = await RawClient.connect(t, front)
+  client.write(`GET / HTTP/1.1\r\nHost: ${HOST}\r\n\r\n`.repeat(100))
+  t.equal(await client.rest(), '')
+  t.ok(up.requests.length <= 1, 'the others did not reach the upstream')
+})
