@@ -12,12 +12,19 @@ const START_LIMIT_MS = 20_000
 /** Below the range that the kernel hands to outgoing connections, so that a port stays free over a restart. */
 const PORTS = { first: 10_000, count: 22_000 }
 
-/** A TCP port of 127.0.0.1 that nothing listens on now, and that no outgoing connection will take. */
+/** No port twice, and each process begins elsewhere: a port that was handed out is often bound only much later. */
+const candidates = walkPorts(process.pid * 64)
+
+/** A TCP port of 127.0.0.1 that nothing listens on now, and that no other test will be given. */
 export async function freePort(): Promise<number> {
   for (;;) {
-    const port = PORTS.first + Math.floor(Math.random() * PORTS.count)
+    const port = candidates.next().value
     if (await isFree(port)) return port
   }
+}
+
+function* walkPorts(start: number): Generator<number, never> {
+  for (let step = 0; ; step++) yield PORTS.first + ((start + step) % PORTS.count)
 }
 
 async function isFree(port: number): Promise<boolean> {
