@@ -153,10 +153,10 @@ export class Server {
     await this.#admin?.start()
     await this.#listener.start()
     this.#files.start()
-    this.#authorities.start()
-    this.#feeds.update(feedsOf(resolveCas(this.#config)))
     await this.#news.update(this.#config.notify)
     this.#news.start()
+    this.#authorities.start()
+    this.#feeds.update(feedsOf(resolveCas(this.#config)))
     this.#renewer.start()
     this.#ready = true
   }

@@ -1,6 +1,6 @@
 /** `holdfast status`: hosts, their certificates and the CAs' health, from the running instance. */
 import { parseArgs } from 'node:util'
-import type { CaView, CertificateView, HostView } from '../admin/views.ts'
+import type { CaView, CertificateView, ForecastView, HostView } from '../admin/views.ts'
 import { loadChosenConfig } from '../config/load.ts'
 import { formatDuration, SystemClock } from '../time.ts'
 import { AdminClient } from './admin-client.ts'
@@ -14,16 +14,22 @@ export async function status(args: string[], env: NodeJS.ProcessEnv): Promise<nu
   })
   const { config } = await loadChosenConfig(values.config, env)
   const admin = new AdminClient(config)
-  const [hosts, cas] = await Promise.all([
+  const [hosts, cas, forecasts] = await Promise.all([
     admin.get<HostView[]>('/api/certificates'),
     admin.get<CaView[]>('/api/cas'),
+    admin.get<ForecastView[]>('/api/forecast'),
   ])
-  if (values.json) print(JSON.stringify({ hosts, cas }, undefined, 2))
-  else print(describe(hosts, cas, new SystemClock().now()))
+  if (values.json) print(JSON.stringify({ hosts, cas, forecasts }, undefined, 2))
+  else print(describe(hosts, cas, forecasts, new SystemClock().now()))
   return hosts.every((host) => host.state === 'valid') ? 0 : 1
 }
 
-function describe(hosts: readonly HostView[], cas: readonly CaView[], now: number): string {
+function describe(
+  hosts: readonly HostView[],
+  cas: readonly CaView[],
+  forecasts: readonly ForecastView[],
+  now: number,
+): string {
   const left = (time: string): string => {
     const ms = Date.parse(time) - now
     return ms < 0 ? `ended ${formatDuration(-ms)} ago` : `${formatDuration(ms)} left`
@@ -52,6 +58,12 @@ function describe(hosts: readonly HostView[], cas: readonly CaView[], now: numbe
     '',
     table(['CA', 'STATE', 'LAST FAILURE'], caRows),
     '',
+    ...forecasts.flatMap(warning),
     verdict,
   ].join('\n')
+}
+
+/** Only of a CA that is in trouble: which hosts depend on one CA alone, `doctor` says. */
+function warning({ ca, state, summary }: ForecastView): string[] {
+  return state === 'up' || summary === '' ? [] : [paint('red', `If ${ca} stays down: ${summary}.`)]
 }
