@@ -6,12 +6,14 @@
 // biome-ignore lint/style/useNodejsImportProtocol: Node before 12.20 knows no `node:`
 import { existsSync } from 'fs'
 
-const OLDEST_MAJOR = 24
+/** Informational responses and a say in upgrades came to node:http during 24. */
+const OLDEST = [24, 18]
 
-if (Number(process.versions.node.split('.')[0]) < OLDEST_MAJOR) {
+const [major, minor] = process.versions.node.split('.').map(Number)
+if (major < OLDEST[0] || (major === OLDEST[0] && minor < OLDEST[1])) {
   const found = `${process.version} (${process.execPath})`
   const remedy = '`npm ci` brings one: start with `npm run holdfast -- serve`'
-  console.error(`holdfast needs Node ${OLDEST_MAJOR} or newer, and this is Node ${found}. ${remedy}.`)
+  console.error(`holdfast needs Node ${OLDEST.join('.')} or newer, and this is Node ${found}. ${remedy}.`)
   process.exitCode = 1
 } else {
   const source = new URL('../src/cli.ts', import.meta.url)

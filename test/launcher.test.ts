@@ -27,7 +27,7 @@ t.test('on an old Node it says in one line what it needs, what it found and how 
   t.equal(stdout, '')
   t.match(
     stderr,
-    /^holdfast needs Node 24 or newer, and this is Node v\d+\.\d.*npm ci.*npm run holdfast --.*\n$/,
+    /^holdfast needs Node 24\.18 or newer, and this is Node v\d+\.\d.*npm ci.*npm run holdfast --.*\n$/,
   )
 })
 
