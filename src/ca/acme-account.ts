@@ -46,6 +46,15 @@ export class AcmeAccount {
     }
   }
 
+  /**
+   * The URL of the account that the next order will use, as the CA confirms it; undefined: that order will make one.
+   * Makes and changes nothing.
+   */
+  async confirm(endpoint: Endpoint, signal: AbortSignal): Promise<string | undefined> {
+    const account = await this.#load(endpoint)
+    return account && new AcmeWire(endpoint, account.keyPem).existingAccount(signal)
+  }
+
   /** An account at another directory, or bound to another external account, is not the one that is configured. */
   async #load({ directoryUrl }: Endpoint): Promise<Account | undefined> {
     const { ca, eab, records } = this.#options

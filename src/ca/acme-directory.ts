@@ -17,6 +17,12 @@ export interface Directory {
   readonly renewalInfo: string | undefined
   /** Names of the certificate profiles that may be asked for. */
   readonly profiles: readonly string[]
+  /** The issuer domain names that CAA records use for it (RFC 8659 section 4.2); none where it does not say. */
+  readonly caaIdentities: readonly string[]
+  /** Must a new account be bound to one outside of ACME? */
+  readonly externalAccountRequired: boolean
+  /** The CA's clock as it answered, in milliseconds since the epoch; undefined: it did not say. */
+  readonly date: number | undefined
 }
 
 /** Whoever asks for a nonce has not said who he is. */
@@ -30,8 +36,10 @@ const USUAL_POLL_MS = 6 * HOUR
 /** Never from a cache. */
 export async function fetchDirectory(http: CaHttp, url: string, signal: AbortSignal): Promise<Directory> {
   const purpose: Purpose = { doing: 'directory', refused: 'anonymous' }
-  const { body } = await http.exchange({ method: 'GET', url }, purpose, signal)
+  const { body, headers } = await http.exchange({ method: 'GET', url }, purpose, signal)
   const fields = fieldsOf(body)
+  const meta = fieldsOf(fields.meta)
+  const date = Date.parse(headers.date ?? '')
   const required = (name: string): string => {
     const value = fields[name]
     if (!isHttps(value)) throw malformed(http, purpose, `${name} is no https URL`)
@@ -43,7 +51,10 @@ export async function fetchDirectory(http: CaHttp, url: string, signal: AbortSig
     newOrder: required('newOrder'),
     revokeCert: required('revokeCert'),
     renewalInfo: fields.renewalInfo === undefined ? undefined : required('renewalInfo'),
-    profiles: Object.keys(fieldsOf(fieldsOf(fields.meta).profiles)),
+    profiles: Object.keys(fieldsOf(meta.profiles)),
+    caaIdentities: Array.isArray(meta.caaIdentities) ? meta.caaIdentities.map(String) : [],
+    externalAccountRequired: meta.externalAccountRequired === true,
+    date: Number.isNaN(date) ? undefined : date,
   }
 }
 

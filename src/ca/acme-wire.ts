@@ -130,6 +130,22 @@ export class AcmeWire {
     )
   }
 
+  /** RFC 8555 section 7.3.3: resolves with the URL by which the CA knows the key. Makes and changes nothing. */
+  existingAccount(signal: AbortSignal): Promise<string> {
+    const purpose: Purpose = { doing: 'account', refused: 'account' }
+    return this.#call(
+      purpose,
+      signal,
+      () => this.#client.createAccount({ onlyReturnExisting: true }),
+      (body) => {
+        const status = textOf(fieldsOf(body), 'status')
+        if (status === 'valid') return this.#client.getAccountUrl()
+        const what = `the CA says that it is ${cleanText(status)}`
+        throw failure({ code: 'ACCOUNT_REJECTED', ca: this.#endpoint.http.ca, ...purpose, what })
+      },
+    )
+  }
+
   updateContact(contact: readonly string[], signal: AbortSignal): Promise<void> {
     return this.#call({ doing: 'contact of the account', refused: 'account' }, signal, () =>
       this.#client.updateAccount({ contact: [...contact] }),

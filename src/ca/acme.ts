@@ -78,9 +78,27 @@ export class AcmeIssuer implements Issuer {
   }
 
   /** The directory, not from a cache, and a nonce. */
-  probe(signal: AbortSignal): Promise<void> {
+  async probe(signal: AbortSignal): Promise<void> {
+    await this.survey(signal)
+  }
+
+  /** As `probe`, and gives what the directory says. */
+  survey(signal: AbortSignal): Promise<Directory> {
     return this.#converse('probe', signal, async (http, limited) => {
-      await fetchNonce(http, await this.#fetchDirectory(http, limited), limited)
+      const directory = await this.#fetchDirectory(http, limited)
+      await fetchNonce(http, directory, limited)
+      return directory
+    })
+  }
+
+  /**
+   * URL of the account in the store, which the CA knows and holds valid; undefined: the next order makes one. Changes
+   * nothing, neither here nor there. Rejects where the CA does not take the account.
+   */
+  confirmAccount(signal: AbortSignal): Promise<string | undefined> {
+    return this.#converse('account', signal, async (http, limited) => {
+      const directory = await this.#fetchDirectory(http, limited)
+      return this.#account.confirm({ http, directoryUrl: this.#options.directory, directory }, limited)
     })
   }
 

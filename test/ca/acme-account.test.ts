@@ -161,6 +161,33 @@ t.test('contact', async (t) => {
   })
 })
 
+t.test('is confirmed without a change', async (t) => {
+  const { pebble, proxy } = await startCounted()
+  const records = await world.records()
+  const issuer = await world.issuer(pebble, through(proxy, records))
+
+  t.test('none yet: none is made, and the CA is not asked', async (t) => {
+    t.equal(await issuer.confirmAccount(forever), undefined)
+    t.equal(accountsMade(proxy), 0)
+    t.equal(await records.loadAccount('pebble'), undefined)
+  })
+
+  t.test('one that the CA knows: its URL', async (t) => {
+    await issuer.issue(request, forever)
+    const account = await records.loadAccount('pebble')
+    t.equal(await issuer.confirmAccount(forever), account?.url)
+    t.same(await records.loadAccount('pebble'), account)
+  })
+
+  t.test('one that the CA has lost: no new one', async (t) => {
+    await pebble.restart()
+    const account = await records.loadAccount('pebble')
+    const error = await issueErrorOf(issuer.confirmAccount(forever))
+    t.match(error, { code: 'ACCOUNT_REJECTED', problem: { type: /:accountDoesNotExist$/ } })
+    t.same(await records.loadAccount('pebble'), account)
+  })
+})
+
 t.test('a store that fails is ours to mend', async (t) => {
   const pebble = await world.startPebble()
   const records = await world.records()

@@ -63,3 +63,11 @@ t.test('profiles and renewal information', async (t) => {
     t.ok(isRefused())
   })
 })
+
+t.test('what the directory says of the CA', async (t) => {
+  const pebble = await world.startPebble({ config: { externalAccountBindingRequired: true } })
+  const { externalAccountRequired, caaIdentities, date } = await (await world.issuer(pebble)).survey(forever)
+  t.equal(externalAccountRequired, true)
+  t.same(caaIdentities, [])
+  t.ok(Math.abs((date ?? 0) - Date.now()) < HOUR)
+})

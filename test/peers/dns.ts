@@ -3,7 +3,7 @@ import { exchange } from './exchange.ts'
 import { freePort, Peer } from './process.ts'
 
 export interface CaaRecord {
-  readonly tag: 'issue' | 'issuewild' | 'iodef'
+  readonly tag: string
   readonly value: string
 }
 
@@ -27,6 +27,11 @@ export class Dns {
   /** Replaces the addresses of a host; every other name is at 127.0.0.1. */
   async addA(host: string, addresses: readonly string[]): Promise<void> {
     await this.#manage('/add-a', { host: `${host}.`, addresses })
+  }
+
+  /** Every other record of the host is at its target. */
+  async addCname(host: string, target: string): Promise<void> {
+    await this.#manage('/set-cname', { host: `${host}.`, target: `${target}.` })
   }
 
   stop(): Promise<void> {
