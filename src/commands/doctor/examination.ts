@@ -1,0 +1,234 @@
+/**
+ * Every check over every CA and host, side by side and bounded in time; and what follows from them: the CAs that each
+ * host can really have a certificate from. Receives a checked config and the two sources of truth, store and DNS.
+ */
+
+import type { HostView } from '../../admin/views.ts'
+import type { CaaLookup } from '../../ca/caa.ts'
+import type { Holding } from '../../cert/inventory.ts'
+import { isPrivateHost } from '../../config/addresses.ts'
+import type { Ca } from '../../config/cas.ts'
+import type { Config } from '../../config/schema.ts'
+import { type IssuedPolicy, resolveSites, type TlsPolicy } from '../../config/sites.ts'
+import type { Records } from '../../store/records.ts'
+import type { Clock } from '../../time.ts'
+import { type AuthorityReport, examineAuthority } from './authority.ts'
+import { checkCaa, loadCaaState } from './caa.ts'
+import { checkFile, checkHolding, loadRoots, type Roots } from './certificates.ts'
+import { checkClock } from './clock.ts'
+import { type Finding, fail, failed, ok, warn } from './finding.ts'
+import { checkName } from './names.ts'
+import { type AddressLookup, checkReach, type Ports } from './reach.ts'
+
+export interface ExaminationOptions {
+  readonly config: Config
+  readonly cas: ReadonlyMap<string, Ca>
+  /** undefined: the store cannot be opened. */
+  readonly records: Records | undefined
+  readonly lookup: CaaLookup & AddressLookup
+  readonly ports: Ports
+  readonly clock: Clock
+  /** The hosts of the running instance; undefined: none runs. */
+  readonly running: readonly HostView[] | undefined
+}
+
+export interface Diagnosis {
+  /** Of this machine and instance. */
+  readonly machine: readonly Finding[]
+  readonly cas: readonly { readonly ca: string; readonly findings: readonly Finding[] }[]
+  readonly hosts: readonly HostReport[]
+}
+
+export interface HostReport {
+  readonly host: string
+  /** Names of the CAs that can issue for it as things are. */
+  readonly usable: readonly string[]
+  /** Fewer than two CAs can supply it, where any is to. */
+  readonly dependsOnOne: boolean
+  readonly findings: readonly HostFinding[]
+}
+
+/** `ca` where it is about one CA. */
+export type HostFinding = Finding & { readonly ca?: string }
+
+/** Hosts in hand at once. */
+const AT_ONCE = 16
+
+export async function examine(options: ExaminationOptions): Promise<Diagnosis> {
+  const { config, cas, records, clock } = options
+  const sites = resolveSites(config)
+  const used = new Set(sites.flatMap(({ tls }) => (tls.kind === 'issued' ? tls.cas : [])))
+  const [authorities, rootsOf, holdings] = await Promise.all([
+    Promise.all(
+      [...cas.values()]
+        .filter(({ name }) => used.has(name))
+        .map((ca) => examineAuthority(ca, records, clock)),
+    ),
+    loadRoots(cas, records),
+    loadHoldings(records),
+  ])
+  const examination = new HostExamination(options, authorities, rootsOf, holdings)
+  const hosts = sites.flatMap((site) => site.hosts.map((host) => ({ host, tls: site.tls })))
+  return {
+    machine: [
+      checkStore(records),
+      checkInstance(options.running),
+      ...(authorities.some(({ ca }) => ca.type === 'acme')
+        ? [checkClock(authorities.flatMap(({ aheadMs }) => aheadMs ?? []))]
+        : []),
+    ],
+    cas: authorities.map(({ ca, findings }) => ({ ca: ca.name, findings })),
+    hosts: await mapBounded(hosts, ({ host, tls }) => examination.examine(host, tls)),
+  }
+}
+
+function checkStore(records: Records | undefined): Finding {
+  if (records !== undefined) return ok('store', 'can be read')
+  return fail('store', 'cannot be read', 'see `store` in the config, and who may read it')
+}
+
+function checkInstance(running: readonly HostView[] | undefined): Finding {
+  if (running !== undefined) return ok('instance', 'runs')
+  return warn(
+    'instance',
+    'none runs: whether the ports lead here was not tried',
+    'start `holdfast serve`, and run doctor again',
+  )
+}
+
+async function loadHoldings(records: Records | undefined): Promise<ReadonlyMap<string, Holding>> {
+  const stored = (await records?.loadCertificates()) ?? []
+  const byHost = Map.groupBy(stored, ({ host }) => host)
+  return new Map(
+    [...byHost].map(([host, all]) => [
+      host,
+      Object.fromEntries(all.map(({ role, certificate }) => [role, certificate])),
+    ]),
+  )
+}
+
+class HostExamination {
+  readonly #options: ExaminationOptions
+  readonly #authorities: ReadonlyMap<string, AuthorityReport>
+  readonly #rootsOf: (source: string) => Roots
+  readonly #holdings: ReadonlyMap<string, Holding>
+  /** Of everything that this instance may show; undefined: none runs. */
+  readonly #fingerprints: ReadonlySet<string> | undefined
+
+  constructor(
+    options: ExaminationOptions,
+    authorities: readonly AuthorityReport[],
+    rootsOf: (source: string) => Roots,
+    holdings: ReadonlyMap<string, Holding>,
+  ) {
+    this.#options = options
+    this.#authorities = new Map(authorities.map((authority) => [authority.ca.name, authority]))
+    this.#rootsOf = rootsOf
+    this.#holdings = holdings
+    const { running } = options
+    this.#fingerprints = running && fingerprintsOf(running, holdings)
+  }
+
+  async examine(host: string, tls: TlsPolicy): Promise<HostReport> {
+    const now = this.#options.clock.now()
+    if (tls.kind === 'issued') return this.#examineIssued(host, tls, now)
+    const findings = await checkFile(host, tls, this.#rootsOf, now)
+    return { host, usable: [], dependsOnOne: false, findings }
+  }
+
+  async #examineIssued(host: string, policy: IssuedPolicy, now: number): Promise<HostReport> {
+    const holding = this.#holdings.get(host) ?? {}
+    const isKnown = this.#options.records !== undefined
+    const held = isKnown ? checkHolding(host, policy, holding, this.#rootsOf, now) : []
+    const authorities = policy.cas.flatMap((name) => this.#authorities.get(name) ?? [])
+    if (authorities.every(({ ca }) => ca.type === 'internal'))
+      return { host, usable: policy.cas, dependsOnOne: false, findings: [alone(), ...held] }
+    const { lookup, ports, clock } = this.#options
+    const [reach, caa] = await Promise.all([
+      checkReach(host, policy.challenges, { lookup, ports, clock, fingerprints: this.#fingerprints }),
+      loadCaaState(host, lookup, clock),
+    ])
+    const isReached = reach.challenges.length > 0
+    const challenges = isReached ? reach.challenges : policy.challenges
+    const byCa = authorities.map((authority) => {
+      const findings = [
+        ...checkName(host, authority.ca),
+        ...checkCaa(host, caa, authority, challenges),
+        ...checkAudience(host, authority.ca),
+      ]
+      const usable = authority.usable && (isReached || authority.ca.type === 'internal') && !failed(findings)
+      return { authority, findings, usable }
+    })
+    const usable = byCa.filter((each) => each.usable).map(({ authority }) => authority)
+    const operators = new Set(usable.map(operatorOf))
+    return {
+      host,
+      usable: usable.map(({ ca }) => ca.name),
+      dependsOnOne: operators.size < 2,
+      findings: [
+        countCas(host, policy, usable, operators.size),
+        ...byCa.flatMap(({ authority, findings }) =>
+          findings.map((finding) => ({ ...finding, ca: authority.ca.name })),
+        ),
+        ...reach.findings,
+        ...held,
+      ],
+    }
+  }
+}
+
+function alone(): Finding {
+  return ok('CAs', 'the internal CA alone, which needs nobody')
+}
+
+/** The internal CA stands in for names of a private network; visitors of a public one do not know its root. */
+function checkAudience(host: string, ca: Ca): Finding[] {
+  if (ca.type !== 'internal' || isPrivateHost(host)) return []
+  const says = 'only clients that were given its root trust it, so that it is no second CA for the public'
+  return [fail('trust', says, `add a public CA to \`tls.cas\` for ${host}`)]
+}
+
+/** Two names for one company are one CA: what fails there fails both. */
+function operatorOf({ ca, caaIdentities }: AuthorityReport): string {
+  if (ca.type === 'internal') return ca.name
+  return caaIdentities[0] ?? new URL(ca.directory).origin
+}
+
+function countCas(
+  host: string,
+  { cas }: IssuedPolicy,
+  usable: readonly AuthorityReport[],
+  operators: number,
+): Finding {
+  const names = usable.map(({ ca }) => ca.name).join(', ')
+  if (operators >= 2) return ok('CAs', `${operators} can issue: ${names}`)
+  if (usable.length >= 2)
+    return fail('CAs', `${names} are one company`, `add a CA of another company to \`tls.cas\` for ${host}`)
+  const fix =
+    cas.length < 2
+      ? `add a second CA to \`tls.cas\`, such as ${cas.includes('zerossl') ? 'letsencrypt' : 'zerossl'}`
+      : `mend what fails below for ${cas.filter((name) => !usable.some(({ ca }) => ca.name === name)).join(', ')}`
+  return fail('CAs', usable.length === 0 ? 'none can issue' : `${names} alone can issue`, fix)
+}
+
+function fingerprintsOf(
+  running: readonly HostView[],
+  holdings: ReadonlyMap<string, Holding>,
+): ReadonlySet<string> {
+  const shown = running.flatMap(({ live, standby }) => [live?.fingerprint, standby?.fingerprint])
+  const stored = [...holdings.values()]
+    .flatMap(Object.values<Holding['live']>)
+    .map((each) => each?.fingerprint)
+  return new Set([...shown, ...stored].filter((each) => each !== undefined))
+}
+
+async function mapBounded<T, R>(items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {
+  const results: R[] = []
+  // The workers draw from one iterator.
+  const queue = items.entries()
+  const worker = async (): Promise<void> => {
+    for (const [index, item] of queue) results[index] = await work(item)
+  }
+  await Promise.all(Array.from({ length: AT_ONCE }, worker))
+  return results
+}

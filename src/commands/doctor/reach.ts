@@ -1,0 +1,174 @@
+/**
+ * Do the ports that CAs will ask lead to this instance? The host's addresses come from the DNS, as a CA would find them.
+ * On 443 the instance is known by its certificate. On 80 it is known by how it answers for a challenge that nobody made.
+ * A port that does not answer here may yet answer the outside (NAT), so that is only a warning.
+ */
+
+import type { Resolver } from 'node:dns/promises'
+import { once } from 'node:events'
+import { type IncomingMessage, request } from 'node:http'
+import { isIP } from 'node:net'
+import { connect } from 'node:tls'
+import type { ChallengeType } from '../../challenge/solver.ts'
+import type { Clock } from '../../time.ts'
+import { bounded, type Finding, fail, ok, warn } from './finding.ts'
+
+/** Where CAs ask: 443 and 80, except in tests. */
+export interface Ports {
+  readonly https: number
+  readonly http: number
+}
+
+export type AddressLookup = Pick<Resolver, 'resolve4' | 'resolve6'>
+
+export interface ReachOptions {
+  readonly lookup: AddressLookup
+  readonly ports: Ports
+  readonly clock: Clock
+  /** SHA-256 of every certificate that this instance may show, lower-case hex; undefined: no instance runs. */
+  readonly fingerprints: ReadonlySet<string> | undefined
+}
+
+export interface Reach {
+  readonly findings: readonly Finding[]
+  /** Those of the wanted challenges that are not known to lead elsewhere. */
+  readonly challenges: readonly ChallengeType[]
+}
+
+type Answer = 'ours' | 'silent' | 'other'
+
+interface Probed {
+  readonly answer: Answer
+  /** `192.0.2.1:443: connection refused` */
+  readonly says: string
+}
+
+/** A path of a challenge that no CA asks for. */
+const PATH = '/.well-known/acme-challenge/holdfast-doctor'
+
+export async function checkReach(
+  host: string,
+  challenges: readonly ChallengeType[],
+  options: ReachOptions,
+): Promise<Reach> {
+  const addresses = await bounded<readonly string[] | Finding>(
+    options.clock,
+    () => addressesOf(host, options.lookup),
+    (why) => warn('address', `could not be looked up: ${why}`, 'name a resolver that works: --dns HOST:PORT'),
+  )
+  if (!isList(addresses)) return { findings: [addresses], challenges }
+  if (addresses.length === 0) {
+    const says = `${host} has no address in the DNS, so that no CA can check it`
+    return { findings: [fail('address', says, `add an A or AAAA record for ${host}`)], challenges: [] }
+  }
+  const found = ok('address', addresses.join(', '))
+  if (options.fingerprints === undefined) {
+    const skipped = warn(
+      'reach',
+      'not tried: no instance runs',
+      'start `holdfast serve` and run doctor again',
+    )
+    return { findings: [found, skipped], challenges }
+  }
+  const ports = await Promise.all(challenges.map((type) => checkPort(host, type, addresses, options)))
+  const open = challenges.filter((_, index) => ports[index]?.verdict !== 'fail')
+  return { findings: [found, ...ports], challenges: open }
+}
+
+function isList(value: readonly string[] | Finding): value is readonly string[] {
+  return Array.isArray(value)
+}
+
+async function addressesOf(host: string, lookup: AddressLookup): Promise<readonly string[]> {
+  if (isIP(host) !== 0) return [host]
+  const answers = await Promise.all([orNone(lookup.resolve4(host)), orNone(lookup.resolve6(host))])
+  return answers.flat()
+}
+
+async function orNone(answer: Promise<string[]>): Promise<string[]> {
+  try {
+    return await answer
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'ENODATA' || code === 'ENOTFOUND') return []
+    throw error
+  }
+}
+
+async function checkPort(
+  host: string,
+  type: ChallengeType,
+  addresses: readonly string[],
+  { ports, clock, fingerprints }: ReachOptions,
+): Promise<Finding> {
+  const port = type === 'http-01' ? ports.http : ports.https
+  const probes = await Promise.all(
+    addresses.map((address) =>
+      bounded<Probed>(
+        clock,
+        (signal) =>
+          type === 'http-01'
+            ? probeHttp(address, port, host, signal)
+            : probeTls(address, port, host, fingerprints ?? new Set(), signal),
+        (why) => ({ answer: 'silent', says: `${at(address, port)}: ${why}` }),
+      ),
+    ),
+  )
+  return judge(host, type, port, probes)
+}
+
+function judge(host: string, type: ChallengeType, port: number, probes: readonly Probed[]): Finding {
+  const told = (answer: Answer): string =>
+    probes
+      .filter((probe) => probe.answer === answer)
+      .map(({ says }) => says)
+      .join('; ')
+  const check = `port ${port}`
+  if (probes.every(({ answer }) => answer === 'ours')) return ok(check, `leads here, for ${type}`)
+  if (probes.some(({ answer }) => answer === 'other')) {
+    const fix = `let the DNS of ${host} name this instance only, or forward ${type} to it`
+    return fail(check, `${type} leads elsewhere: ${told('other')}`, fix)
+  }
+  const fix = `open port ${port} to the outside and forward it here; behind a NAT, try it from outside`
+  return warn(check, `no answer, as seen from here: ${told('silent')}`, fix)
+}
+
+/** Whose certificate is shown? Nothing is trusted on the ground of it. */
+async function probeTls(
+  address: string,
+  port: number,
+  host: string,
+  fingerprints: ReadonlySet<string>,
+  signal: AbortSignal,
+): Promise<Probed> {
+  const servername = isIP(host) === 0 ? { servername: host } : {}
+  const socket = connect({ host: address, port, ...servername, rejectUnauthorized: false })
+  const destroy = (): void => void socket.destroy()
+  signal.addEventListener('abort', destroy, { once: true })
+  try {
+    await once(socket, 'secureConnect', { signal })
+    const { fingerprint256 = '', subject, subjectaltname = '' } = socket.getPeerCertificate()
+    const shown = fingerprint256.replaceAll(':', '').toLowerCase()
+    if (fingerprints.has(shown)) return { answer: 'ours', says: at(address, port) }
+    const name = subject?.CN ?? subjectaltname
+    return { answer: 'other', says: `${at(address, port)} shows a certificate of another server (${name})` }
+  } finally {
+    signal.removeEventListener('abort', destroy)
+    socket.destroy()
+  }
+}
+
+async function probeHttp(address: string, port: number, host: string, signal: AbortSignal): Promise<Probed> {
+  const asked = request({ host: address, port, path: PATH, headers: { host }, agent: false, signal })
+  asked.end()
+  const [response] = (await once(asked, 'response')) as [IncomingMessage]
+  response.on('error', () => {}).destroy()
+  const status = response.statusCode ?? 0
+  if (status === 404) return { answer: 'ours', says: at(address, port) }
+  const says = `${at(address, port)} answers ${status}, not 404, to a challenge that nobody made`
+  return { answer: 'other', says }
+}
+
+function at(address: string, port: number): string {
+  return `${isIP(address) === 6 ? `[${address}]` : address}:${port}`
+}
