@@ -9,7 +9,7 @@ import { composeMessage, type Message } from './message.ts'
 
 /** How long to wait for more of the same. */
 const GATHER_MS = 5 * SECOND
-/** Of one topic, at most `BURST` messages within this long: an outage and its end are told without delay. */
+/** Of one topic there is a message each `QUIET_MS`, and `BURST` at once: an outage and its end are told without delay. */
 const QUIET_MS = 10 * MINUTE
 const BURST = 2
 
@@ -22,8 +22,8 @@ interface Pending {
 
 interface Topic {
   pending: Pending | undefined
-  /** When the last messages went out, on the monotonic clock. */
-  toldAt: readonly number[]
+  /** When all its messages so far are paid for, at one each `QUIET_MS`; on the monotonic clock. */
+  paidAt: number
   cancel: Cancel
 }
 
@@ -58,22 +58,20 @@ export class Digest {
   #topic(name: string): Topic {
     const known = this.#topics.get(name)
     if (known !== undefined) return known
-    const topic = { pending: undefined, toldAt: [], cancel: () => {} }
+    const topic = { pending: undefined, paidAt: 0, cancel: () => {} }
     this.#topics.set(name, topic)
     return topic
   }
 
-  #delayMs({ toldAt }: Topic): number {
-    const burstBeganAt = toldAt.at(-BURST)
-    if (burstBeganAt === undefined) return GATHER_MS
-    return Math.max(GATHER_MS, burstBeganAt + QUIET_MS - this.#clock.monotonic())
+  #delayMs({ paidAt }: Topic): number {
+    return Math.max(GATHER_MS, paidAt - (BURST - 1) * QUIET_MS - this.#clock.monotonic())
   }
 
   #tell(topic: Topic): void {
     const { pending } = topic
     if (pending === undefined) return
     topic.pending = undefined
-    topic.toldAt = [...topic.toldAt, this.#clock.monotonic()].slice(-BURST)
+    topic.paidAt = Math.max(topic.paidAt, this.#clock.monotonic()) + QUIET_MS
     this.#send(composeMessage(randomUUID(), pending))
   }
 }
