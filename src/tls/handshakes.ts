@@ -40,12 +40,12 @@ export interface HandshakeOptions {
   readonly challenge: (serverName: string, keyType: KeyType) => ChallengeAnswer | undefined
   /** Takes the socket over, with nothing read from it yet. */
   readonly onConnection: (socket: Socket, connection: Connection) => void
-  /** How many may be under way at once, before the oldest is given up for a new one: 4096 when absent. */
+  /** How many may be under way at once, before the oldest is given up for a new one: 2048 when absent. */
   readonly maxHandshakes?: number
 }
 
-/** Some 130 MB when a flood fills it; at 50 ms a handshake, room for 80,000 a second. */
-const MAX_HANDSHAKES = 4096
+/** Some 120 MB when a flood fills it; at 50 ms a handshake, room for 40,000 a second. */
+const MAX_HANDSHAKES = 2048
 
 const ACME_PROTOCOL = 'acme-tls/1'
 
@@ -121,6 +121,8 @@ export class Handshakes {
     if (this.#pending.size >= (this.#options.maxHandshakes ?? MAX_HANDSHAKES)) this.#giveUpOldest()
     this.#pending.add(raw)
     raw.on('close', this.#onRawClose)
+    // Half-open is for answers: a client that ends its side during the handshake is gone.
+    raw.allowHalfOpen = false
     const server = this.#serverFor(plainAddress(raw.localAddress ?? ''))
     this.#current.run({ raw, localPort, challenge: undefined }, inject, server, raw)
   }
@@ -231,6 +233,7 @@ export class Handshakes {
     const handshake = this.#handshake()
     if (handshake.raw !== undefined) this.#pending.delete(handshake.raw)
     handshake.raw = undefined
+    socket.allowHalfOpen = true
     this.#options.metrics.handshakeDone(socket.isSessionReused())
     const clientAddress = socket.remoteAddress
     // RFC 8737 section 3: nothing is exchanged after the handshake.

@@ -23,7 +23,7 @@ t.test('plain connections are handed on as they come', async (t) => {
 t.test('a plain client that has ended its side still gets its answer', async (t) => {
   const rig = await startRig(t, {
     policy: { http: [LOOPBACK] },
-    serve: (socket) => void socket.resume().on('end', () => socket.end('the answer')),
+    serve: (socket) => void socket.resume().on('end', () => setImmediate(() => socket.end('the answer'))),
   })
   const client = connect({ port: portOf(rig.listener, 'http'), host: '127.0.0.1', allowHalfOpen: true })
   client.end()
@@ -154,11 +154,14 @@ t.test('a reload may turn a plain port into one for TLS', async (t) => {
 })
 
 t.test('a reload changes the oldest version and the default host', async (t) => {
-  const rig = await startRig(t)
+  const rig = await startRig(t, { policy: { defaultHost: servername } })
   await rig.publish(servername)
-  await rig.listener.update({ ...rig.policy, minVersion: '1.3', defaultHost: servername })
+  await rig.publish('other.example.com')
   const unnamed = { servername: '', checkServerIdentity: () => undefined }
   t.equal((await ask(rig, unnamed)).names, `DNS:${servername}`)
+  await rig.listener.update({ ...rig.policy, defaultHost: 'other.example.com' })
+  t.equal((await ask(rig, unnamed)).names, 'DNS:other.example.com')
+  await rig.listener.update({ ...rig.policy, minVersion: '1.3' })
   for (const options of [{ servername }, unnamed]) {
     const code = await refusal(rig, { ...options, maxVersion: 'TLSv1.2' })
     t.equal(code, 'ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION')

@@ -46,7 +46,7 @@ export async function startRig(t: Test, { serve = describe, ...options }: RigOpt
   const metrics = new Metrics()
   const log = memoryLog()
   const authority = await makeAuthority()
-  const policy = { https: [LOOPBACK], http: [], minVersion: '1.2', handshakeTimeoutMs: 10_000 } as const
+  const policy = { https: [LOOPBACK], http: [], minVersion: '1.2', handshakeTimeoutMs: 120_000 } as const
   const listener = new Listener({
     inventory,
     metrics,
