@@ -7,25 +7,21 @@
  *
  * A reload prepares what can fail, then commits; when it fails the old state stays.
  */
-import { readFileSync } from 'node:fs'
 import { isDeepStrictEqual } from 'node:util'
-import { Admin, type AdminState } from './admin/api.ts'
+import { Admin } from './admin/api.ts'
 import { Events } from './admin/events.ts'
 import { exposeGauges } from './admin/gauges.ts'
-import { type ForecastView, type HostFacts, viewCa, viewForecast, viewHost } from './admin/views.ts'
-import { AcmeIssuer } from './ca/acme.ts'
+import { adminState } from './admin/state.ts'
 import { Authorities } from './ca/authorities.ts'
 import type { CaSnapshot, CaState } from './ca/health.ts'
-import { InternalIssuer } from './ca/internal.ts'
-import type { Issuer } from './ca/issuer.ts'
-import { type Feed, StatusFeeds } from './ca/status-feed.ts'
+import { Issuers } from './ca/issuers.ts'
+import { Revocations } from './ca/revocation.ts'
+import { feedsOf, StatusFeeds } from './ca/status-feed.ts'
 import { CertificateFiles } from './cert/files.ts'
 import { Inventory } from './cert/inventory.ts'
 import { Verdicts } from './cert/verdicts.ts'
-import { parseRoots, publicRoots } from './cert/verify.ts'
 import { Http01Solver } from './challenge/http-01.ts'
 import { TlsAlpn01Solver } from './challenge/tls-alpn-01.ts'
-import { type Ca, INTERNAL } from './config/cas.ts'
 import type { LoadedConfig } from './config/load.ts'
 import type { Config } from './config/schema.ts'
 import { type FilePolicy, resolveCas, resolveSites, type Site } from './config/sites.ts'
@@ -39,8 +35,9 @@ import type { Log } from './log.ts'
 import { Metrics } from './metrics.ts'
 import { News } from './notify/news.ts'
 import { Outlook } from './notify/outlook.ts'
+import { Judge } from './renew/judge.ts'
 import { Renewer } from './renew/renewer.ts'
-import type { Target } from './renew/task.ts'
+import { targetsOf } from './renew/task.ts'
 import { openStore } from './store/open.ts'
 import { Records } from './store/records.ts'
 import { type Clock, SystemClock, sleep, withDeadline } from './time.ts'
@@ -59,7 +56,6 @@ export class Server {
   readonly #http01 = new Http01Solver()
   readonly #tlsAlpn01 = new TlsAlpn01Solver(this.#clock)
   readonly #events = new Events()
-  readonly #publicRoots = publicRoots()
   readonly #log: Log
   readonly #records: Records
   readonly #authorities: Authorities
@@ -67,6 +63,7 @@ export class Server {
   readonly #outlook: Outlook
   readonly #news: News
   readonly #renewer: Renewer
+  readonly #judge: Judge
   readonly #gateway: Gateway
   readonly #wire: Wire
   readonly #listener: Listener
@@ -88,13 +85,16 @@ export class Server {
     this.#log = log
     const clock = this.#clock
     const random = Math.random
+    const solvers = [this.#http01, this.#tlsAlpn01]
+    const issuers = new Issuers({ clock, log, records, solvers })
+    const revocations = new Revocations({ clock, log })
     this.#contexts = new Contexts()
     this.#authorities = new Authorities({
       clock,
       random,
       log,
       records,
-      createIssuer: (ca) => this.#createIssuer(ca),
+      createIssuer: (ca) => issuers.create(ca),
       onChange: (snapshot, previous) => this.#onCaChange(snapshot, previous),
     })
     const { health } = this.#authorities
@@ -124,6 +124,19 @@ export class Server {
       warm: (certificate) => this.#contexts.warm(certificate),
       onEvent: (event) => this.#news.renewal(event),
     })
+    this.#judge = new Judge({
+      clock,
+      log,
+      records,
+      inventory: this.#inventory,
+      verdicts: this.#verdicts,
+      verify: (certificate) => issuers.verify(certificate),
+      isRevoked: (certificate, signal) => revocations.isRevoked(certificate, signal),
+      onVerdict: (certificate, fault) => {
+        this.#news.verdict(certificate, fault)
+        this.#renewer.wake()
+      },
+    })
     this.#files = this.#createFiles(resolveSites(config))
     this.#gateway = new Gateway(policyOf(config), {
       clock,
@@ -149,6 +162,7 @@ export class Server {
   async start(): Promise<void> {
     await this.#authorities.update(resolveCas(this.#config))
     await this.#files.load()
+    await this.#judge.load()
     await this.#renewer.load(targetsOf(resolveSites(this.#config)))
     await this.#admin?.start()
     await this.#listener.start()
@@ -158,6 +172,7 @@ export class Server {
     this.#authorities.start()
     this.#feeds.update(feedsOf(resolveCas(this.#config)))
     this.#renewer.start()
+    this.#judge.start()
     this.#ready = true
   }
 
@@ -210,6 +225,7 @@ export class Server {
     })
     await this.#listener.stop()
     await renewals
+    await this.#judge.stop()
     await this.#authorities.stop()
     await this.#news.stop()
     await this.#admin?.stop()
@@ -240,32 +256,6 @@ export class Server {
     }
   }
 
-  #createIssuer(ca: Ca): Issuer {
-    const shared = { id: ca.name, records: this.#records, clock: this.#clock, log: this.#log }
-    if (ca.type === 'internal') return new InternalIssuer({ ...shared, lifetimeMs: ca.lifetimeMs })
-    const endpointRoots = ca.roots === undefined ? undefined : readFileSync(ca.roots, 'utf8')
-    const solvers = [this.#http01, this.#tlsAlpn01]
-    return new AcmeIssuer({
-      ...ca,
-      ...shared,
-      endpointRoots,
-      trust: this.#trustOf(ca.trust, endpointRoots),
-      solvers,
-    })
-  }
-
-  /** Where the chains of a CA must end: its `trust`. */
-  #trustOf(
-    trust: string,
-    endpointRoots: string | undefined,
-  ): ConstructorParameters<typeof AcmeIssuer>[0]['trust'] {
-    if (trust === 'any') return 'any'
-    if (trust !== 'public') return parseRoots(readFileSync(trust, 'utf8'), trust)
-    return endpointRoots === undefined
-      ? this.#publicRoots
-      : [...this.#publicRoots, ...parseRoots(endpointRoots, 'roots')]
-  }
-
   #createFiles(sites: readonly Site[]): CertificateFiles<FileSource> {
     const sources = sites.flatMap(({ hosts, tls }) => (tls.kind === 'file' ? [{ ...tls, hosts }] : []))
     return new CertificateFiles(sources, this.#clock, this.#log, ({ hosts }, certificate) => {
@@ -274,36 +264,20 @@ export class Server {
   }
 
   #createAdmin(address: Exclude<Config['listen']['admin'], false>): Admin {
-    const state: AdminState = {
-      hosts: () => this.#hosts().map((facts) => viewHost(facts, this.#clock.now())),
-      cas: () => this.#authorities.health.snapshots().map(viewCa),
-      upstreams: () => this.#gateway.upstreams(),
-      events: () => this.#events.recent(),
-      forecast: () => this.#forecasts(),
+    const state = adminState({
+      clock: this.#clock,
+      inventory: this.#inventory,
+      health: this.#authorities.health,
+      renewer: this.#renewer,
+      judge: this.#judge,
+      gateway: this.#gateway,
+      events: this.#events,
+      outlook: this.#outlook,
+      sites: () => resolveSites(this.#config),
       isReady: () => this.#ready,
-      renew: (host) => this.#renewer.renewNow(host),
-      reload: (host) => this.#renewer.reload(host),
-    }
+    })
     exposeGauges(this.#metrics, state)
     return new Admin({ address, metrics: this.#metrics, log: this.#log, state })
-  }
-
-  /** Every host of the config: those that CAs supply, then those with files of their own. */
-  #hosts(): HostFacts[] {
-    const ofFiles = resolveSites(this.#config).filter(({ tls }) => tls.kind === 'file')
-    const nothing = {
-      live: undefined,
-      standby: undefined,
-      interim: undefined,
-      nextAt: undefined,
-      lastError: undefined,
-    }
-    return [
-      ...this.#renewer.statuses(),
-      ...ofFiles.flatMap(({ hosts }) =>
-        hosts.map((host) => ({ ...nothing, host, ...this.#inventory.holding(host) })),
-      ),
-    ]
   }
 
   #onCaChange(snapshot: CaSnapshot, previous: CaState): void {
@@ -314,23 +288,6 @@ export class Server {
     this.#news.caChanged(snapshot)
     this.#renewer.wake()
   }
-
-  #forecasts(): ForecastView[] {
-    return this.#authorities.health
-      .snapshots()
-      .filter(({ id }) => id !== INTERNAL)
-      .map((snapshot) => viewForecast(snapshot, this.#outlook.exposures(snapshot.id), this.#clock.now()))
-  }
-}
-
-/** The status pages of the CAs, by CA. */
-function feedsOf(cas: ReadonlyMap<string, Ca>): ReadonlyMap<string, Feed> {
-  const feeds = [...cas.values()].flatMap((ca): [string, Feed][] =>
-    ca.type === 'internal' || ca.statusFeed === undefined
-      ? []
-      : [[ca.name, { url: ca.statusFeed, endpoint: new URL(ca.directory).hostname }]],
-  )
-  return new Map(feeds)
 }
 
 interface FileSource extends FilePolicy {
@@ -339,12 +296,6 @@ interface FileSource extends FilePolicy {
 
 function policyOf(config: Config): Policy {
   return { sites: resolveSites(config), timeouts: config.timeouts, trustedProxies: config.trustedProxies }
-}
-
-function targetsOf(sites: readonly Site[]): Target[] {
-  return sites.flatMap(({ hosts, tls }) =>
-    tls.kind === 'issued' ? hosts.map((host) => ({ ...tls, host })) : [],
-  )
 }
 
 function listenerPolicyOf({ listen, timeouts, tls }: Config): ListenerPolicy {

@@ -27,6 +27,10 @@ export interface AdminState {
   renew(host: string): boolean
   /** Reads a host's certificates from the store again. False: no such host. */
   reload(host: string): Promise<boolean>
+  /** The operator's word on a CA. False: no such CA. */
+  setDistrusted(ca: string, distrusted: boolean): Promise<boolean>
+  /** The key of the live certificate is compromised: it is never served again. False: there is none. */
+  condemn(host: string): Promise<boolean>
 }
 
 export interface AdminOptions {
@@ -133,12 +137,28 @@ export class Admin {
   }
 
   async #act(path: string): Promise<Answer> {
-    const match = /^\/api\/certificates\/([^/]+)\/(renew|reload)$/.exec(path)
-    if (match === null) return json(404, { error: 'no such path' })
-    const host = decodeURIComponent(match[1] ?? '')
-    const done =
-      match[2] === 'renew' ? this.#options.state.renew(host) : await this.#options.state.reload(host)
-    return done ? json(202, { host }) : json(404, { error: `no host ${host} that a CA supplies` })
+    const { state } = this.#options
+    const actions: Readonly<Record<string, (id: string) => boolean | Promise<boolean>>> = {
+      'certificates renew': (host) => state.renew(host),
+      'certificates reload': (host) => state.reload(host),
+      'certificates condemn': (host) => state.condemn(host),
+      'cas distrust': (ca) => state.setDistrusted(ca, true),
+      'cas trust': (ca) => state.setDistrusted(ca, false),
+    }
+    const [, kind, encoded = '', verb] = /^\/api\/(certificates|cas)\/([^/]+)\/([a-z]+)$/.exec(path) ?? []
+    const act = actions[`${kind} ${verb}`]
+    const id = decodeSegment(encoded)
+    if (act === undefined || id === undefined) return json(404, { error: 'no such path' })
+    if (await act(id)) return json(202, { id })
+    return json(404, { error: kind === 'cas' ? `no CA ${id}` : `no host ${id} that a CA supplies` })
+  }
+}
+
+function decodeSegment(encoded: string): string | undefined {
+  try {
+    return decodeURIComponent(encoded)
+  } catch {
+    return undefined
   }
 }
 

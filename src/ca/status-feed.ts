@@ -5,6 +5,7 @@
  * Two formats are read, of which most status pages have one: Statuspage (`/api/v2/summary.json`) and Status.io
  * (`https://api.status.io/1.0/status/ID`). A feed that fails is ignored.
  */
+import type { Ca } from '../config/cas.ts'
 import { messageOf } from '../errors.ts'
 import type { Log } from '../log.ts'
 import { type Cancel, type Clock, HOUR, MINUTE, SECOND, withDeadline } from '../time.ts'
@@ -163,4 +164,14 @@ function fieldOf(value: unknown, key: string): unknown {
 
 function textIn(value: unknown): string | undefined {
   return typeof value === 'string' ? value : undefined
+}
+
+/** The status pages of the CAs, by CA. */
+export function feedsOf(cas: ReadonlyMap<string, Ca>): ReadonlyMap<string, Feed> {
+  const feeds = [...cas.values()].flatMap((ca): [string, Feed][] =>
+    ca.type === 'internal' || ca.statusFeed === undefined
+      ? []
+      : [[ca.name, { url: ca.statusFeed, endpoint: new URL(ca.directory).hostname }]],
+  )
+  return new Map(feeds)
 }

@@ -3,10 +3,13 @@
  * `verify.ts` judges a chain by, and the key identifiers that chains and ARI are built on. Reads, and decides nothing.
  */
 import type { X509Certificate } from 'node:crypto'
-import { type Element, elementsIn, numberOf, TAG, unwrap } from './der.ts'
+import { elementsIn, numberOf, TAG, unwrap } from './der.ts'
+import { type Extensions, extensionsIn, isTrue, sequenceIn } from './extensions.ts'
 import { type NameConstraints, nameConstraintsIn } from './name-constraints.ts'
 
 export interface Profile {
+  /** The octets of the INTEGER: the same number always has the same. */
+  readonly serial: Buffer
   /** DER of the name. */
   readonly subject: Buffer
   /** DER of the name. */
@@ -24,11 +27,14 @@ export interface Profile {
   readonly authorityKeyId: Buffer | undefined
   /** Is there a critical extension that we do not know? Then nobody may rely on the certificate. */
   readonly hasUnknownCritical: boolean
+  /** All of them, for what is not told above. */
+  readonly extensions: Extensions
 }
 
 export interface KeyUsage {
   readonly digitalSignature: boolean
   readonly keyCertSign: boolean
+  readonly cRLSign: boolean
 }
 
 /** The algorithms that browsers accept, and what the rest is called in an error. */
@@ -84,13 +90,6 @@ const STRONG_HASHES: ReadonlySet<string> = new Set([
   '608648016503040203',
 ])
 
-interface Extension {
-  readonly critical: boolean
-  readonly value: Buffer
-}
-
-type Extensions = ReadonlyMap<string, Extension>
-
 /** Throws a RangeError when an extension is malformed: OpenSSL reads a certificate without looking into all of them. */
 export function profileOf(certificate: X509Certificate): Profile {
   const [tbs, signature] = elementsIn(unwrap(certificate.raw, TAG.sequence))
@@ -100,6 +99,7 @@ export function profileOf(certificate: X509Certificate): Profile {
   const extensions = extensionsIn(fields.find((field) => field.tag === 0xa3)?.content)
   const constraints = sequenceIn(extensions, ID.nameConstraints)
   return {
+    serial: fields[first]?.content ?? Buffer.alloc(0),
     issuer: fields[first + 2]?.raw ?? Buffer.alloc(0),
     subject: fields[first + 4]?.raw ?? Buffer.alloc(0),
     signatureAlgorithm: signatureAlgorithmIn(signature?.content ?? Buffer.alloc(0)),
@@ -110,23 +110,8 @@ export function profileOf(certificate: X509Certificate): Profile {
     subjectKeyId: subjectKeyIdIn(extensions),
     authorityKeyId: authorityKeyIdIn(extensions),
     hasUnknownCritical: [...extensions].some(([id, { critical }]) => critical && !KNOWN_CRITICAL.has(id)),
+    extensions,
   }
-}
-
-function extensionsIn(explicit: Buffer | undefined): Extensions {
-  const extensions = new Map<string, Extension>()
-  if (explicit === undefined) return extensions
-  for (const { content } of elementsIn(unwrap(explicit, TAG.sequence))) {
-    const [id, ...rest] = elementsIn(content)
-    const value = rest.at(-1)
-    if (id?.tag !== TAG.oid || value?.tag !== TAG.octetString)
-      throw new RangeError('X.509: malformed extension')
-    const name = id.content.toString('hex')
-    // RFC 5280 section 4.2: one of a kind; with two, readers would differ on which counts.
-    if (extensions.has(name)) throw new RangeError('X.509: an extension stands there twice')
-    extensions.set(name, { critical: isTrue(rest[0]), value: value.content })
-  }
-  return extensions
 }
 
 /** `SEQUENCE { algorithm OID, parameters }`. */
@@ -158,6 +143,7 @@ function keyUsageIn(extensions: Extensions): KeyUsage | undefined {
   return {
     digitalSignature: (bits & 0x80) !== 0,
     keyCertSign: (bits & 0x04) !== 0,
+    cRLSign: (bits & 0x02) !== 0,
   }
 }
 
@@ -175,13 +161,4 @@ function subjectKeyIdIn(extensions: Extensions): Buffer | undefined {
 /** RFC 5280 section 4.2.1.1: the key identifier is `[0]`. */
 function authorityKeyIdIn(extensions: Extensions): Buffer | undefined {
   return sequenceIn(extensions, ID.authorityKeyIdentifier)?.find(({ tag }) => tag === 0x80)?.content
-}
-
-function sequenceIn(extensions: Extensions, id: string): Element[] | undefined {
-  const extension = extensions.get(id)
-  return extension && elementsIn(unwrap(extension.value, TAG.sequence))
-}
-
-function isTrue(element: Element | undefined): boolean {
-  return element?.tag === TAG.boolean && element.content[0] !== 0
 }

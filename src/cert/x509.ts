@@ -218,8 +218,8 @@ function issuerOf(certificatePem: string): { name: x509.Name; keyId: string } {
   return { name: new x509.Name(subject), keyId: subjectKeyId?.toString('hex') ?? keyIdOf(spki) }
 }
 
-/** RFC 5280 section 4.2.1.2, method 1: SHA-1 over the bits of the public key. */
-function keyIdOf(spki: Buffer): string {
+/** RFC 5280 section 4.2.1.2, method 1: SHA-1 over the bits of the public key. @param spki DER. @returns hex */
+export function keyIdOf(spki: Buffer): string {
   const bits = elementsIn(unwrap(spki, TAG.sequence))[1]?.content.subarray(1) ?? spki
   return createHash('sha1').update(bits).digest('hex')
 }

@@ -1,6 +1,7 @@
 /** One host that is kept supplied, as the parts of the renewer share it. */
 import type { KeyType } from '../cert/x509.ts'
 import type { ChallengeType } from '../challenge/solver.ts'
+import type { Site } from '../config/sites.ts'
 import type { Job } from './job.ts'
 import type { Policy } from './plan.ts'
 
@@ -24,4 +25,11 @@ export interface Task {
   busy: boolean
   /** Renew whatever the plan says: asked for by hand. */
   forced: boolean
+}
+
+/** Every host that CAs supply. */
+export function targetsOf(sites: readonly Site[]): Target[] {
+  return sites.flatMap(({ hosts, tls }) =>
+    tls.kind === 'issued' ? hosts.map((host) => ({ ...tls, host })) : [],
+  )
 }

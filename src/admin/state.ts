@@ -1,0 +1,74 @@
+/** What the admin API shows and does, joined from the engines. */
+import type { CaHealth } from '../ca/health.ts'
+import type { Inventory } from '../cert/inventory.ts'
+import { INTERNAL } from '../config/cas.ts'
+import type { Site } from '../config/sites.ts'
+import type { Gateway } from '../http/gateway.ts'
+import type { Outlook } from '../notify/outlook.ts'
+import type { Judge } from '../renew/judge.ts'
+import type { Renewer } from '../renew/renewer.ts'
+import type { Clock } from '../time.ts'
+import type { AdminState } from './api.ts'
+import type { Events } from './events.ts'
+import { type HostFacts, viewCa, viewForecast, viewHost } from './views.ts'
+
+export interface AdminParts {
+  readonly clock: Clock
+  readonly inventory: Inventory
+  readonly health: CaHealth
+  readonly renewer: Renewer
+  readonly judge: Judge
+  readonly gateway: Gateway
+  readonly events: Events
+  readonly outlook: Outlook
+  readonly sites: () => readonly Site[]
+  readonly isReady: () => boolean
+}
+
+export function adminState(parts: AdminParts): AdminState {
+  const { clock, events, gateway, health, inventory, isReady, judge, outlook, renewer } = parts
+  return {
+    hosts: () => hostsOf(parts).map((facts) => viewHost(facts, clock.now())),
+    cas: () => health.snapshots().map(viewCa),
+    upstreams: () => gateway.upstreams(),
+    events: () => events.recent(),
+    forecast: () =>
+      health
+        .snapshots()
+        .filter(({ id }) => id !== INTERNAL)
+        .map((snapshot) => viewForecast(snapshot, outlook.exposures(snapshot.id), clock.now())),
+    isReady,
+    renew: (host) => renewer.renewNow(host),
+    reload: (host) => renewer.reload(host),
+    setDistrusted: async (ca, distrusted) => {
+      if (health.snapshot(ca) === undefined) return false
+      await judge.setDistrusted(ca, distrusted)
+      renewer.wake()
+      return true
+    },
+    condemn: async (host) => {
+      const { live } = inventory.holding(host)
+      if (live === undefined) return false
+      await judge.condemn(live)
+      return true
+    },
+  }
+}
+
+/** Every host of the config: those that CAs supply, then those with files of their own. */
+function hostsOf({ inventory, renewer, sites }: AdminParts): HostFacts[] {
+  const nothing = {
+    live: undefined,
+    standby: undefined,
+    interim: undefined,
+    nextAt: undefined,
+    lastError: undefined,
+  }
+  const ofFiles = sites().filter(({ tls }) => tls.kind === 'file')
+  return [
+    ...renewer.statuses(),
+    ...ofFiles.flatMap(({ hosts }) =>
+      hosts.map((host) => ({ ...nothing, host, ...inventory.holding(host) })),
+    ),
+  ]
+}

@@ -1,0 +1,94 @@
+import t from 'tap'
+import type { Certificate } from '../../src/cert/certificate.ts'
+import { Inventory } from '../../src/cert/inventory.ts'
+import { type Fault, Verdicts } from '../../src/cert/verdicts.ts'
+import { VirtualClock } from '../../src/commands/simulate/virtual-clock.ts'
+import { datesOnly, memoryRecords } from '../../src/commands/simulate/world.ts'
+import { silentLog } from '../../src/log.ts'
+import { Judge, type JudgeOptions } from '../../src/renew/judge.ts'
+import { DAY } from '../../src/time.ts'
+import { seeded } from '../support/fleet.ts'
+
+const HOST = 'app.example.com'
+
+function setUp(more: Partial<JudgeOptions> = {}) {
+  const clock = new VirtualClock()
+  const verdicts = new Verdicts()
+  const inventory = new Inventory(clock, verdicts)
+  const live = datesOnly('a', [HOST], clock.now(), 90 * DAY, seeded())
+  inventory.publish(HOST, 'live', live)
+  const passed: [Certificate, Fault][] = []
+  const records = memoryRecords()
+  const make = (): Judge =>
+    new Judge({
+      clock,
+      log: silentLog(),
+      records,
+      inventory,
+      verdicts,
+      verify: () => {},
+      isRevoked: async () => false,
+      onVerdict: (certificate, fault) => passed.push([certificate, fault]),
+      ...more,
+    })
+  return { clock, verdicts, live, passed, judge: make(), records }
+}
+
+t.test('a certificate that its CA has revoked is condemned, and told once', async (t) => {
+  const { judge, live, passed, verdicts } = setUp({ isRevoked: async () => true })
+  await judge.review()
+  await judge.review()
+  t.equal(verdicts.faultOf(live), 'revoked')
+  t.same(passed, [[live, 'revoked']])
+  await judge.stop()
+})
+
+t.test('what cannot be told about a revocation is no verdict', async (t) => {
+  for (const isRevoked of [async () => undefined, () => Promise.reject(new Error('no answer'))]) {
+    const { judge, live, verdicts } = setUp({ isRevoked })
+    await judge.review()
+    t.equal(verdicts.faultOf(live), undefined)
+    await judge.stop()
+  }
+})
+
+t.test('a chain that no longer verifies is condemned, until it does again', async (t) => {
+  let trusted = false
+  const verify = (): void => {
+    if (!trusted) throw new Error('the root is gone')
+  }
+  const { judge, live, verdicts } = setUp({ verify })
+  await judge.review()
+  t.equal(verdicts.faultOf(live), 'unverifiable')
+  trusted = true
+  await judge.review()
+  t.equal(verdicts.faultOf(live), undefined)
+  await judge.stop()
+})
+
+t.test('it looks at the start and every day', async (t) => {
+  let looks = 0
+  const verify = (): void => void looks++
+  const { clock, judge } = setUp({ verify })
+  judge.start()
+  await clock.advance(1)
+  t.equal(looks, 1)
+  await clock.advance(3 * DAY)
+  t.equal(looks, 4)
+  await judge.stop()
+  await clock.advance(3 * DAY)
+  t.equal(looks, 4, 'and not after its stop')
+})
+
+t.test('the word of the operator outlives a restart', async (t) => {
+  const records = memoryRecords()
+  const before = setUp({ records })
+  t.equal(await before.judge.setDistrusted('a', true), true)
+  t.equal(await before.judge.setDistrusted('a', true), false, 'once is enough')
+  t.same(before.passed, [[before.live, 'distrusted']])
+  await before.judge.condemn(before.live)
+  const after = setUp({ records })
+  await after.judge.load()
+  t.equal(after.verdicts.isDistrusted('a'), true)
+  t.equal(after.verdicts.faultOf(before.live), 'compromised')
+})
