@@ -178,6 +178,21 @@ async function renew(loaded: LoadedConfig, host: string): Promise<number> {
   return 0
 }
 
+/** What a distrusted CA issued gives way to a standby at the next handshake, and is replaced by other CAs. */
+async function judge(
+  loaded: LoadedConfig,
+  verb: 'distrust' | 'trust',
+  ca: string | undefined,
+): Promise<number> {
+  if (ca === undefined) throw new UsageError(`usage: ${USAGE}`)
+  const known = await new AdminClient(loaded.config).post(`/api/cas/${encodeURIComponent(ca)}/${verb}`)
+  if (!known) throw new Error(`the running instance has no CA ${ca}`)
+  const meaning =
+    verb === 'distrust' ? 'nothing of it is served where there is something else' : 'it is asked again'
+  print(`${ca} is ${verb}ed from now on: ${meaning}; follow it with \`holdfast status\`.`)
+  return 0
+}
+
 async function withRecords(
   loaded: LoadedConfig,
   work: (records: Records) => Promise<number>,
