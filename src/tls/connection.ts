@@ -2,7 +2,7 @@
 export interface Connection {
   /** Was it TLS? */
   readonly secure: boolean
-  /** SNI in lower case; undefined when the client sent none. */
+  /** SNI in lower case; undefined when the client sent none, or resumes a TLS 1.2 session, of which Node does not tell it. */
   readonly serverName: string | undefined
   /** Chosen by ALPN; `http/1.1` where the client offered none, and on plain connections. */
   readonly protocol: 'h2' | 'http/1.1'

@@ -82,8 +82,7 @@ export class Listener {
         new Endpoint({
           place,
           onSocket: (socket, { port }) => this.#accept(socket, place.scheme, port),
-          onError: (err) =>
-            this.#options.log.error({ err, address: formatAddress(place.address) }, 'cannot accept'),
+          onError: (err) => this.#complain(err, place),
         }),
     )
     const outcomes = await Promise.all(endpoints.map((endpoint) => endpoint.open()))
@@ -96,6 +95,10 @@ export class Listener {
   #close(endpoints: readonly Endpoint[]): void {
     for (const endpoint of endpoints) endpoint.close()
     this.#endpoints = this.#endpoints.filter((endpoint) => !endpoints.includes(endpoint))
+  }
+
+  #complain(err: Error, { address }: Place): void {
+    this.#options.log.error({ err, address: formatAddress(address) }, 'a connection could not be accepted')
   }
 
   #accept(socket: Socket, scheme: Place['scheme'], localPort: number): void {
