@@ -19,9 +19,11 @@ export const CERTS_USAGE = `Usage: holdfast certs list [--json]
        holdfast certs export HOST [--role live|standby] [--out FILE] [--format pem|pkcs12] [--passphrase-file FILE]
        holdfast certs export --root CA [--out FILE]
        holdfast certs import HOST --certificate FILE [--key FILE] [--passphrase-file FILE]
-       holdfast certs renew HOST`
+       holdfast certs renew HOST
+       holdfast certs distrust CA
+       holdfast certs trust CA`
 
-const ACTIONS: readonly string[] = ['list', 'export', 'import', 'renew']
+const ACTIONS: readonly string[] = ['list', 'export', 'import', 'renew', 'distrust', 'trust']
 
 export async function certs(args: string[], env: NodeJS.ProcessEnv): Promise<number> {
   const { values, positionals } = parseArgs({
@@ -64,6 +66,9 @@ export async function certs(args: string[], env: NodeJS.ProcessEnv): Promise<num
         key: values.key,
         passphrase: passphraseOf(values),
       })
+    case 'distrust':
+    case 'trust':
+      return setDistrusted(loaded, host, action === 'distrust')
     default:
       return renew(loaded, needHost(host))
   }
@@ -179,17 +184,19 @@ async function renew(loaded: LoadedConfig, host: string): Promise<number> {
 }
 
 /** What a distrusted CA issued gives way to a standby at the next handshake, and is replaced by other CAs. */
-async function judge(
+async function setDistrusted(
   loaded: LoadedConfig,
-  verb: 'distrust' | 'trust',
   ca: string | undefined,
+  distrusted: boolean,
 ): Promise<number> {
-  if (ca === undefined) throw new UsageError(`usage: ${USAGE}`)
+  if (ca === undefined) throw new UsageError('say which CA (see `holdfast certs --help`)')
+  const verb = distrusted ? 'distrust' : 'trust'
   const known = await new AdminClient(loaded.config).post(`/api/cas/${encodeURIComponent(ca)}/${verb}`)
   if (!known) throw new Error(`the running instance has no CA ${ca}`)
-  const meaning =
-    verb === 'distrust' ? 'nothing of it is served where there is something else' : 'it is asked again'
-  print(`${ca} is ${verb}ed from now on: ${meaning}; follow it with \`holdfast status\`.`)
+  const meaning = distrusted
+    ? 'what it issued is served only where there is nothing else'
+    : 'it is asked again'
+  print(`${ca} is ${verb}ed from now on: ${meaning}. Follow it with \`holdfast status\`.`)
   return 0
 }
 
