@@ -37,6 +37,8 @@ export interface Rig {
   /** In front of `a`. @throws when the rig was not started with `faulty` */
   readonly fault: FaultProxy
   readonly ports: { readonly https: number; readonly http: number; readonly admin: number }
+  /** Where its config, `proxy.config.json`, and its store are. */
+  readonly directory: string
   readonly log: MemoryLog
   readonly server: Server
   /** A handshake that verifies the chain against a root, in PEM. Rejects as the client would. */
@@ -119,6 +121,7 @@ export async function startRig(t: Test, options: RigOptions): Promise<Rig> {
       return fault
     },
     ports,
+    directory,
     log,
     server,
     handshake: (host, rootPem) => handshake(ports.https, host, rootPem),
