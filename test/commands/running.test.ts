@@ -41,6 +41,22 @@ function askAs(host: string): Promise<number | undefined> {
   })
 }
 
+t.test(
+  'certs distrust and trust: the word reaches the running instance, and an unknown CA is one line',
+  async (t) => {
+    t.match(await command('certs', 'distrust', 'internal'), {
+      code: 0,
+      out: /^internal is distrusted from now on/,
+    })
+    t.match(await command('certs', 'trust', 'internal'), { code: 0, out: /^internal is trusted from now on/ })
+    t.strictSame(await command('certs', 'distrust', 'nobody'), {
+      code: 1,
+      out: '',
+      err: 'holdfast: the running instance has no CA nobody\n',
+    })
+  },
+)
+
 t.test('status: a table for people', async (t) => {
   const { code, out, err } = await command('status')
   t.match(out, /^HOST +STATE +LIVE +STANDBY +LAST ERROR\nlocalhost +valid +internal, \d+d\d+h left +-/)
@@ -194,7 +210,7 @@ t.test('certs: what cannot be done is one line', async (t) => {
       '1 holdfast: own.pem: the certificate is for localhost, not for app.test\n',
       '1 holdfast: the running instance has no host app.test that a CA supplies\n',
       '1 holdfast: the store holds no live certificate for app.test\n',
-      '2 holdfast: say what to do: certs list, export, import, renew (see `holdfast certs --help`)\n',
+      '2 holdfast: say what to do: certs list, export, import, renew, distrust, trust (see `holdfast certs --help`)\n',
       '2 holdfast: certs import: --certificate FILE is missing\n',
     ],
   )
