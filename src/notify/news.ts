@@ -84,13 +84,19 @@ export class News {
 
   /** A certificate that is held must not be relied upon any more. */
   verdict(certificate: Certificate, fault: Fault): void {
+    this.#reporter.verdict(certificate, this.#hostsOf(certificate), fault)
+    this.#watch.lookSoon()
+  }
+
+  /** Mostly it is held under its own names; only one of the operator's own makes a look at every host necessary. */
+  #hostsOf({ fingerprint, names }: Certificate): readonly string[] {
     const { inventory } = this.#options
-    const hosts = inventory.hosts().filter((host) => {
+    const isHolder = (host: string): boolean => {
       const { live, standby } = inventory.holding(host)
-      return [live, standby].some((each) => each?.fingerprint === certificate.fingerprint)
-    })
-    this.#reporter.verdict(certificate, hosts, fault)
-    this.#watch.look()
+      return live?.fingerprint === fingerprint || standby?.fingerprint === fingerprint
+    }
+    const holders = names.filter(isHolder)
+    return holders.length > 0 ? holders : inventory.hosts().filter(isHolder)
   }
 
   #emit(event: DatedEvent): void {

@@ -53,6 +53,12 @@ export class CertificateWatch {
     }
   }
 
+  /** Looks at every host soon; calls that come at once share one look. */
+  lookSoon(): void {
+    this.#cancelNext()
+    this.#cancelNext = this.#options.clock.after(0, () => this.look())
+  }
+
   #lookAtServed(host: string): void {
     const { inventory, onEvent } = this.#options
     const from = this.#served.get(host)
