@@ -47,6 +47,14 @@ t.test('a run in which all is well', (t) => {
   t.end()
 })
 
+t.test('a long diagnosis is cut, and what follows it is told', (t) => {
+  const tap = ['not ok 1 - a.test.ts', '  ---', ...Array(5000).fill('  x'), '  ...', 'not ok 2 - b.test.ts']
+  const { lines } = report(t.testdir({ 'run.tap': tap.join('\n') }), 'cat run.tap')
+  t.equal(lines.filter((line) => line === '    x').length, 100)
+  t.ok(lines.includes('FAIL b.test.ts'))
+  t.end()
+})
+
 t.test('a run without a test has failed', (t) => {
   const { status, lines } = report(t.testdir(), 'echo "1..0 # no tests found"')
   t.equal(lines.at(-1), '0 passed, 1 failed')

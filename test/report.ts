@@ -4,6 +4,14 @@
  */
 import { createInterface } from 'node:readline'
 
+/** Lines of one diagnosis; a comparison of thousands of items would bury the other failures. */
+const LONGEST_DIAGNOSIS = 100
+
+interface Diagnosis {
+  readonly indent: string
+  lines: number
+}
+
 class Report {
   /** Paths from the test file down to the assertion. */
   readonly #failures: string[] = []
@@ -12,13 +20,13 @@ class Report {
   #counts: Record<string, number> = {}
   /** The line before was a test point: a diagnosis may follow. `told` when it belongs to a failure that was told. */
   #point: { told: boolean } | undefined
-  /** Within a diagnosis (YAML between `---` and `...`): its indentation. */
-  #diagnosis: string | undefined
+  /** Within a diagnosis (YAML between `---` and `...`). */
+  #diagnosis: Diagnosis | undefined
 
   read(line: string): void {
     const [, indent = '', text = ''] = /^( *)(.*)$/.exec(line) ?? []
     if (this.#diagnosis !== undefined) this.#readDiagnosis(line, this.#diagnosis)
-    else if (this.#point !== undefined && text === '---') this.#diagnosis = indent
+    else if (this.#point !== undefined && text === '---') this.#diagnosis = { indent, lines: 0 }
     else {
       const depth = indent.length / 4
       this.#point = this.#readPoint(text, depth)
@@ -38,10 +46,13 @@ class Report {
     return ran && fail === 0 && this.#failures.length === 0
   }
 
-  #readDiagnosis(line: string, indent: string): void {
-    const ends = line === `${indent}...`
-    if (!ends && this.#point?.told) console.log(`    ${line.slice(indent.length)}`)
-    if (ends) this.#diagnosis = undefined
+  #readDiagnosis(line: string, diagnosis: Diagnosis): void {
+    if (line === `${diagnosis.indent}...`) this.#diagnosis = undefined
+    else if (this.#point?.told) {
+      diagnosis.lines++
+      if (diagnosis.lines <= LONGEST_DIAGNOSIS) console.log(`    ${line.slice(diagnosis.indent.length)}`)
+      if (diagnosis.lines === LONGEST_DIAGNOSIS) console.log('    …')
+    }
   }
 
   /** `ok 1 - name` or `not ok 1 - name`: of an assertion, or at the end of a subtest. */
