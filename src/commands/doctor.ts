@@ -2,6 +2,7 @@
 import { Resolver } from 'node:dns/promises'
 import { parseArgs } from 'node:util'
 import type { HostView } from '../admin/views.ts'
+import type { CaaLookup } from '../ca/caa.ts'
 import { parseAddress } from '../config/addresses.ts'
 import { type LoadedConfig, loadChosenConfig } from '../config/load.ts'
 import type { Config } from '../config/schema.ts'
@@ -13,7 +14,7 @@ import { Records } from '../store/records.ts'
 import { SECOND, SystemClock } from '../time.ts'
 import { AdminClient, AdminUnreachableError } from './admin-client.ts'
 import { type Diagnosis, examine } from './doctor/examination.ts'
-import type { Ports } from './doctor/reach.ts'
+import type { AddressLookup, Ports } from './doctor/reach.ts'
 import { describe } from './doctor/report.ts'
 import { complain, print, UsageError } from './terminal.ts'
 
@@ -42,7 +43,7 @@ export async function doctor(args: string[], env: NodeJS.ProcessEnv): Promise<nu
 /** @param ports where CAs ask, which differ in tests only */
 export async function diagnose(
   loaded: LoadedConfig,
-  lookup: Resolver,
+  lookup: CaaLookup & AddressLookup,
   ports: Ports = CA_PORTS,
 ): Promise<Diagnosis> {
   const { config } = loaded

@@ -24,6 +24,11 @@ export class Dns {
     await this.#manage('/add-caa', { host: `${host}.`, policies })
   }
 
+  /** Removes them. */
+  async clearCaa(host: string): Promise<void> {
+    await this.#manage('/clear-caa', { host: `${host}.` })
+  }
+
   /** Replaces the addresses of a host; every other name is at 127.0.0.1. */
   async addA(host: string, addresses: readonly string[]): Promise<void> {
     await this.#manage('/add-a', { host: `${host}.`, addresses })

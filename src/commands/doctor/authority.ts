@@ -36,9 +36,10 @@ export async function examineAuthority(
   records: Records | undefined,
   clock: Clock,
 ): Promise<AuthorityReport> {
+  const unasked = { ca, accountUri: undefined, aheadMs: undefined }
   if (ca.type === 'internal') {
     const findings = [ok('directory', 'is Holdfast itself: needs nobody')]
-    return { ca, findings, usable: true, caaIdentities: [], accountUri: undefined, aheadMs: undefined }
+    return { ...unasked, findings, usable: true, caaIdentities: [] }
   }
   const issuer = issuerOf(ca, records, clock)
   const survey = await bounded<Directory | string>(
@@ -47,16 +48,10 @@ export async function examineAuthority(
     (why) => why,
   )
   if (typeof survey === 'string') {
-    const fix = `see whether ${new URL(ca.directory).host} is down for others too, or kept from this machine by a firewall or proxy`
+    const { host } = new URL(ca.directory)
+    const fix = `see whether ${host} is down for others too, or kept from this machine by a firewall or proxy`
     const findings = [fail('directory', survey, fix)]
-    return {
-      ca,
-      findings,
-      usable: false,
-      caaIdentities: ca.caaIdentities,
-      accountUri: undefined,
-      aheadMs: undefined,
-    }
+    return { ...unasked, findings, usable: false, caaIdentities: ca.caaIdentities }
   }
   const account = await checkAccount(ca, issuer, survey, records, clock)
   const findings = [
@@ -150,7 +145,7 @@ function refusedAccount({ name, eab }: AcmeCa, why: string, error: unknown): Fin
   return fail(
     'account',
     why,
-    `ask the CA why, or remove the account \`${name}\` from the store so that a new one is made`,
+    `ask the CA why, or remove \`accounts/${name}\` from the store, so that the next order makes a new one`,
   )
 }
 

@@ -1,7 +1,8 @@
 /**
  * Do the ports that CAs will ask lead to this instance? The host's addresses come from the DNS, as a CA would find them.
- * On 443 the instance is known by its certificate. On 80 it is known by how it answers for a challenge that nobody made.
- * A port that does not answer here may yet answer the outside (NAT), so that is only a warning.
+ * On 443 the instance is known by its certificate. On 80 nothing proves it: an answer other than 404 to a challenge that
+ * nobody made is worth a look, for it may be another server's or the app's. A port that does not answer here may yet
+ * answer the outside (NAT). So only a foreign certificate fails.
  */
 
 import type { Resolver } from 'node:dns/promises'
@@ -35,7 +36,7 @@ export interface Reach {
   readonly challenges: readonly ChallengeType[]
 }
 
-type Answer = 'ours' | 'silent' | 'other'
+type Answer = 'ours' | 'silent' | 'doubtful' | 'foreign'
 
 interface Probed {
   readonly answer: Answer
@@ -124,10 +125,18 @@ function judge(host: string, type: ChallengeType, port: number, probes: readonly
       .map(({ says }) => says)
       .join('; ')
   const check = `port ${port}`
-  if (probes.every(({ answer }) => answer === 'ours')) return ok(check, `leads here, for ${type}`)
-  if (probes.some(({ answer }) => answer === 'other')) {
+  if (probes.every(({ answer }) => answer === 'ours')) {
+    const found =
+      type === 'http-01' ? 'answers as this instance does' : 'shows a certificate of this instance'
+    return ok(check, `${found}, for ${type}`)
+  }
+  if (probes.some(({ answer }) => answer === 'foreign')) {
     const fix = `let the DNS of ${host} name this instance only, or forward ${type} to it`
-    return fail(check, `${type} leads elsewhere: ${told('other')}`, fix)
+    return fail(check, `${type} leads elsewhere: ${told('foreign')}`, fix)
+  }
+  if (probes.some(({ answer }) => answer === 'doubtful')) {
+    const fix = `see that ${type} for ${host} reaches this instance, not another server on the way`
+    return warn(check, told('doubtful'), fix)
   }
   const fix = `open port ${port} to the outside and forward it here; behind a NAT, try it from outside`
   return warn(check, `no answer, as seen from here: ${told('silent')}`, fix)
@@ -151,7 +160,7 @@ async function probeTls(
     const shown = fingerprint256.replaceAll(':', '').toLowerCase()
     if (fingerprints.has(shown)) return { answer: 'ours', says: at(address, port) }
     const name = subject?.CN ?? subjectaltname
-    return { answer: 'other', says: `${at(address, port)} shows a certificate of another server (${name})` }
+    return { answer: 'foreign', says: `${at(address, port)} shows a certificate of another server (${name})` }
   } finally {
     signal.removeEventListener('abort', destroy)
     socket.destroy()
@@ -166,7 +175,7 @@ async function probeHttp(address: string, port: number, host: string, signal: Ab
   const status = response.statusCode ?? 0
   if (status === 404) return { answer: 'ours', says: at(address, port) }
   const says = `${at(address, port)} answers ${status}, not 404, to a challenge that nobody made`
-  return { answer: 'other', says }
+  return { answer: 'doubtful', says }
 }
 
 function at(address: string, port: number): string {
