@@ -6,6 +6,7 @@ interface Page {
 }
 
 const TITLES: Readonly<Record<number, string>> = {
+  308: 'Permanent Redirect',
   400: 'Bad Request',
   404: 'Not Found',
   408: 'Request Timeout',
