@@ -25,6 +25,7 @@ import { TlsAlpn01Solver } from './challenge/tls-alpn-01.ts'
 import type { LoadedConfig } from './config/load.ts'
 import type { Config } from './config/schema.ts'
 import { type FilePolicy, resolveCas, resolveSites, type Site } from './config/sites.ts'
+import { Deliveries } from './deliver/deliveries.ts'
 import { AccessLog } from './http/access-log.ts'
 import { CompatWire } from './http/compat/wire.ts'
 import { FastWire } from './http/fast/wire.ts'
@@ -63,6 +64,7 @@ export class Server {
   readonly #outlook: Outlook
   readonly #news: News
   readonly #renewer: Renewer
+  readonly #deliveries: Deliveries
   readonly #judge: Judge
   readonly #gateway: Gateway
   readonly #wire: Wire
@@ -137,6 +139,14 @@ export class Server {
         this.#renewer.wake()
       },
     })
+    this.#deliveries = new Deliveries({
+      clock,
+      random,
+      log,
+      environment: process.env,
+      find: (host) => this.#inventory.find(host),
+    })
+    this.#inventory.onChange(() => this.#deliveries.look())
     this.#files = this.#createFiles(resolveSites(config))
     this.#gateway = new Gateway(policyOf(config), {
       clock,
@@ -199,6 +209,7 @@ export class Server {
     this.#feeds.update(feedsOf(resolveCas(after)))
     await this.#news.update(after.notify)
     await this.#renewer.update(targetsOf(sites))
+    this.#deliveries.update(sites.flatMap(({ deliver }) => deliver))
     this.#warnOfRestarts(before, after)
   }
 

@@ -9,7 +9,7 @@ import { type Import, type SourceText, scan } from './source-text.ts'
 const LAYERS: readonly (readonly string[])[] = [
   ['config/', 'cert/'],
   ['ca/', 'challenge/', 'store/'],
-  ['tls/', 'http/', 'renew/', 'notify/'],
+  ['tls/', 'http/', 'renew/', 'notify/', 'deliver/'],
   ['admin/'],
   ['server.ts'],
   ['cli.ts', 'workers.ts', 'commands/'],

@@ -6,6 +6,7 @@
 import type { ConfigProblem } from '../errors.ts'
 import { type Address, formatAddress, isPrivateHost } from './addresses.ts'
 import { type Ca, canServe, INTERNAL, resolveCa, typeOf } from './cas.ts'
+import { deliveryOf, FORMS, pathsOf } from './deliver.ts'
 import { CA_PRESETS, presetAt, presetNamed } from './presets.ts'
 import { didYouMean, quoteAll } from './problems.ts'
 import type { CaConfig, Config, Sections, SiteConfig } from './schema.ts'
@@ -22,9 +23,11 @@ export function findContradictions(sections: Sections): ConfigProblem[] {
     ...checkList(tls?.cas, 'tls.cas', cas),
     ...checkDefaultHost(sections),
     ...checkHosts(sites),
+    ...checkDeliveredFiles(sites),
     ...sites.flatMap(({ site, path }) => [
       ...checkRoutes(site, path),
       ...checkOwnCertificate(site, path),
+      ...checkDeliver(site, path),
       ...checkList(site.tls.cas, `${path}.tls.cas`, cas),
       ...checkSupply(site, path, sections),
     ]),
@@ -186,6 +189,41 @@ function checkOwnCertificate(site: SiteConfig, path: string): ConfigProblem[] {
   return Object.keys(issued).map((name) =>
     problem(`${path}.tls.${name}`, 'means nothing beside `certificate`', 'remove one of the two'),
   )
+}
+
+function checkDeliver(site: SiteConfig, path: string): ConfigProblem[] {
+  return site.deliver.flatMap((rule, index) => {
+    const here = `${path}.deliver[${index}]`
+    const problems: ConfigProblem[] = []
+    if (pathsOf(rule).length === 0)
+      problems.push(
+        problem(here, 'names no file', `give one of ${FORMS.map((form) => `\`${form}\``).join(', ')}`),
+      )
+    if (rule.pkcs12 !== undefined && rule.passphrase === undefined)
+      problems.push(problem(here, 'has `pkcs12` without `passphrase`', 'add one, taken from the environment'))
+    if (rule.pkcs12 === undefined && rule.passphrase !== undefined)
+      problems.push(problem(`${here}.passphrase`, 'is for `pkcs12`, which is not there', 'remove it'))
+    return problems
+  })
+}
+
+/** Each file has one rule and one host: two would overwrite it for ever. */
+function checkDeliveredFiles(sites: readonly { site: SiteConfig; path: string }[]): ConfigProblem[] {
+  const owners = new Map<string, string>()
+  const problems: ConfigProblem[] = []
+  for (const { site, path } of sites)
+    for (const [index, rule] of site.deliver.entries())
+      for (const host of site.hosts)
+        for (const { form, path: file } of deliveryOf(host, rule).files) {
+          const here = `${path}.deliver[${index}].${form}`
+          const owner = owners.get(file)
+          owners.set(file, owner ?? here)
+          if (owner === here && problems.at(-1)?.path !== here)
+            problems.push(problem(here, 'is one file for several hosts', 'put {host} into its path'))
+          else if (owner !== undefined && owner !== here)
+            problems.push(problem(here, `"${file}" is written by ${owner} already`, 'give each its own file'))
+        }
+  return problems
 }
 
 /** Can each host of the site get a certificate? A CA that is not known or does not parse has its own error. */

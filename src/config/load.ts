@@ -7,6 +7,7 @@ import { access, readFile } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import { ConfigError, type ConfigProblem, describeProblem } from '../errors.ts'
 import { findContradictions } from './consistency.ts'
+import { pathsOf } from './deliver.ts'
 import { type Environment, expandVariables } from './expand.ts'
 import { checkFiles, makeAbsolute } from './files.ts'
 import { describeIssue, problemsOf } from './issues.ts'
@@ -46,7 +47,13 @@ export async function loadConfig(file: string, env: Environment): Promise<Loaded
   const stamps = new Map([...ownStamp, ...(await stampFiles(named))])
   const all = [...problems, ...faults, ...(await checkFiles(sections))]
   if (config === undefined || all.length > 0) throw new ConfigError(unique(all))
-  return { config: withAbsoluteStore(config, baseDir), baseDir, file: path, files: [path, ...named], stamps }
+  return {
+    config: withAbsoluteOutputs(config, baseDir),
+    baseDir,
+    file: path,
+    files: [path, ...named],
+    stamps,
+  }
 }
 
 /** The config of a sidecar (`HOLDFAST_HOSTS` …). Throws `ConfigError` whose paths are names of variables. */
@@ -56,7 +63,7 @@ export function configFromEnv(env: Environment): LoadedConfig {
   if (config === undefined || problems.length > 0) throw new ConfigError(unique(problems.map(blame)))
   const baseDir = process.cwd()
   return {
-    config: withAbsoluteStore(config, baseDir),
+    config: withAbsoluteOutputs(config, baseDir),
     baseDir,
     file: undefined,
     files: [],
@@ -112,9 +119,19 @@ function unique(problems: readonly ConfigProblem[]): ConfigProblem[] {
   return [...new Map(problems.map((problem) => [describeProblem(problem), problem])).values()]
 }
 
-function withAbsoluteStore(config: Config, baseDir: string): Config {
-  if (!config.store.startsWith('file:')) return config
-  return { ...config, store: `file:${resolve(baseDir, config.store.slice('file:'.length))}` }
+/** What Holdfast writes; what it reads is made absolute by `files.ts`. */
+function withAbsoluteOutputs(config: Config, baseDir: string): Config {
+  const store = config.store.startsWith('file:')
+    ? `file:${resolve(baseDir, config.store.slice('file:'.length))}`
+    : config.store
+  const sites = config.sites.map((site) => ({
+    ...site,
+    deliver: site.deliver.map((rule) => ({
+      ...rule,
+      ...Object.fromEntries(pathsOf(rule).map(({ form, path }) => [form, resolve(baseDir, path)])),
+    })),
+  }))
+  return { ...config, store, sites }
 }
 
 async function readConfigFile(path: string, shown: string): Promise<string> {

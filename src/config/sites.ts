@@ -4,6 +4,7 @@
  */
 import { isPrivateHost } from './addresses.ts'
 import { type Ca, canServe, INTERNAL, resolveCa, typeOf } from './cas.ts'
+import { type Delivery, deliveryOf } from './deliver.ts'
 import type { CaConfig, Config, RouteConfig, SiteConfig } from './schema.ts'
 
 /** Certificates are ordered and renewed, one a host and role. */
@@ -39,6 +40,8 @@ export interface Site {
   readonly tls: TlsPolicy
   /** Longest path first; the site's own upstreams are the route `/`. At least one. */
   readonly routes: readonly RouteConfig[]
+  /** Each rule for each host. */
+  readonly deliver: readonly Delivery[]
   readonly hsts: SiteConfig['hsts']
   /** Redirect plain HTTP to HTTPS? Otherwise plain HTTP is proxied too. */
   readonly redirect: boolean
@@ -53,7 +56,10 @@ export function resolveSites(config: Config): Site[] {
   return config.sites.flatMap((site) => {
     const { hsts, redirect, upstreamTls } = site
     const rest = { routes: routesOf(site), hsts, redirect, upstreamTls }
-    return policiesOf(site, config).map(({ hosts, tls }) => ({ hosts, tls, ...rest }))
+    return policiesOf(site, config).map(({ hosts, tls }) => {
+      const deliver = hosts.flatMap((host) => site.deliver.map((rule) => deliveryOf(host, rule)))
+      return { hosts, tls, deliver, ...rest }
+    })
   })
 }
 

@@ -118,6 +118,53 @@ const BAD: readonly [name: string, config: unknown, lines: string[]][] = [
     ],
   ],
   [
+    'deliveries that cannot be',
+    {
+      sites: [
+        {
+          hosts: ['a.example.com', 'b.example.com'],
+          upstreams,
+          deliver: [
+            {},
+            { pkcs12: '{host}.p12', mode: '0888', command: [] },
+            { key: '{host}.key', passphrase: 'secret', owner: -1 },
+          ],
+        },
+      ],
+    },
+    [
+      'sites[0].deliver[1].mode: "0888" is not permissions: write octal digits such as "0640"',
+      'sites[0].deliver[1].command: names no program',
+      'sites[0].deliver[2].owner: -1 is not an account: write a name or a number',
+    ],
+  ],
+  [
+    'deliveries that contradict themselves or one another',
+    {
+      sites: [
+        {
+          hosts: ['a.example.com', 'b.example.com'],
+          upstreams,
+          deliver: [
+            {},
+            { pkcs12: '{host}.p12' },
+            { key: '{host}.key', passphrase: 'secret' },
+            { combined: 'all.pem' },
+            { key: '{host}.key' },
+          ],
+        },
+      ],
+    },
+    [
+      'sites[0].deliver[3].combined: is one file for several hosts (put {host} into its path)',
+      'sites[0].deliver[4].key: "a.example.com.key" is written by sites[0].deliver[2].key already (give each its own file)',
+      'sites[0].deliver[4].key: "b.example.com.key" is written by sites[0].deliver[2].key already (give each its own file)',
+      'sites[0].deliver[0]: names no file (give one of `fullchain`, `certificate`, `chain`, `key`, `combined`, `pkcs12`)',
+      'sites[0].deliver[1]: has `pkcs12` without `passphrase` (add one, taken from the environment)',
+      'sites[0].deliver[2].passphrase: is for `pkcs12`, which is not there (remove it)',
+    ],
+  ],
+  [
     'a site that leads nowhere',
     { sites: [{ hosts: ['a.example.com'] }] },
     ['sites[0]: has neither `upstreams` nor `routes` (add "upstreams": ["http://127.0.0.1:3000"])'],
@@ -685,6 +732,7 @@ t.test('the smallest config gets every default', async (t) => {
     minVersion: '1.2',
   })
   t.strictSame(config.sites[0], {
+    deliver: [],
     hosts: ['app.example.com'],
     upstreams: [{ url: 'http://127.0.0.1:3000', secure: false, host: '127.0.0.1', port: 3000 }],
     routes: [],

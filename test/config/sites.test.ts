@@ -221,3 +221,31 @@ t.test('every CA comes with its preset and defaults', async (t) => {
     internal: { type: 'internal', name: 'internal', lifetimeMs: 7 * DAY },
   })
 })
+
+t.test(
+  'a rule of deliver is there once for each host, with the host in its paths and arguments',
+  async (t) => {
+    const rule = { combined: '/tls/{host}.pem', command: ['reload', '{host}'], mode: '0640' }
+    const { sites } = resolve({
+      cas: { letsencrypt: {} },
+      sites: [{ hosts: ['a.example.com', '*.localhost'], upstreams, deliver: [rule] }],
+    })
+    t.match(
+      sites.flatMap(({ deliver }) => deliver),
+      [
+        {
+          host: 'a.example.com',
+          files: [{ form: 'combined', path: '/tls/a.example.com.pem' }],
+          command: ['reload', 'a.example.com'],
+          commandLimitMs: 30_000,
+          mode: 0o640,
+        },
+        {
+          host: '*.localhost',
+          files: [{ path: '/tls/_.localhost.pem' }],
+          command: ['reload', '_.localhost'],
+        },
+      ],
+    )
+  },
+)

@@ -61,6 +61,7 @@ export function makeSite({ upstreams, routes = [], ...rest }: SiteOptions): Site
   return {
     hosts: [HOST],
     tls: { kind: 'file', certificate: '/unused', key: undefined, passphrase: undefined },
+    deliver: [],
     hsts: false,
     redirect: false,
     upstreamTls: { verify: true },
