@@ -33,7 +33,8 @@ export function signedIn(der: Buffer): Signed {
   const [content, algorithm, signature, ...rest] = elementsIn(unwrap(der, TAG.sequence))
   if (content?.tag !== TAG.sequence || algorithm?.tag !== TAG.sequence || signature?.tag !== TAG.bitString)
     throw new RangeError('X.509: not a signed structure')
-  // The first octet counts the unused bits, of which a signature has none.
+  // The first octet counts the unused bits.
+  if (signature.content[0] !== 0) throw new RangeError('X.509: a signature of broken octets')
   return { content, algorithm: algorithm.raw, signature: signature.content.subarray(1), rest }
 }
 
