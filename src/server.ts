@@ -22,6 +22,7 @@ import { Inventory } from './cert/inventory.ts'
 import { Verdicts } from './cert/verdicts.ts'
 import { Http01Solver } from './challenge/http-01.ts'
 import { TlsAlpn01Solver } from './challenge/tls-alpn-01.ts'
+import type { Delivery } from './config/deliver.ts'
 import type { LoadedConfig } from './config/load.ts'
 import type { Config } from './config/schema.ts'
 import { type FilePolicy, resolveCas, resolveSites, type Site } from './config/sites.ts'
@@ -137,6 +138,7 @@ export class Server {
       onVerdict: (certificate, fault) => {
         this.#news.verdict(certificate, fault)
         this.#renewer.wake()
+        this.#deliveries.look()
       },
     })
     this.#deliveries = new Deliveries({
@@ -183,6 +185,8 @@ export class Server {
     this.#feeds.update(feedsOf(resolveCas(this.#config)))
     this.#renewer.start()
     this.#judge.start()
+    this.#deliveries.update(deliveriesOf(resolveSites(this.#config)))
+    this.#deliveries.start()
     this.#ready = true
   }
 
@@ -209,7 +213,7 @@ export class Server {
     this.#feeds.update(feedsOf(resolveCas(after)))
     await this.#news.update(after.notify)
     await this.#renewer.update(targetsOf(sites))
-    this.#deliveries.update(sites.flatMap(({ deliver }) => deliver))
+    this.#deliveries.update(deliveriesOf(sites))
     this.#warnOfRestarts(before, after)
   }
 
@@ -237,6 +241,7 @@ export class Server {
     await this.#listener.stop()
     await renewals
     await this.#judge.stop()
+    await this.#deliveries.stop()
     await this.#authorities.stop()
     await this.#news.stop()
     await this.#admin?.stop()
@@ -307,6 +312,10 @@ interface FileSource extends FilePolicy {
 
 function policyOf(config: Config): Policy {
   return { sites: resolveSites(config), timeouts: config.timeouts, trustedProxies: config.trustedProxies }
+}
+
+function deliveriesOf(sites: readonly Site[]): Delivery[] {
+  return sites.flatMap(({ deliver }) => deliver)
 }
 
 function listenerPolicyOf({ listen, timeouts, tls }: Config): ListenerPolicy {
