@@ -2,6 +2,7 @@
  * Passes the verdicts: looks every day, and whenever asked, at each certificate that is held, whether its chain still
  * verifies and whether its CA has revoked it, and keeps what it finds, and what the operator says, over restarts.
  */
+import { setImmediate as yieldToOthers } from 'node:timers/promises'
 import type { Certificate } from '../cert/certificate.ts'
 import type { Inventory } from '../cert/inventory.ts'
 import type { Fault, Verdicts, VerdictsSnapshot } from '../cert/verdicts.ts'
@@ -90,6 +91,8 @@ export class Judge {
       if (this.#stop.signal.aborted) return
       changed = this.#verify(certificate) || changed
       changed = (await this.#askRevocation(certificate)) || changed
+      // Thousands of certificates may be judged without any I/O: let requests in between.
+      await yieldToOthers()
     }
     if (changed) await this.#save()
   }

@@ -79,7 +79,7 @@ for (const kind of ['hang', 'html'] as const) {
         cleanUp: (challenge) => http01.cleanUp(challenge),
       }
       await proxy.setFault(undefined)
-      const issuer = await issuerWith({ exchangeLimitMs: SECOND, solvers: [solver] })
+      const issuer = await issuerWith({ exchangeLimitMs: 3 * SECOND, solvers: [solver] })
       await proxy.setFault({ kind, path })
       proxy.requests.length = 0
       const error = await issueErrorOf(issuer.issue(request, forever))

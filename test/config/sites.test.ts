@@ -192,6 +192,7 @@ t.test('every CA comes with its preset and defaults', async (t) => {
       trust: '/root.pem',
       public: false,
       caaIdentities: [],
+      statusFeed: undefined,
     },
     dev: { type: 'internal', name: 'dev', lifetimeMs: DAY },
     zerossl: {
@@ -205,6 +206,7 @@ t.test('every CA comes with its preset and defaults', async (t) => {
       trust: 'public',
       public: true,
       caaIdentities: ['sectigo.com'],
+      statusFeed: undefined,
     },
     'letsencrypt-staging': {
       type: 'acme',
@@ -217,6 +219,7 @@ t.test('every CA comes with its preset and defaults', async (t) => {
       trust: 'any',
       public: true,
       caaIdentities: ['letsencrypt.org'],
+      statusFeed: undefined,
     },
     internal: { type: 'internal', name: 'internal', lifetimeMs: 7 * DAY },
   })

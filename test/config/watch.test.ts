@@ -202,7 +202,9 @@ t.test('where the kernel has no watches left, the disk is asked now and then', a
   t.teardown(() => watcher.close())
   const [delayMs, look] = await firstTimer
   t.equal(delayMs, 5000)
-  writeFileSync(file, '2')
+  // At once, or a look that is under way may see it empty first.
+  writeFileSync(`${file}.new`, '2')
+  renameSync(`${file}.new`, file)
   const secondTimer = once(timers, 'set')
   look()
   const [, lookAgain] = await secondTimer
