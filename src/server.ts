@@ -286,6 +286,7 @@ export class Server {
       health: this.#authorities.health,
       renewer: this.#renewer,
       judge: this.#judge,
+      issuer: (ca) => this.#authorities.access(ca)?.issuer,
       gateway: this.#gateway,
       events: this.#events,
       outlook: this.#outlook,

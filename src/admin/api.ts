@@ -5,8 +5,9 @@
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { isIP } from 'node:net'
+import { REVOCATION_REASONS, type RevocationReason } from '../ca/issuer.ts'
 import type { Address } from '../config/schema.ts'
-import { ConfigError, messageOf } from '../errors.ts'
+import { ConfigError, IssueError, messageOf } from '../errors.ts'
 import type { DatedEvent } from '../events.ts'
 import type { Log } from '../log.ts'
 import type { Metrics } from '../metrics.ts'
@@ -31,6 +32,8 @@ export interface AdminState {
   setDistrusted(ca: string, distrusted: boolean): Promise<boolean>
   /** The key of the live certificate is compromised: it is never served again. False: there is none. */
   condemn(host: string): Promise<boolean>
+  /** Revokes the live certificate, which gives way to others. False: there is none. Rejects with an `IssueError`. */
+  revoke(host: string, reason: RevocationReason): Promise<boolean>
 }
 
 export interface AdminOptions {
@@ -100,12 +103,12 @@ export class Admin {
     if (!isOwnHost(request.headers.host, this.#options.address)) {
       return send(response, json(403, { error: 'this Host is not an address of the admin endpoint' }))
     }
-    const path = new URL(request.url ?? '/', 'http://admin').pathname
+    const { pathname: path, searchParams } = new URL(request.url ?? '/', 'http://admin')
     if (request.method === 'GET' || request.method === 'HEAD') return send(response, await this.#read(path))
     if (request.method !== 'POST') return send(response, json(405, { error: 'only GET and POST' }))
     if (request.headers.origin !== undefined)
       return send(response, json(403, { error: 'not from a web page' }))
-    send(response, await this.#act(path))
+    send(response, await this.#act(path, searchParams))
   }
 
   async #read(path: string): Promise<Answer> {
@@ -136,12 +139,15 @@ export class Admin {
     }
   }
 
-  async #act(path: string): Promise<Answer> {
+  async #act(path: string, parameters: URLSearchParams): Promise<Answer> {
     const { state } = this.#options
+    const reason = parameters.get('reason') ?? 'unspecified'
+    if (!isRevocationReason(reason)) return json(400, { error: 'no such reason' })
     const actions: Readonly<Record<string, (id: string) => boolean | Promise<boolean>>> = {
       'certificates renew': (host) => state.renew(host),
       'certificates reload': (host) => state.reload(host),
       'certificates condemn': (host) => state.condemn(host),
+      'certificates revoke': (host) => state.revoke(host, reason),
       'cas distrust': (ca) => state.setDistrusted(ca, true),
       'cas trust': (ca) => state.setDistrusted(ca, false),
     }
@@ -149,7 +155,12 @@ export class Admin {
     const act = actions[`${kind} ${verb}`]
     const id = decodeSegment(encoded)
     if (act === undefined || id === undefined) return json(404, { error: 'no such path' })
-    if (await act(id)) return json(202, { id })
+    try {
+      if (await act(id)) return json(202, { id })
+    } catch (error) {
+      if (!(error instanceof IssueError)) throw error
+      return json(502, { error: error.message })
+    }
     return json(404, { error: kind === 'cas' ? `no CA ${id}` : `no host ${id} that a CA supplies` })
   }
 }
@@ -167,6 +178,10 @@ function isOwnHost(header: string | undefined, address: Address): boolean {
   if (header === undefined || !URL.canParse(`http://${header}/`)) return false
   const name = new URL(`http://${header}/`).hostname.replace(/^\[(.*)\]$/, '$1')
   return isIP(name) !== 0 || name === 'localhost' || name === address.host
+}
+
+function isRevocationReason(text: string): text is RevocationReason {
+  return Object.hasOwn(REVOCATION_REASONS, text)
 }
 
 function text(status: number, body: string): Answer {

@@ -1,5 +1,6 @@
 /** What the admin API shows and does, joined from the engines. */
 import type { CaHealth } from '../ca/health.ts'
+import { type Issuer, REVOCATION_REASONS } from '../ca/issuer.ts'
 import type { Inventory } from '../cert/inventory.ts'
 import { INTERNAL } from '../config/cas.ts'
 import type { Site } from '../config/sites.ts'
@@ -18,6 +19,8 @@ export interface AdminParts {
   readonly health: CaHealth
   readonly renewer: Renewer
   readonly judge: Judge
+  /** By the CA's name. */
+  readonly issuer: (ca: string) => Issuer | undefined
   readonly gateway: Gateway
   readonly events: Events
   readonly outlook: Outlook
@@ -26,7 +29,7 @@ export interface AdminParts {
 }
 
 export function adminState(parts: AdminParts): AdminState {
-  const { clock, events, gateway, health, inventory, isReady, judge, outlook, renewer } = parts
+  const { clock, events, gateway, health, inventory, isReady, issuer, judge, outlook, renewer } = parts
   return {
     hosts: () => hostsOf(parts).map((facts) => viewHost(facts, clock.now())),
     cas: () => health.snapshots().map(viewCa),
@@ -49,7 +52,16 @@ export function adminState(parts: AdminParts): AdminState {
     condemn: async (host) => {
       const { live } = inventory.holding(host)
       if (live === undefined) return false
-      await judge.condemn(live)
+      await judge.condemn(live, 'compromised')
+      return true
+    },
+    revoke: async (host, reason) => {
+      const { live } = inventory.holding(host)
+      if (live === undefined) return false
+      // Before its CA is asked, which may be down: a key that others have is served no longer.
+      if (reason === 'keyCompromise') await judge.condemn(live, 'compromised')
+      await issuer(live.source)?.revoke?.(live, REVOCATION_REASONS[reason])
+      if (reason !== 'keyCompromise') await judge.condemn(live, 'revoked')
       return true
     },
   }

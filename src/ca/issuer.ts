@@ -22,6 +22,15 @@ export interface RenewalInfo {
   readonly pollAgainMs: number
 }
 
+/** RFC 5280 section 5.3.1: those that CAs accept from subscribers, with their codes. */
+export const REVOCATION_REASONS = {
+  unspecified: 0,
+  keyCompromise: 1,
+  superseded: 4,
+  cessationOfOperation: 5,
+} as const
+export type RevocationReason = keyof typeof REVOCATION_REASONS
+
 /**
  * Contract (`test/ca/contract.ts`): every failure is an `IssueError` with an honest `blame`; `issue` never outlives
  * its own deadline nor its signal; the certificate it gives has the requested names and a fresh key of the requested
@@ -34,6 +43,6 @@ export interface Issuer {
   /** Is the CA ready to take an order? Cheap: no order, no account. Rejects with an `IssueError`. */
   probe(signal: AbortSignal): Promise<void>
   renewalInfo?(certificate: Certificate, signal: AbortSignal): Promise<RenewalInfo | undefined>
-  /** RFC 5280 section 5.3.1 gives the reasons: 0 unspecified, 1 keyCompromise, 4 superseded, 5 cessationOfOperation. */
+  /** @param reason a code of `REVOCATION_REASONS` */
   revoke?(certificate: Certificate, reason: number): Promise<void>
 }

@@ -22,11 +22,18 @@ export interface IssuersOptions {
 export class Issuers {
   readonly #options: IssuersOptions
   readonly #publicRoots = publicRoots()
+  /** Roots that the operator has pinned, PEM by CA. */
+  #pins: ReadonlyMap<string, string> = new Map()
   /** By CA. */
   readonly #anchors = new Map<string, 'any' | readonly X509Certificate[]>()
 
   constructor(options: IssuersOptions) {
     this.#options = options
+  }
+
+  /** Reads the pinned roots; those made of before stay as they are. */
+  async load(): Promise<void> {
+    this.#pins = await this.#options.records.loadPinnedRoots()
   }
 
   /** Reads the PEM files that the CA names (blocking). @throws CertificateError, or the file's own error */
@@ -40,17 +47,28 @@ export class Issuers {
     return new AcmeIssuer({ ...ca, ...shared, id: ca.name, endpointRoots, trust, solvers })
   }
 
-  /** Does the chain still end where those of its CA must? Certificates without an ACME CA are not judged. @throws CertificateError */
-  verify(certificate: Certificate): void {
+  /**
+   * Does the chain still end where those of its CA must? Certificates without an ACME CA are not judged.
+   *
+   * @returns the root that it ends in, where it must end in one @throws CertificateError
+   */
+  verify(certificate: Certificate): X509Certificate | undefined {
     const roots = this.#anchors.get(certificate.source)
-    if (roots === undefined) return
-    verifyChain(certificate, { names: certificate.names, roots, now: this.#options.clock.now() })
+    if (roots === undefined) return undefined
+    return verifyChain(certificate, { names: certificate.names, roots, now: this.#options.clock.now() })
   }
 
-  #anchorsOf({ trust }: AcmeCa, endpointRoots: string | undefined): 'any' | readonly X509Certificate[] {
+  #anchorsOf(
+    { name, trust }: AcmeCa,
+    endpointRoots: string | undefined,
+  ): 'any' | readonly X509Certificate[] {
     if (trust === 'any') return 'any'
     if (trust !== 'public') return parseRoots(readFileSync(trust, 'utf8'), trust)
-    if (endpointRoots === undefined) return this.#publicRoots
-    return [...this.#publicRoots, ...parseRoots(endpointRoots, 'roots')]
+    const pinned = this.#pins.get(name)
+    return [
+      ...this.#publicRoots,
+      ...(endpointRoots === undefined ? [] : parseRoots(endpointRoots, 'roots')),
+      ...(pinned === undefined ? [] : parseRoots(pinned, `the pinned roots of ${name}`)),
+    ]
   }
 }

@@ -35,15 +35,18 @@ export function parseRoots(pem: string, what: string): readonly X509Certificate[
  * Returns when a client that trusts `roots` accepts the chain for every one of `names`. Certificates that are not
  * needed, and their order, do not matter, as they do not to browsers.
  *
+ * @returns the trusted root that it ends in; undefined with `any`
  * @throws CertificateError CERTIFICATE_EXPIRED when a link has expired, else CHAIN_INVALID; the message says which
  * link and why
  */
-export function verifyChain(certificate: Certificate, options: VerifyOptions): void {
-  const fault = new PathBuilder(certificate, options).fault()
+export function verifyChain(certificate: Certificate, options: VerifyOptions): X509Certificate | undefined {
+  const path = new PathBuilder(certificate, options)
+  const fault = path.fault()
   if (fault !== undefined) {
     const where = `chain of ${certificate.names[0]} from ${certificate.source}`
     throw new CertificateError(fault.code, `${where}: ${fault.message}`)
   }
+  return path.anchor
 }
 
 interface Fault {
@@ -79,6 +82,8 @@ class PathBuilder {
   readonly #certificate: Certificate
   readonly #options: VerifyOptions
   #signaturesLeft = MOST_SIGNATURES
+  /** Where the path that was found ends. */
+  anchor: X509Certificate | undefined
 
   constructor(certificate: Certificate, options: VerifyOptions) {
     this.#certificate = certificate
@@ -112,7 +117,10 @@ class PathBuilder {
     let furthest: DeadEnd | undefined
     for (const issuer of this.#issuersOf(link, path)) {
       const fault = this.#faultOfIssuer(issuer, link, below)
-      if (fault === undefined && issuer.isAnchor) return undefined
+      if (fault === undefined && issuer.isAnchor) {
+        this.anchor = issuer.certificate
+        return undefined
+      }
       const deadEnd = fault === undefined ? this.#deadEndAbove(issuer, path) : { fault, length: path.length }
       if (deadEnd === undefined) return undefined
       if (furthest === undefined || deadEnd.length > furthest.length) furthest = deadEnd

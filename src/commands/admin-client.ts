@@ -28,20 +28,20 @@ export class AdminClient {
 
   /** The caller knows the shape: it is this version's own API. */
   async get<T>(path: string): Promise<T> {
-    const response = await this.#request(path, 'GET')
+    const response = await this.#request(path, 'GET', LIMIT_MS)
     return (await response.json()) as T
   }
 
   /** @returns false when the endpoint knows no such thing (404) */
-  async post(path: string): Promise<boolean> {
-    return (await this.#request(path, 'POST')).status !== 404
+  async post(path: string, limitMs = LIMIT_MS): Promise<boolean> {
+    return (await this.#request(path, 'POST', limitMs)).status !== 404
   }
 
-  async #request(path: string, method: string): Promise<Response> {
+  async #request(path: string, method: string, limitMs: number): Promise<Response> {
     const clock = new SystemClock()
     let response: Response
     try {
-      response = await withDeadline(clock, LIMIT_MS, 'the answer', undefined, (signal) =>
+      response = await withDeadline(clock, limitMs, 'the answer', undefined, (signal) =>
         fetch(`${this.url}${path}`, { method, signal }),
       )
     } catch (cause) {

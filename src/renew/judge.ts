@@ -79,10 +79,9 @@ export class Judge {
     return true
   }
 
-  /** The operator's word on a certificate: somebody else may have its key. Never served again. */
-  async condemn(certificate: Certificate): Promise<void> {
-    if (this.#pass(certificate, 'compromised', 'the operator says that its key is compromised'))
-      await this.#save()
+  /** The operator's word on a certificate: somebody else may have its key, so it is never served again; or it is revoked. */
+  async condemn(certificate: Certificate, fault: 'compromised' | 'revoked'): Promise<void> {
+    if (this.#pass(certificate, fault, 'the operator says so')) await this.#save()
   }
 
   async #reviewAll(): Promise<void> {

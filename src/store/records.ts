@@ -6,13 +6,14 @@
  *     authorities/<id>/authority.json     everything, written at once
  *     authorities/<id>/root.pem           a copy for people: `curl --cacert`
  *     certificates/<host>/<role>.pem      chain, then key; plain PEM, as nginx and HAProxy take it
+ *     roots/<ca>.pem                      roots that the operator has pinned; PEM
  *     state/<kind>/<id>                   JSON
  *     damaged/<digest>/<key>              what could not be read back, as it was found
  *
  * Receives from `ca/` and `renew/`; hands to the adapter that `open.ts` chose.
  */
 import { createHash } from 'node:crypto'
-import type { Certificate } from '../cert/certificate.ts'
+import { type Certificate, parseCertificates } from '../cert/certificate.ts'
 import type { Role } from '../cert/inventory.ts'
 import { messageOf, StoreError } from '../errors.ts'
 import type { Log } from '../log.ts'
@@ -127,6 +128,25 @@ export class Records {
     await this.#store.remove(certificateKey(host, role))
   }
 
+  /** PEM by CA. */
+  async loadPinnedRoots(): Promise<Map<string, string>> {
+    const pinned = new Map<string, string>()
+    for (const key of await this.#store.list('roots/')) {
+      const ca = decodeSegment(/^roots\/([^/]+)\.pem$/.exec(key)?.[1] ?? '')
+      const pem = ca === undefined ? undefined : await this.#loadReplaceable(key, parseRootsPem)
+      if (ca !== undefined && pem !== undefined) pinned.set(ca, pem)
+    }
+    return pinned
+  }
+
+  savePinnedRoots(ca: string, pem: string): Promise<void> {
+    return this.#store.write(rootsKey(ca), Buffer.from(pem))
+  }
+
+  removePinnedRoots(ca: string): Promise<void> {
+    return this.#store.remove(rootsKey(ca))
+  }
+
   /** JSON as it was saved; the caller validates its shape. */
   loadState(kind: StateKind, id: string): Promise<unknown> {
     return this.#loadReplaceable(stateKey(kind, id), parseDocument)
@@ -226,6 +246,16 @@ function certificateKey(host: string, role: Role): string {
 
 function stagedKey(host: string, role: Role): string {
   return `certificates/${encodeSegment(host)}/${role}.staged.pem`
+}
+
+function rootsKey(ca: string): string {
+  return `roots/${encodeSegment(ca)}.pem`
+}
+
+function parseRootsPem(text: string, key: string): string {
+  return parseCertificates(text, key)
+    .map((root) => root.toString())
+    .join('')
 }
 
 function stateKey(kind: StateKind, id: string): string {

@@ -93,7 +93,7 @@ t.test('the word of the operator outlives a restart', async (t) => {
   t.equal(await before.judge.setDistrusted('a', true), true)
   t.equal(await before.judge.setDistrusted('a', true), false, 'once is enough')
   t.same(before.passed, [[before.live, 'distrusted']])
-  await before.judge.condemn(before.live)
+  await before.judge.condemn(before.live, 'compromised')
   const after = setUp({ records })
   await after.judge.load()
   t.equal(after.verdicts.isDistrusted('a'), true)
