@@ -60,6 +60,7 @@ export class Server {
   readonly #events = new Events()
   readonly #log: Log
   readonly #records: Records
+  readonly #issuers: Issuers
   readonly #authorities: Authorities
   readonly #feeds: StatusFeeds
   readonly #outlook: Outlook
@@ -89,7 +90,7 @@ export class Server {
     const clock = this.#clock
     const random = Math.random
     const solvers = [this.#http01, this.#tlsAlpn01]
-    const issuers = new Issuers({ clock, log, records, solvers })
+    this.#issuers = new Issuers({ clock, log, records, solvers })
     const revocations = new Revocations({ clock, log })
     this.#contexts = new Contexts()
     this.#authorities = new Authorities({
@@ -97,7 +98,7 @@ export class Server {
       random,
       log,
       records,
-      createIssuer: (ca) => issuers.create(ca),
+      createIssuer: (ca) => this.#issuers.create(ca),
       onChange: (snapshot, previous) => this.#onCaChange(snapshot, previous),
     })
     const { health } = this.#authorities
@@ -133,7 +134,7 @@ export class Server {
       records,
       inventory: this.#inventory,
       verdicts: this.#verdicts,
-      verify: (certificate) => issuers.verify(certificate),
+      verify: (certificate) => this.#issuers.verify(certificate),
       isRevoked: (certificate, signal) => revocations.isRevoked(certificate, signal),
       onVerdict: (certificate, fault) => {
         this.#news.verdict(certificate, fault)
@@ -172,6 +173,7 @@ export class Server {
 
   /** Serves what the store holds at once; certificates that are missing follow. @throws ConfigError and changes nothing */
   async start(): Promise<void> {
+    await this.#issuers.load()
     await this.#authorities.update(resolveCas(this.#config))
     await this.#files.load()
     await this.#judge.load()

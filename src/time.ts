@@ -60,6 +60,12 @@ export function sleep(clock: Clock, ms: number, signal?: AbortSignal): Promise<v
   })
 }
 
+/** Keeps the process alive, which no timer of a `Clock` does, until it is called off: for commands that only wait. */
+export function stayAlive(): Cancel {
+  const timer = setInterval(() => {}, LONGEST_TIMEOUT)
+  return () => clearInterval(timer)
+}
+
 /** The reason of a signal that `withDeadline` aborted. */
 export class DeadlineError extends Error {
   constructor(what: string, limitMs: number) {

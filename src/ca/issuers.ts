@@ -58,10 +58,7 @@ export class Issuers {
     return verifyChain(certificate, { names: certificate.names, roots, now: this.#options.clock.now() })
   }
 
-  #anchorsOf(
-    { name, trust }: AcmeCa,
-    endpointRoots: string | undefined,
-  ): 'any' | readonly X509Certificate[] {
+  #anchorsOf({ name, trust }: AcmeCa, endpointRoots: string | undefined): 'any' | readonly X509Certificate[] {
     if (trust === 'any') return 'any'
     if (trust !== 'public') return parseRoots(readFileSync(trust, 'utf8'), trust)
     const pinned = this.#pins.get(name)

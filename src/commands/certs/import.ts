@@ -1,0 +1,47 @@
+/** `certs import`: a certificate of the operator's own into the store, also while every CA is down. */
+import { Certificate, IMPORTED } from '../../cert/certificate.ts'
+import { loadCertificateFile } from '../../cert/files.ts'
+import type { LoadedConfig } from '../../config/load.ts'
+import { resolveSites } from '../../config/sites.ts'
+import { SystemClock } from '../../time.ts'
+import { AdminClient, AdminUnreachableError } from '../admin-client.ts'
+import { print } from '../terminal.ts'
+import { withRecords } from './store.ts'
+
+export async function importCertificate(
+  loaded: LoadedConfig,
+  host: string,
+  source: { certificate: string; key: string | undefined; passphrase: string | undefined },
+): Promise<number> {
+  const { certificate: file, key, passphrase } = source
+  const read = await loadCertificateFile(
+    {
+      certificate: file,
+      ...(key === undefined ? {} : { key }),
+      ...(passphrase === undefined ? {} : { passphrase }),
+    },
+    new SystemClock().now(),
+  )
+  if (!read.covers(host))
+    throw new Error(`${file}: the certificate is for ${read.names.join(', ')}, not for ${host}`)
+  const supplied = resolveSites(loaded.config).some(
+    (site) => site.tls.kind === 'issued' && site.hosts.includes(host),
+  )
+  if (!supplied)
+    throw new Error(
+      `${host} is no host of this config that a CA supplies: name the files under \`tls.certificate\` of its site instead`,
+    )
+  await withRecords(loaded, async (records) => {
+    await records.saveCertificate(host, 'live', new Certificate(read.chainPem, read.keyPem, IMPORTED, file))
+    return 0
+  })
+  print(`Imported the certificate for ${host}, valid until ${new Date(read.notAfter).toISOString()}.`)
+  try {
+    await new AdminClient(loaded.config).post(`/api/certificates/${encodeURIComponent(host)}/reload`)
+    print('The running instance serves it from now on.')
+  } catch (error) {
+    if (!(error instanceof AdminUnreachableError)) throw error
+    print(`It is served from the next start on: ${error.message}`)
+  }
+  return 0
+}

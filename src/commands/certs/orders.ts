@@ -1,0 +1,62 @@
+/** What `certs` asks of the running instance: new certificates, revocation, distrust. */
+import type { HostView } from '../../admin/views.ts'
+import { REVOCATION_REASONS } from '../../ca/issuer.ts'
+import type { LoadedConfig } from '../../config/load.ts'
+import { MINUTE } from '../../time.ts'
+import { AdminClient } from '../admin-client.ts'
+import { print, UsageError } from '../terminal.ts'
+
+/** A CA may take as long for a revocation as for an order. */
+const REVOCATION_LIMIT_MS = 2 * MINUTE
+
+export async function renew(loaded: LoadedConfig, host: string): Promise<number> {
+  const known = await order(new AdminClient(loaded.config), host)
+  if (!known) throw new Error(`the running instance has no host ${host} that a CA supplies`)
+  print(`Ordering a new certificate for ${host}; follow it with \`holdfast status\`.`)
+  return 0
+}
+
+/** The instance paces the orders within the limits of the CAs. */
+export async function renewAll(loaded: LoadedConfig): Promise<number> {
+  const admin = new AdminClient(loaded.config)
+  const hosts = await admin.get<HostView[]>('/api/certificates')
+  let ordered = 0
+  for (const { host } of hosts) if (await order(admin, host)) ordered++
+  print(
+    `Ordering new certificates for ${ordered} of ${hosts.length} hosts; follow it with \`holdfast status\`.`,
+  )
+  return 0
+}
+
+function order(admin: AdminClient, host: string): Promise<boolean> {
+  return admin.post(`/api/certificates/${encodeURIComponent(host)}/renew`)
+}
+
+/** Revokes the live certificate: a standby takes over at once, and a new one is ordered. */
+export async function revoke(loaded: LoadedConfig, host: string, reason: string): Promise<number> {
+  if (!Object.hasOwn(REVOCATION_REASONS, reason))
+    throw new UsageError(`no reason "${reason}": there are ${Object.keys(REVOCATION_REASONS).join(', ')}`)
+  const path = `/api/certificates/${encodeURIComponent(host)}/revoke?reason=${reason}`
+  const known = await new AdminClient(loaded.config).post(path, REVOCATION_LIMIT_MS)
+  if (!known) throw new Error(`the running instance has no certificate for ${host}`)
+  const meaning = reason === 'keyCompromise' ? 'its key is never used again' : 'it gives way to others'
+  print(`The live certificate for ${host} is revoked: ${meaning}. Follow it with \`holdfast status\`.`)
+  return 0
+}
+
+/** What a distrusted CA issued gives way to a standby at the next handshake, and is replaced by other CAs. */
+export async function setDistrusted(
+  loaded: LoadedConfig,
+  ca: string | undefined,
+  distrusted: boolean,
+): Promise<number> {
+  if (ca === undefined) throw new UsageError('say which CA (see `holdfast certs --help`)')
+  const verb = distrusted ? 'distrust' : 'trust'
+  const known = await new AdminClient(loaded.config).post(`/api/cas/${encodeURIComponent(ca)}/${verb}`)
+  if (!known) throw new Error(`the running instance has no CA ${ca}`)
+  const meaning = distrusted
+    ? 'what it issued is served only where there is nothing else'
+    : 'it is asked again'
+  print(`${ca} is ${verb}ed from now on: ${meaning}. Follow it with \`holdfast status\`.`)
+  return 0
+}
