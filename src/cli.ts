@@ -17,7 +17,7 @@ const COMMANDS: Readonly<Record<string, { run: Command; summary: string }>> = {
   status: { run: status, summary: 'hosts, certificates and CA health of the running instance' },
   doctor: { run: doctor, summary: 'is failover ready? exit 1 when a host depends on one CA alone' },
   simulate: { run: simulate, summary: 'play a CA outage over a fleet on a virtual clock' },
-  certs: { run: certs, summary: 'list, export, import or renew certificates; distrust a CA' },
+  certs: { run: certs, summary: 'list, export, import, renew or revoke certificates; roots; distrust a CA' },
 }
 
 const HELP = `Usage: holdfast COMMAND [options]
