@@ -41,12 +41,14 @@ export class Authorities {
   /** What each issuer was made from, to tell at a reload which has changed. */
   readonly #made = new Map<string, string>()
   readonly #cancelSaves = new Map<string, Cancel>()
+  /** Writes under way: a stop waits for them. */
+  readonly #saving = new Set<Promise<void>>()
   #started = false
 
   constructor(options: AuthoritiesOptions) {
     this.#options = options
     const { clock, random, log, onChange } = options
-    const persist = (id: string, record: HealthRecord): void => void this.#save('health', id, record)
+    const persist = (id: string, record: HealthRecord): void => this.#track(this.#save('health', id, record))
     this.health = new CaHealth({ clock, random, log, onChange, persist })
   }
 
@@ -74,6 +76,7 @@ export class Authorities {
       cancel()
       await this.#saveLedger(id)
     }
+    await Promise.all(this.#saving)
   }
 
   async #install(ca: Ca, issuer: Issuer): Promise<void> {
@@ -100,8 +103,14 @@ export class Authorities {
 
   #saveSoon(id: string): void {
     this.#cancelSaves.get(id)?.()
-    const save = (): void => void this.#saveLedger(id)
+    const save = (): void => this.#track(this.#saveLedger(id))
     this.#cancelSaves.set(id, this.#options.clock.after(SAVE_DELAY_MS, save))
+  }
+
+  /** For work that never rejects. */
+  #track(work: Promise<void>): void {
+    this.#saving.add(work)
+    work.then(() => this.#saving.delete(work))
   }
 
   async #saveLedger(id: string): Promise<void> {

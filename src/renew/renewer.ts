@@ -53,6 +53,8 @@ export class Renewer {
     (a, b) => a.timeLeftMs < b.timeLeftMs,
   )
   #lastTickAt = 0
+  /** Negative infinity before the start and during a tick. */
+  #nextTickAt = Number.NEGATIVE_INFINITY
   #running = 0
   #cancelTick: Cancel = () => {}
   readonly #stop = new AbortController()
@@ -170,6 +172,7 @@ export class Renewer {
   #schedule(delayMs: number): void {
     this.#cancelTick()
     if (this.#stop.signal.aborted) return
+    this.#nextTickAt = this.#options.clock.now() + delayMs
     this.#cancelTick = this.#options.clock.after(delayMs, () => this.#tick())
   }
 
@@ -179,6 +182,8 @@ export class Renewer {
     // Set back, the clock would let every host sleep through the difference.
     if (now < this.#lastTickAt) for (const task of this.#tasks.values()) this.#wakeAt(task, now)
     this.#lastTickAt = now
+    // Until the next tick is set at the end of this one, none need be brought forward.
+    this.#nextTickAt = Number.NEGATIVE_INFINITY
     for (let next = this.#due.peek(); next !== undefined && next.at <= now; next = this.#due.peek()) {
       this.#due.pop()
       if (next.task.wakeAt === next.at && this.#isIdle(next.task)) this.#consider(next.task)
@@ -228,6 +233,7 @@ export class Renewer {
   #wakeAt(task: Task, at: number): void {
     task.wakeAt = at
     this.#due.push({ task, at })
+    if (at < this.#nextTickAt) this.#schedule(Math.max(SECOND, at - this.#options.clock.now()))
   }
 
   /** Still a host of ours, with no order under way? */

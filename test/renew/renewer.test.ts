@@ -68,6 +68,18 @@ t.test('certificates are renewed for ever, always before they end', async (t) =>
   await renewer.stop()
 })
 
+t.test('a certificate that lives for seconds is renewed in time', async (t) => {
+  const { clock, inventory, renewer, targets } = makeFleet({ lifetimeMs: 40 * SECOND })
+  await renewer.load(targets)
+  renewer.start()
+  await clock.advance(10 * SECOND)
+  for (let second = 0; second < 100; second++) {
+    await clock.advance(SECOND)
+    t.ok(inventory.find(HOST)?.isValidAt(clock.now()), `second ${second}`)
+  }
+  await renewer.stop()
+})
+
 t.test('a standby comes from another CA, and follows when the live one changes CA', async (t) => {
   const { clock, inventory, renewer, targets, ca } = makeFleet({ standby: 'always' })
   await renewer.load(targets)
