@@ -30,8 +30,8 @@ t.test('a run of tap with every kind of failure', (t) => {
     [
       '  ✖ crashing.test.ts',
       '  ✖ late.test.ts',
-      '  ✖ wrong.test.ts > adds > one and one',
       '  ✖ wrong.test.ts > adds > deep > deeper',
+      '  ✖ wrong.test.ts > adds > one and one',
     ],
     'each is named once, with its path',
   )
