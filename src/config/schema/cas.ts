@@ -1,0 +1,64 @@
+/** The section `cas`: certificate authorities, and what is known of each. Part of `schema.ts`. */
+import { contact, duration, file, z } from './fields.ts'
+
+export const certificateAuthority = z.strictObject({
+  type: z
+    .enum(['acme', 'internal'])
+    .optional()
+    .describe(
+      '`acme` orders from a CA by RFC 8555; `internal` signs with a root that Holdfast makes and keeps in the store. Default: `internal` for the CA of that name, else `acme`.',
+    ),
+  directory: z
+    .url({ protocol: /^https$/, error: 'is not a directory: write the https:// URL of the ACME directory' })
+    .optional()
+    .describe('URL of the ACME directory. The presets know theirs.'),
+  contact: z
+    .array(contact)
+    .prefault([])
+    .describe('E-mail addresses that the CA may write to: `ops@example.com` or `mailto:ops@example.com`.'),
+  eab: z
+    .strictObject({
+      kid: z
+        .string()
+        .min(1, 'is empty: copy the key id from your account at the CA')
+        .describe('Key id, from your account at the CA.'),
+      hmacKey: z
+        .string()
+        .regex(/^[A-Za-z0-9_+/-]+={0,2}$/, 'is not base64url: copy the HMAC key from your account at the CA')
+        .describe('HMAC key, in base64url. Secret: take it from the environment.'),
+    })
+    .optional()
+    .describe('External account binding, which ZeroSSL, Google, SSL.com, Actalis and Sectigo demand.'),
+  profile: z
+    .string()
+    .min(1, 'is empty: write the name of a profile')
+    .optional()
+    .describe('Certificate profile to ask for, such as `tlsserver` or `shortlived` at Let’s Encrypt.'),
+  roots: file
+    .optional()
+    .describe(
+      'PEM file of roots to trust for the CA’s own ACME endpoint, beside the runtime’s. For private CAs.',
+    ),
+  trust: file
+    .meta({ title: '`"public"`, `"any"`, file' })
+    .optional()
+    .describe(
+      'Where the chains it issues must end: `public` (the runtime’s roots and `roots`), a PEM file, or `any` (for test CAs). Default: `public`; `any` for `letsencrypt-staging`.',
+    ),
+  statusFeed: z
+    .union(
+      [
+        z.literal(false),
+        z.url({
+          protocol: /^https$/,
+          error: 'not a status feed: write the https:// URL of its JSON, or false for none',
+        }),
+      ],
+      { error: 'not a status feed: write the https:// URL of its JSON, or false for none' },
+    )
+    .optional()
+    .describe(
+      'JSON of the CA’s status page, by Statuspage (`https://…/api/v2/summary.json`) or Status.io (`https://api.status.io/1.0/status/…`): while it reports trouble, other CAs are asked first. `false` for none. The presets know theirs, where it is known.',
+    ),
+  lifetime: duration.optional().describe('Lifetime of the certificates of an `internal` CA. Default: `7d`.'),
+})

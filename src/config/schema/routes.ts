@@ -1,0 +1,24 @@
+/** What becomes of the requests of a site, or below one of its paths. Part of `schema.ts`. */
+import { file, host, upstream, z } from './fields.ts'
+
+export const upstreams = z
+  .array(upstream)
+  .min(1, 'names no upstream')
+  .describe('Where requests go, in turn: `http://host:port` or `https://host:port`.')
+
+export const upstreamTls = z
+  .strictObject({
+    roots: file.optional().describe('PEM file of roots to trust, beside the runtime’s.'),
+    verify: z.boolean().default(true).describe('Check the certificates of the upstreams.'),
+    serverName: host.optional().describe('Name to ask for and to check. Default: the upstream’s host.'),
+  })
+  .prefault({})
+  .describe('How `https://` upstreams are checked.')
+
+export const route = z.strictObject({
+  path: z
+    .string()
+    .regex(/^\/[^?#\s]*$/, 'not a path: it starts with "/" and has no space, "?" or "#"')
+    .describe('Requests whose path is this, or below it, take the route; the longest wins.'),
+  upstreams,
+})

@@ -1,0 +1,58 @@
+/** The sections `tls`, at the top and of a site: where certificates come from, and how TLS is spoken. Part of `schema.ts`. */
+import { caName, file, host, z } from './fields.ts'
+
+const CHALLENGE_TYPES = ['tls-alpn-01', 'http-01'] as const
+const KEY_TYPES = ['ecdsa-p256', 'ecdsa-p384', 'rsa-2048', 'rsa-3072', 'rsa-4096'] as const
+
+const tlsKeys = {
+  cas: z
+    .array(caName)
+    .min(1, 'names no CA')
+    .describe(
+      'CAs in order of preference: names from `cas`, presets, or `internal`. Default: the ACME CAs of `cas` in their order (private ones for public names only when there is no public one), else `letsencrypt`. Names that no public CA can serve (localhost, *.internal, private addresses) fall to `internal`, unless a private CA is listed.',
+    ),
+  standby: z
+    .enum(['always', 'on-degraded', 'off'])
+    .describe(
+      'Hold a second valid certificate from another CA: always, only while the first CA is in trouble, or never.',
+    ),
+  challenges: z
+    .array(z.enum(CHALLENGE_TYPES))
+    .min(1, 'names no challenge')
+    .describe('Challenges that may be used, in order of preference.'),
+  keyType: z.enum(KEY_TYPES).describe('Type of the certificates’ keys.'),
+  interim: z
+    .boolean()
+    .describe(
+      'Serve a certificate of the internal CA until the first real one is there, instead of refusing the handshake.',
+    ),
+}
+
+export const globalTls = z.strictObject({
+  cas: tlsKeys.cas.optional(),
+  standby: tlsKeys.standby.default('always'),
+  challenges: tlsKeys.challenges.default([...CHALLENGE_TYPES]),
+  keyType: tlsKeys.keyType.default('ecdsa-p256'),
+  interim: tlsKeys.interim.default(false),
+  defaultHost: host
+    .optional()
+    .describe(
+      'Host whose certificate is served to clients that send no name or an unknown one. Default: refuse them with the `unrecognized_name` alert.',
+    ),
+  minVersion: z.enum(['1.2', '1.3']).default('1.2').describe('Oldest TLS version to accept.'),
+})
+
+export const siteTls = z.strictObject({
+  cas: tlsKeys.cas.optional().describe('Instead of `tls.cas`, for this site.'),
+  standby: tlsKeys.standby.optional().describe('Instead of `tls.standby`.'),
+  challenges: tlsKeys.challenges.optional().describe('Instead of `tls.challenges`.'),
+  keyType: tlsKeys.keyType.optional().describe('Instead of `tls.keyType`.'),
+  interim: tlsKeys.interim.optional().describe('Instead of `tls.interim`.'),
+  certificate: file
+    .optional()
+    .describe(
+      'A certificate of your own: PEM file with the chain (and the key, when `key` is absent), or a PKCS#12 file (.p12, .pfx). Re-read when it changes.',
+    ),
+  key: file.optional().describe('PEM file with the private key of `certificate`.'),
+  passphrase: z.string().optional().describe('Passphrase of the PKCS#12 file or of the key. Secret.'),
+})
