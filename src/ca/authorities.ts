@@ -38,6 +38,8 @@ export class Authorities {
   readonly health: CaHealth
   readonly #options: AuthoritiesOptions
   readonly #accesses = new Map<string, CaAccess>()
+  /** The CAs that a stand-in takes the place of. */
+  readonly #rehearsed = new Map<string, CaAccess>()
   /** What each issuer was made from, to tell at a reload which has changed. */
   readonly #made = new Map<string, string>()
   readonly #cancelSaves = new Map<string, Cancel>()
@@ -64,6 +66,26 @@ export class Authorities {
     for (const [ca, issuer] of issuers) await this.#install(ca, issuer)
   }
 
+  /**
+   * Puts another issuer in a CA's place until it is called off. What comes of it goes to a breaker and a ledger that
+   * begin as copies and are never kept, so that the CA's own know nothing of it, here and in the store.
+   * @returns how to call it off; it does nothing to a CA that was made anew, or has gone, since
+   */
+  rehearse(id: string, standInFor: (issuer: Issuer) => Issuer): () => void {
+    const own = this.#accesses.get(id)
+    if (own === undefined) throw new Error(`no CA ${id} to rehearse with`)
+    const issuer = standInFor(own.issuer)
+    const standIn = { ...own, issuer, ledger: own.ledger.copy() }
+    const endOfHealth = this.health.rehearse(issuer)
+    this.#rehearsed.set(id, own)
+    this.#accesses.set(id, standIn)
+    return () => {
+      if (this.#accesses.get(id) === standIn) this.#accesses.set(id, own)
+      if (this.#rehearsed.get(id) === own) this.#rehearsed.delete(id)
+      endOfHealth()
+    }
+  }
+
   /** Starts watching the CAs' health. */
   start(): void {
     this.#started = true
@@ -83,7 +105,7 @@ export class Authorities {
     const { clock, records } = this.#options
     const { limits, exemptsRenewals } = limitsOf(ca.name, ca.type === 'acme' && ca.public)
     const ledger =
-      this.#accesses.get(ca.name)?.ledger ??
+      this.#ownAccess(ca.name)?.ledger ??
       new Ledger(limits, clock, readLedger(await records.loadState('ledgers', ca.name)), () =>
         this.#saveSoon(ca.name),
       )
@@ -95,8 +117,13 @@ export class Authorities {
     if (this.#started) this.health.start()
   }
 
+  #ownAccess(id: string): CaAccess | undefined {
+    return this.#rehearsed.get(id) ?? this.#accesses.get(id)
+  }
+
   #forget(id: string): void {
     this.health.remove(id)
+    this.#rehearsed.delete(id)
     this.#accesses.delete(id)
     this.#made.delete(id)
   }
@@ -115,7 +142,7 @@ export class Authorities {
 
   async #saveLedger(id: string): Promise<void> {
     this.#cancelSaves.delete(id)
-    const ledger = this.#accesses.get(id)?.ledger
+    const ledger = this.#ownAccess(id)?.ledger
     if (ledger !== undefined) await this.#save('ledgers', id, ledger.snapshot())
   }
 

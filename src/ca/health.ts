@@ -85,7 +85,37 @@ export class CaHealth {
 
   /** Starts watching a CA; `record` is what `persist` was given before the restart. */
   add(issuer: Issuer, record?: HealthRecord): void {
-    this.#breakers.set(issuer.id, new Breaker(issuer, this.#options, record))
+    const breaker: Breaker = new Breaker(
+      issuer,
+      { ...this.#options, onChange: (...change) => this.#tell(breaker, ...change) },
+      record,
+    )
+    this.#breakers.set(issuer.id, breaker)
+  }
+
+  /**
+   * Judges the CA by another issuer until it is called off: a breaker of its own begins with what is known of the CA,
+   * and nothing of it is kept. The CA's own breaker goes on unseen, and is what counts again afterwards.
+   * @returns how to call it off; it does nothing once the CA was added anew or removed
+   */
+  rehearse(issuer: Issuer): () => void {
+    const own = this.#breakers.get(issuer.id)
+    if (own === undefined) throw new Error(`no CA ${issuer.id} to rehearse with`)
+    const { persist: _, ...options } = this.#options
+    const standIn: Breaker = own.copy(issuer, {
+      ...options,
+      onChange: (...change) => this.#tell(standIn, ...change),
+    })
+    this.#breakers.set(issuer.id, standIn)
+    standIn.startProbing(this.#stop.signal, 'later')
+    return () => {
+      standIn.stop()
+      if (this.#breakers.get(issuer.id) !== standIn) return own.stop()
+      own.troubled = standIn.troubled
+      this.#breakers.set(issuer.id, own)
+      const [before, after] = [standIn.state, own.snapshot()]
+      if (after.state !== before) this.#options.onChange?.(after, before)
+    }
   }
 
   remove(id: string): void {
@@ -95,7 +125,7 @@ export class CaHealth {
 
   /** Probes every CA that is not probed yet, now and each minute from then on, until `stop`. */
   start(): void {
-    for (const breaker of this.#breakers.values()) breaker.startProbing(this.#stop.signal)
+    for (const breaker of this.#breakers.values()) breaker.startProbing(this.#stop.signal, 'now')
   }
 
   stop(): void {
@@ -147,6 +177,11 @@ export class CaHealth {
   snapshots(): CaSnapshot[] {
     return [...this.#breakers.values()].map((breaker) => breaker.snapshot())
   }
+
+  /** A breaker that another one stands in for is not heard. */
+  #tell(breaker: Breaker, snapshot: CaSnapshot, previous: CaState): void {
+    if (this.#breakers.get(snapshot.id) === breaker) this.#options.onChange?.(snapshot, previous)
+  }
 }
 
 class Breaker {
@@ -184,6 +219,23 @@ class Breaker {
     if (record.isDown) this.#state = 'down'
   }
 
+  /** Another breaker that knows what this one knows, about another issuer. */
+  copy(issuer: Issuer, options: HealthOptions): Breaker {
+    const copy = new Breaker(issuer, options, undefined)
+    copy.troubled = this.troubled
+    copy.#averageMs = this.#averageMs
+    copy.#state = this.#state
+    copy.#since = this.#since
+    copy.#pauses = this.#pauses
+    copy.#pausedAt = this.#pausedAt
+    copy.#pauseMs = this.#pauseMs
+    copy.#lastAnswerAt = this.#lastAnswerAt
+    copy.#provenAt = this.#provenAt
+    copy.#lastFailure = this.#lastFailure
+    copy.#probeFails = this.#probeFails
+    return copy
+  }
+
   get usualMs(): number {
     return this.#averageMs * USUAL_FACTOR
   }
@@ -215,7 +267,7 @@ class Breaker {
     })
   }
 
-  startProbing(signal: AbortSignal): void {
+  startProbing(signal: AbortSignal, first: 'now' | 'later'): void {
     if (this.#isProbing) return
     this.#isProbing = true
     const again = (): void => {
@@ -226,7 +278,8 @@ class Breaker {
     const probe = (): void => {
       this.#probe(signal).then(again)
     }
-    probe()
+    if (first === 'now') probe()
+    else again()
   }
 
   stop(): void {

@@ -88,6 +88,11 @@ export class Ledger {
     this.#onChange()
   }
 
+  /** Another one that begins with the same and tells nobody of its changes. */
+  copy(): Ledger {
+    return new Ledger(this.#limits, this.#clock, this.snapshot())
+  }
+
   snapshot(): LedgerSnapshot {
     const now = this.#clock.now()
     for (const limit of this.#limits) {

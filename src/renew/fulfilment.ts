@@ -39,6 +39,8 @@ export interface FulfilmentOptions {
 const LOCK_WAIT_MS = 5 * MINUTE
 
 export class Fulfilment {
+  /** Off while an outage is rehearsed: a failure of then must not outlive it. */
+  keepsFailures = true
   readonly #options: FulfilmentOptions
 
   constructor(options: FulfilmentOptions) {
@@ -159,7 +161,7 @@ export class Fulfilment {
     const { log, records } = this.#options
     try {
       if (Object.keys(job).length === 0) await records.removeState('jobs', host)
-      else await records.saveState('jobs', host, job)
+      else if (this.keepsFailures) await records.saveState('jobs', host, job)
     } catch (error) {
       log.warn({ host, err: error }, `the job of ${host} could not be kept: ${messageOf(error)}`)
     }

@@ -9,7 +9,7 @@ import type { Records } from '../store/records.ts'
 import { type Cancel, MINUTE, SECOND } from '../time.ts'
 import { Fulfilment, type FulfilmentOptions } from './fulfilment.ts'
 import { type Job, readJob } from './job.ts'
-import { type Held, plan, type Situation } from './plan.ts'
+import { type Held, type Order, plan, type Situation } from './plan.ts'
 import { RenewalWindows } from './renewal-windows.ts'
 import type { Target, Task } from './task.ts'
 
@@ -129,6 +129,33 @@ export class Renewer {
     return true
   }
 
+  /**
+   * From now on, until it is called off, failures are of a rehearsed outage: none is kept, and afterwards it is as if
+   * they had not been. @returns how to call it off
+   */
+  rehearse(): () => void {
+    const before = new Map([...this.#tasks.values()].map((task) => [task, task.job]))
+    this.#fulfilment.keepsFailures = false
+    return () => {
+      this.#fulfilment.keepsFailures = true
+      for (const [task, job] of before) task.job = withoutFailuresSince(task.job, job)
+      this.wake()
+    }
+  }
+
+  /**
+   * Orders a standby for a host now, from the first of `cas` that issues, whether one is due or not. Resolves once it
+   * has been tried. @returns false for a host that is not kept, or has an order under way
+   */
+  async renewStandby(host: string, cas: readonly string[]): Promise<boolean> {
+    const task = this.#tasks.get(host)
+    if (task === undefined || task.busy) return false
+    const { clock, inventory } = this.#options
+    const timeLeftMs = (inventory.holding(host).standby?.notAfter ?? 0) - clock.now()
+    await this.#carryOut(task, { duty: 'standby', cas, skipped: [], hedge: false, timeLeftMs }, () => true)
+    return true
+  }
+
   /** Publishes what the store holds for a host, after somebody has changed it. @returns false for an unknown host */
   async reload(host: string): Promise<boolean> {
     const task = this.#tasks.get(host)
@@ -217,17 +244,23 @@ export class Renewer {
         this.#wakeAt(task, wakeAt)
         continue
       }
-      task.busy = true
-      this.#running++
-      const done = (): void => {
-        task.busy = false
-        this.#running--
-        if (this.#isIdle(task)) this.#consider(task)
-        this.#startOrders()
-      }
-      const isWanted = (): boolean => this.#plan(task).order?.duty === order.duty
-      this.#track(this.#fulfilment.carryOut(task, order, isWanted, this.#stop.signal).finally(done))
+      void this.#carryOut(task, order, () => this.#plan(task).order?.duty === order.duty)
     }
+  }
+
+  /** Never rejects. */
+  #carryOut(task: Task, order: Order, isWanted: () => boolean): Promise<void> {
+    task.busy = true
+    this.#running++
+    const done = (): void => {
+      task.busy = false
+      this.#running--
+      if (this.#isIdle(task)) this.#consider(task)
+      this.#startOrders()
+    }
+    const work = this.#fulfilment.carryOut(task, order, isWanted, this.#stop.signal).finally(done)
+    this.#track(work)
+    return work
   }
 
   #wakeAt(task: Task, at: number): void {
@@ -315,4 +348,10 @@ export class Renewer {
     this.#inFlight.add(work)
     work.finally(() => this.#inFlight.delete(work))
   }
+}
+
+/** A job without the failures that are not in `before`. */
+function withoutFailuresSince(job: Job, before: Job): Job {
+  const [live, standby] = [job.live && before.live, job.standby && before.standby]
+  return { ...(live === undefined ? {} : { live }), ...(standby === undefined ? {} : { standby }) }
 }
