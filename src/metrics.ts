@@ -2,7 +2,10 @@
  * Counters and gauges for `/metrics`, in Prometheus' text format. The only user of prom-client.
  * What the hot path counts are plain integers here, read only when somebody scrapes.
  */
-import { Counter, Gauge, Histogram, Registry } from 'prom-client'
+import { AggregatorRegistry, Counter, Gauge, Histogram, Registry } from 'prom-client'
+
+/** The metrics of one process at one moment: plain data, made by `snapshot`. */
+export type MetricsSnapshot = Awaited<ReturnType<Registry['getMetricsAsJSON']>>
 
 export class Metrics {
   readonly #registry = new Registry()
@@ -128,8 +131,13 @@ export class Metrics {
     })
   }
 
-  /** The exposition text, and its content type. */
-  async expose(): Promise<{ text: string; contentType: string }> {
-    return { text: await this.#registry.metrics(), contentType: this.#registry.contentType }
+  snapshot(): Promise<MetricsSnapshot> {
+    return this.#registry.getMetricsAsJSON()
+  }
+
+  /** The exposition text with what other processes counted added, and its content type. */
+  async expose(others: readonly MetricsSnapshot[] = []): Promise<{ text: string; contentType: string }> {
+    const all = AggregatorRegistry.aggregate([await this.snapshot(), ...others])
+    return { text: await all.metrics(), contentType: this.#registry.contentType }
   }
 }

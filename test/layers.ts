@@ -11,6 +11,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ['ca/', 'challenge/', 'store/'],
   ['tls/', 'http/', 'renew/', 'notify/', 'deliver/'],
   ['admin/'],
+  ['front.ts', 'supply.ts'],
   ['server.ts'],
   ['cli.ts', 'workers.ts', 'commands/'],
 ]

@@ -10,7 +10,9 @@ import type { Address } from '../config/schema.ts'
 import { ConfigError, IssueError, messageOf } from '../errors.ts'
 import type { DatedEvent } from '../events.ts'
 import type { Log } from '../log.ts'
-import type { Metrics } from '../metrics.ts'
+import type { Clock } from '../time.ts'
+import { DrillRefusedError, type Drills } from './drill.ts'
+import { readDrillRequest, streamDrill } from './drill-stream.ts'
 import { STATUS_PAGE } from './status-page.ts'
 import type { CaView, ForecastView, HostView } from './views.ts'
 
@@ -18,7 +20,7 @@ import type { CaView, ForecastView, HostView } from './views.ts'
 export interface AdminState {
   hosts(): readonly HostView[]
   cas(): readonly CaView[]
-  upstreams(): readonly unknown[]
+  upstreams(): Promise<readonly unknown[]>
   events(): readonly DatedEvent[]
   /** What would be lost if a CA never came back, by CA. */
   forecast(): readonly ForecastView[]
@@ -39,7 +41,10 @@ export interface AdminState {
 export interface AdminOptions {
   readonly address: Address
   readonly state: AdminState
-  readonly metrics: Metrics
+  readonly drills: Drills
+  readonly clock: Clock
+  /** What `/metrics` says. */
+  readonly expose: () => Promise<{ readonly text: string; readonly contentType: string }>
   readonly log: Log
 }
 
@@ -108,18 +113,31 @@ export class Admin {
     if (request.method !== 'POST') return send(response, json(405, { error: 'only GET and POST' }))
     if (request.headers.origin !== undefined)
       return send(response, json(403, { error: 'not from a web page' }))
+    if (path === '/api/drill') return this.#drill(searchParams, response)
     send(response, await this.#act(path, searchParams))
   }
 
+  async #drill(parameters: URLSearchParams, response: ServerResponse): Promise<void> {
+    const { clock, drills } = this.#options
+    const asked = readDrillRequest(parameters)
+    if (typeof asked === 'string') return send(response, json(400, { error: asked }))
+    try {
+      await streamDrill(asked, drills, clock, response)
+    } catch (error) {
+      if (!(error instanceof DrillRefusedError)) throw error
+      send(response, json(409, { error: error.message }))
+    }
+  }
+
   async #read(path: string): Promise<Answer> {
-    const { metrics, state } = this.#options
+    const { expose, state } = this.#options
     switch (path) {
       case '/healthz':
         return text(200, 'ok\n')
       case '/readyz':
         return state.isReady() ? text(200, 'ready\n') : text(503, 'not ready\n')
       case '/metrics': {
-        const { text: body, contentType } = await metrics.expose()
+        const { text: body, contentType } = await expose()
         return { status: 200, contentType, body }
       }
       case '/api/certificates':
@@ -127,7 +145,7 @@ export class Admin {
       case '/api/cas':
         return json(200, state.cas())
       case '/api/upstreams':
-        return json(200, state.upstreams())
+        return json(200, await state.upstreams())
       case '/api/events':
         return json(200, state.events())
       case '/api/forecast':
@@ -140,7 +158,11 @@ export class Admin {
   }
 
   async #act(path: string, parameters: URLSearchParams): Promise<Answer> {
-    const { state } = this.#options
+    const { drills, state } = this.#options
+    if (path === '/api/drill/end') {
+      drills.end('it was asked to end')
+      return json(202, {})
+    }
     const reason = parameters.get('reason') ?? 'unspecified'
     if (!isRevocationReason(reason)) return json(400, { error: 'no such reason' })
     const actions: Readonly<Record<string, (id: string) => boolean | Promise<boolean>>> = {

@@ -4,7 +4,7 @@ import { type Issuer, REVOCATION_REASONS } from '../ca/issuer.ts'
 import type { Inventory } from '../cert/inventory.ts'
 import { INTERNAL } from '../config/cas.ts'
 import type { Site } from '../config/sites.ts'
-import type { Gateway } from '../http/gateway.ts'
+import type { UpstreamStatus } from '../http/gateway.ts'
 import type { Outlook } from '../notify/outlook.ts'
 import type { Judge } from '../renew/judge.ts'
 import type { Renewer } from '../renew/renewer.ts'
@@ -21,7 +21,7 @@ export interface AdminParts {
   readonly judge: Judge
   /** By the CA's name. */
   readonly issuer: (ca: string) => Issuer | undefined
-  readonly gateway: Gateway
+  readonly upstreams: () => Promise<readonly UpstreamStatus[]>
   readonly events: Events
   readonly outlook: Outlook
   readonly sites: () => readonly Site[]
@@ -29,11 +29,11 @@ export interface AdminParts {
 }
 
 export function adminState(parts: AdminParts): AdminState {
-  const { clock, events, gateway, health, inventory, isReady, issuer, judge, outlook, renewer } = parts
+  const { clock, events, health, inventory, isReady, issuer, judge, outlook, renewer, upstreams } = parts
   return {
     hosts: () => hostsOf(parts).map((facts) => viewHost(facts, clock.now())),
     cas: () => health.snapshots().map(viewCa),
-    upstreams: () => gateway.upstreams(),
+    upstreams,
     events: () => events.recent(),
     forecast: () =>
       health

@@ -14,6 +14,8 @@ export interface Place {
 
 export interface EndpointOptions {
   readonly place: Place
+  /** Do other processes listen there too? The kernel spreads connections over them. */
+  readonly isShared: boolean
   /** Takes over a socket with nothing read from it yet. */
   readonly onSocket: (socket: Socket, endpoint: Endpoint) => void
   /** A connection could not be accepted; the endpoint goes on. */
@@ -22,12 +24,14 @@ export interface EndpointOptions {
 
 export class Endpoint {
   readonly place: Place
+  readonly #isShared: boolean
   readonly #server: Server
   readonly #onError: EndpointOptions['onError']
   #port = 0
 
-  constructor({ place, onSocket, onError }: EndpointOptions) {
+  constructor({ place, isShared, onSocket, onError }: EndpointOptions) {
     this.place = place
+    this.#isShared = isShared
     this.#onError = onError
     // In HTTP a client may end its side and still wait for the answer.
     this.#server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => onSocket(socket, this))
@@ -43,7 +47,8 @@ export class Endpoint {
     const { host, port } = this.place.address
     try {
       // Of its own accord `::` would take IPv4 too, and leave no room for 0.0.0.0 beside it.
-      this.#server.listen(host === undefined ? { port } : { host, port, ipv6Only: host === '::' })
+      const where = host === undefined ? { port } : { host, port, ipv6Only: host === '::' }
+      this.#server.listen({ ...where, reusePort: this.#isShared })
       await once(this.#server, 'listening')
     } catch (error) {
       return explain(this.place, error)

@@ -4,7 +4,7 @@
  * and synchronous; hands secured connections on.
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
-import { constants, randomBytes } from 'node:crypto'
+import { constants } from 'node:crypto'
 import type { Socket } from 'node:net'
 import { createSecureContext, type SecureContext, Server, type TLSSocket, type TlsOptions } from 'node:tls'
 import type { Certificate } from '../cert/certificate.ts'
@@ -36,6 +36,8 @@ export interface HandshakeOptions {
   readonly metrics: Pick<Metrics, 'handshakeDone' | 'handshakeFailed'>
   readonly inventory: Pick<Inventory, 'find'>
   readonly contexts: Contexts
+  /** Session tickets are made and read with these 48 bytes. Secret. */
+  readonly ticketKeys: Buffer
   /** For a server name in lower case, with a key of this type. Synchronous. */
   readonly challenge: (serverName: string, keyType: KeyType) => ChallengeAnswer | undefined
   /** Takes the socket over, with nothing read from it yet. */
@@ -87,7 +89,7 @@ interface Handshake {
 
 export class Handshakes {
   readonly #options: HandshakeOptions
-  readonly #ticketKeys = randomBytes(48)
+  #ticketKeys: Buffer
   /** Callbacks of node:tls tell the TLSSocket at best, never the socket that it was made from; the async context does. */
   readonly #current = new AsyncLocalStorage<Handshake>()
   /** Oldest first. */
@@ -103,6 +105,7 @@ export class Handshakes {
   constructor(options: HandshakeOptions) {
     this.#options = options
     this.#policy = options.policy
+    this.#ticketKeys = options.ticketKeys
     const pending = this.#pending
     this.#onRawClose = function () {
       pending.delete(this)
@@ -112,6 +115,16 @@ export class Handshakes {
 
   update(policy: HandshakePolicy): void {
     this.#policy = policy
+    this.#renewServers()
+  }
+
+  /** Sessions of before are not resumed any more: their clients make a full handshake. */
+  setTicketKeys(ticketKeys: Buffer): void {
+    this.#ticketKeys = ticketKeys
+    this.#renewServers()
+  }
+
+  #renewServers(): void {
     this.#servers = new WeakMap()
     this.#strictServer = this.#createServer()
   }

@@ -17,6 +17,8 @@ export interface ListenerPolicy extends HandshakePolicy {
 
 export interface ListenerOptions extends HandshakeOptions {
   readonly policy: ListenerPolicy
+  /** Do other processes listen on the same addresses? */
+  readonly sharesPorts: boolean
 }
 
 export class Listener {
@@ -54,6 +56,11 @@ export class Listener {
     this.#handshakes.update(policy)
   }
 
+  /** See `HandshakeOptions`; holds from the next handshake on. */
+  setTicketKeys(ticketKeys: Buffer): void {
+    this.#handshakes.setTicketKeys(ticketKeys)
+  }
+
   /** The addresses are free when this returns; handshakes under way may still become connections. */
   stopAccepting(): void {
     this.#close(this.#endpoints)
@@ -81,6 +88,7 @@ export class Listener {
       (place) =>
         new Endpoint({
           place,
+          isShared: this.#options.sharesPorts,
           onSocket: (socket, { port }) => this.#accept(socket, place.scheme, port),
           onError: (err) => this.#complain(err, place),
         }),

@@ -1,5 +1,7 @@
 /** A listener with a real inventory, and real clients: node:tls and openssl. */
+
 import { execFile } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import type { Socket } from 'node:net'
 import { setImmediate } from 'node:timers/promises'
@@ -52,6 +54,8 @@ export async function startRig(t: Test, { serve = describe, ...options }: RigOpt
     metrics,
     log: log.log,
     contexts: new Contexts(),
+    ticketKeys: randomBytes(48),
+    sharesPorts: false,
     challenge: () => undefined,
     ...options,
     policy: { ...policy, ...options.policy },

@@ -1,0 +1,168 @@
+/**
+ * The fast world in one piece: whatever accepts connections and carries requests. It reads the inventory, which
+ * `supply.ts` writes.
+ *
+ * SEAM `Front`, for `server.ts`: in this process (`LocalFront`), or in several that share the ports (`workers.ts`).
+ */
+import type { Certificate } from './cert/certificate.ts'
+import type { Inventory } from './cert/inventory.ts'
+import type { Verdicts } from './cert/verdicts.ts'
+import { Http01Solver } from './challenge/http-01.ts'
+import type { Solver } from './challenge/solver.ts'
+import { TlsAlpn01Solver } from './challenge/tls-alpn-01.ts'
+import type { Address, Config } from './config/schema.ts'
+import { resolveSites } from './config/sites.ts'
+import { AccessLog } from './http/access-log.ts'
+import { CompatWire } from './http/compat/wire.ts'
+import { FastWire } from './http/fast/wire.ts'
+import { Gateway, type Policy, type UpstreamStatus } from './http/gateway.ts'
+import { RequestIds } from './http/request-id.ts'
+import type { Wire } from './http/wire.ts'
+import type { Log } from './log.ts'
+import type { Metrics, MetricsSnapshot } from './metrics.ts'
+import { type Clock, withDeadline } from './time.ts'
+import { Contexts } from './tls/contexts.ts'
+import { Listener, type ListenerPolicy } from './tls/listener.ts'
+
+/** Where a front listens, with the real port for port 0. */
+export interface Addresses {
+  readonly https: readonly Address[]
+  readonly http: readonly Address[]
+}
+
+/** What a front is made of. */
+export interface FrontParts {
+  readonly config: Config
+  readonly clock: Clock
+  readonly log: Log
+  readonly metrics: Metrics
+  readonly inventory: Inventory
+  readonly verdicts: Verdicts
+  /** For session tickets: 48 bytes. Secret. */
+  readonly ticketKeys: Buffer
+}
+
+export interface Front {
+  /** Answer the challenges that CAs put to the listeners. */
+  readonly solvers: readonly Solver[]
+  /** Listens; or rejects with a ConfigError, and nothing does. */
+  start(): Promise<void>
+  /** Takes over another config without dropping a connection; or rejects with a ConfigError and keeps the old one. */
+  update(config: Config): Promise<void>
+  /** Readies a certificate that is about to be published. Throws CertificateError when it cannot be served. */
+  warm(certificate: Certificate): void
+  /** From now on tickets are made and read with these 48 bytes. */
+  setTicketKeys(ticketKeys: Buffer): void
+  /** The addresses are free when this returns; connections live on. */
+  stopAccepting(): void
+  /** Lets what is in flight finish within the drain limit, then lets go of everything. Also after a start that failed. */
+  stop(): Promise<void>
+  addresses(): Addresses
+  /** For `/api/upstreams`. */
+  upstreams(): Promise<readonly UpstreamStatus[]>
+  /** Of other processes, to be added to those of this one. */
+  metrics(): Promise<readonly MetricsSnapshot[]>
+}
+
+export interface LocalFrontOptions extends FrontParts {
+  /** Do other processes listen on the same addresses? */
+  readonly sharesPorts?: boolean
+}
+
+export class LocalFront implements Front {
+  readonly solvers: readonly Solver[]
+  readonly #clock: Clock
+  readonly #log: Log
+  readonly #contexts = new Contexts()
+  readonly #gateway: Gateway
+  readonly #wire: Wire
+  readonly #listener: Listener
+  #config: Config
+
+  constructor(options: LocalFrontOptions) {
+    const { clock, config, inventory, log, metrics, sharesPorts = false, ticketKeys } = options
+    this.#clock = clock
+    this.#log = log
+    this.#config = config
+    const http01 = new Http01Solver()
+    const tlsAlpn01 = new TlsAlpn01Solver(clock)
+    this.solvers = [http01, tlsAlpn01]
+    this.#gateway = new Gateway(policyOf(config), {
+      clock,
+      challenge: (path) => http01.answer(path),
+      httpsPort: config.listen.https[0]?.port ?? 443,
+    })
+    const accessLog = new AccessLog({ log, metrics, access: config.log.access, random: Math.random })
+    const wireOptions = { gateway: this.#gateway, accessLog, requestIds: new RequestIds(), clock }
+    this.#wire = config.forwarder === 'fast' ? new FastWire(wireOptions) : new CompatWire(wireOptions)
+    this.#listener = new Listener({
+      policy: listenerPolicyOf(config),
+      log,
+      metrics,
+      contexts: this.#contexts,
+      inventory,
+      ticketKeys,
+      sharesPorts,
+      challenge: (serverName, keyType) => tlsAlpn01.find(serverName, keyType),
+      onConnection: (socket, connection) => this.#wire.accept(socket, connection),
+    })
+  }
+
+  start(): Promise<void> {
+    return this.#listener.start()
+  }
+
+  async update(config: Config): Promise<void> {
+    this.#gateway.replace(policyOf(config))
+    try {
+      await this.#listener.update(listenerPolicyOf(config))
+    } catch (error) {
+      this.#gateway.replace(policyOf(this.#config))
+      throw error
+    }
+    this.#config = config
+  }
+
+  warm(certificate: Certificate): void {
+    this.#contexts.warm(certificate)
+  }
+
+  setTicketKeys(ticketKeys: Buffer): void {
+    this.#listener.setTicketKeys(ticketKeys)
+  }
+
+  stopAccepting(): void {
+    this.#listener.stopAccepting()
+  }
+
+  async stop(): Promise<void> {
+    this.#listener.stopAccepting()
+    const limitMs = this.#config.timeouts.drain
+    await withDeadline(this.#clock, limitMs, 'draining', undefined, (signal) =>
+      this.#wire.drain(signal),
+    ).catch(() => this.#log.warn('the drain limit is over: closed what was still open'))
+    this.#listener.stop()
+  }
+
+  addresses(): Addresses {
+    return this.#listener.addresses()
+  }
+
+  async upstreams(): Promise<readonly UpstreamStatus[]> {
+    return this.#gateway.upstreams()
+  }
+
+  async metrics(): Promise<readonly MetricsSnapshot[]> {
+    return []
+  }
+}
+
+function policyOf(config: Config): Policy {
+  return { sites: resolveSites(config), timeouts: config.timeouts, trustedProxies: config.trustedProxies }
+}
+
+function listenerPolicyOf({ listen, timeouts, tls }: Config): ListenerPolicy {
+  const { https, http } = listen
+  const { defaultHost, minVersion } = tls
+  return { https, http, minVersion, defaultHost, handshakeTimeoutMs: timeouts.head }
+}
