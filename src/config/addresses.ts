@@ -49,25 +49,39 @@ export function formatAddress({ host, port }: Address): string {
   return `${host === undefined ? '' : isIP(host) === 6 ? `[${host}]` : host}:${port}`
 }
 
-/** Where to connect: `http://host:port` or `https://host:port`. */
+/** Where to connect, and what is spoken there: `http://host:port`, `https://…`, `h2c://…` or `h2://…`. */
 export interface Upstream {
   /** Canonical: lower case, no default port, no path. */
   readonly url: string
   readonly secure: boolean
+  /** `h2`: HTTP/2, without asking first on a plain connection (RFC 9113 section 3.3), and by ALPN over TLS. */
+  readonly protocol: 'http/1.1' | 'h2'
   /** DNS name or IP address, without brackets. */
   readonly host: string
   readonly port: number
 }
 
+/** A scheme of HTTP/2 reads as the one of HTTP/1.1 that has its default port. */
+const EQUIVALENT_SCHEME: ReadonlyMap<string, 'http' | 'https'> = new Map([
+  ['http', 'http'],
+  ['https', 'https'],
+  ['h2c', 'http'],
+  ['h2', 'https'],
+])
+
 export function parseUpstream(text: string): Upstream | undefined {
-  if (!/^https?:\/\/[^/]/i.test(text) || !URL.canParse(text)) return undefined
-  const url = new URL(text)
+  const [, written = '', rest = ''] = /^(\w+)(:\/\/[^/].*)$/.exec(text) ?? []
+  const scheme = written.toLowerCase()
+  const equivalent = EQUIVALENT_SCHEME.get(scheme)
+  if (equivalent === undefined || !URL.canParse(equivalent + rest)) return undefined
+  const url = new URL(equivalent + rest)
   const bare = url.username === '' && url.password === '' && url.pathname === '/'
   if (!bare || url.search !== '' || url.hash !== '' || url.port === '0') return undefined
-  const secure = url.protocol === 'https:'
+  const secure = equivalent === 'https'
   return {
-    url: url.origin,
+    url: `${scheme}://${url.host}`,
     secure,
+    protocol: scheme === equivalent ? 'http/1.1' : 'h2',
     host: url.hostname.replace(/^\[(.*)\]$/, '$1'),
     port: url.port === '' ? (secure ? 443 : 80) : Number(url.port),
   }

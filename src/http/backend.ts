@@ -9,7 +9,7 @@ import type { Upstream } from '../config/schema.ts'
 import type { Site } from '../config/sites.ts'
 import { ConfigError, messageOf } from '../errors.ts'
 
-/** For `tls.connect` to an `https://` upstream. */
+/** For `tls.connect` to an `https://` or `h2://` upstream. */
 export interface BackendTls {
   /** Empty for an IP address, which has no SNI; its certificate is checked against the address then. */
   readonly servername: string
@@ -19,11 +19,12 @@ export interface BackendTls {
 }
 
 export class Backend {
-  /** `http://host:port`, for logs. */
+  /** As in the configuration, for logs. */
   readonly url: string
   readonly host: string
   readonly port: number
-  /** Undefined for an `http://` upstream. */
+  readonly protocol: Upstream['protocol']
+  /** Undefined for an `http://` or `h2c://` upstream. */
   readonly tls: BackendTls | undefined
   /** Aborts when a reload has left the backend unused: close what is idle; requests in flight may finish. */
   readonly retired: AbortSignal
@@ -35,6 +36,7 @@ export class Backend {
     this.url = upstream.url
     this.host = upstream.host
     this.port = upstream.port
+    this.protocol = upstream.protocol
     this.tls = tls
     this.retired = this.#retire.signal
   }

@@ -75,6 +75,11 @@ t.test('an upstream has one form', async (t) => {
     ['https://10.0.0.1', ['https://10.0.0.1', '10.0.0.1', 443]],
     ['https://[::1]:8443', ['https://[::1]:8443', '::1', 8443]],
     ['http://bücher.example', ['http://xn--bcher-kva.example', 'xn--bcher-kva.example', 80]],
+    ['h2c://app:50051', ['h2c://app:50051', 'app', 50051]],
+    ['H2://App:443', ['h2://app', 'app', 443]],
+    ['h2c://app', ['h2c://app', 'app', 80]],
+    ['h2://app/path', undefined],
+    ['h3://app', undefined],
     ['app:3000', undefined],
     ['http:app', undefined],
     ['http:///app', undefined],
@@ -91,7 +96,9 @@ t.test('an upstream has one form', async (t) => {
   for (const [text, expected] of cases) {
     const found = parseUpstream(text)
     t.strictSame(found && [found.url, found.host, found.port], expected, text)
-    if (found !== undefined) t.equal(found.secure, found.url.startsWith('https:'))
+    if (found === undefined) continue
+    t.equal(found.secure, /^(https|h2):/.test(found.url), text)
+    t.equal(found.protocol, /^h2/.test(found.url) ? 'h2' : 'http/1.1', text)
   }
 })
 
