@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { CERTS_USAGE, certs } from './commands/certs.ts'
 import { check } from './commands/check.ts'
 import { doctor } from './commands/doctor.ts'
+import { drill } from './commands/drill.ts'
 import { serve } from './commands/serve.ts'
 import { simulate } from './commands/simulate.ts'
 import { status } from './commands/status.ts'
@@ -16,6 +17,7 @@ const COMMANDS: Readonly<Record<string, { run: Command; summary: string }>> = {
   check: { run: check, summary: 'validate the config; exit 1 with every error' },
   status: { run: status, summary: 'hosts, certificates and CA health of the running instance' },
   doctor: { run: doctor, summary: 'is failover ready? exit 1 when a host depends on one CA alone' },
+  drill: { run: drill, summary: 'rehearse a CA outage on the running instance, or --practice one' },
   simulate: { run: simulate, summary: 'play a CA outage over a fleet on a virtual clock' },
   certs: { run: certs, summary: 'list, export, import, renew or revoke certificates; roots; distrust a CA' },
 }

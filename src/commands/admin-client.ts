@@ -1,4 +1,4 @@
-/** Talks to the admin endpoint of the running instance, for `status` and `certs`. */
+/** Talks to the admin endpoint of the running instance, for `status`, `certs` and `drill`. */
 import type { Config } from '../config/schema.ts'
 import { messageOf } from '../errors.ts'
 import { SECOND, SystemClock, withDeadline } from '../time.ts'
@@ -37,6 +37,17 @@ export class AdminClient {
     return (await this.#request(path, 'POST', limitMs)).status !== 404
   }
 
+  /** Posts, and gives the lines of the answer (NDJSON) as they come. Leaving off closes the connection. */
+  async *postForLines<T>(path: string): AsyncGenerator<T> {
+    const { body } = await this.#request(path, 'POST', LIMIT_MS)
+    let rest = ''
+    for await (const chunk of body?.pipeThrough(new TextDecoderStream()) ?? []) {
+      const lines = (rest + chunk).split('\n')
+      rest = lines.pop() ?? ''
+      for (const line of lines) if (line !== '') yield JSON.parse(line) as T
+    }
+  }
+
   async #request(path: string, method: string, limitMs: number): Promise<Response> {
     const clock = new SystemClock()
     let response: Response
@@ -54,9 +65,18 @@ export class AdminClient {
     }
     if (response.status >= 400 && response.status !== 404) {
       throw new AdminUnreachableError(
-        `${this.url}${path} answered ${response.status}: ${(await response.text()).trim()}`,
+        `${this.url}${path} answered ${response.status}: ${reasonIn(await response.text())}`,
       )
     }
     return response
+  }
+}
+
+/** Its errors are JSON, except where something else answers at its address. */
+function reasonIn(body: string): string {
+  try {
+    return (JSON.parse(body) as { error: string }).error
+  } catch {
+    return body.trim()
   }
 }

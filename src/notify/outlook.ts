@@ -23,7 +23,7 @@ export class Outlook {
 
   /** What is lost if this CA never comes back, the first first. In memory; looks at every host. */
   exposures(ca: string): Exposure[] {
-    return forecast(ca, this.#supplied(), (other) => this.#canIssue(other))
+    return forecast(ca, this.#supplied(), (other) => this.canIssue(other))
   }
 
   /** The same in words; empty when nothing is lost. */
@@ -42,7 +42,8 @@ export class Outlook {
     }
   }
 
-  #canIssue(ca: string): boolean {
+  /** Does it take orders, and may it be used? */
+  canIssue(ca: string): boolean {
     const { health, verdicts } = this.#options
     return health.snapshot(ca)?.state === 'up' && !verdicts.isDistrusted(ca)
   }

@@ -1,0 +1,75 @@
+/**
+ * `holdfast drill`: rehearses a CA outage. On the running instance by its admin API, which restores everything when the
+ * time is over, at Ctrl-C, and when this program is gone; or with `--practice` on an instance of its own.
+ */
+import { parseArgs } from 'node:util'
+import type { DrillLine, DrillReport } from '../admin/drill.ts'
+import { OUTAGES, type Outage } from '../ca/rehearsal.ts'
+import { loadChosenConfig } from '../config/load.ts'
+import { parseDuration, SECOND } from '../time.ts'
+import { AdminClient } from './admin-client.ts'
+import { practise } from './drill/practice.ts'
+import { describeLine, describeReport } from './drill/story.ts'
+import { print, UsageError } from './terminal.ts'
+
+/** @returns 0 when no host would have been lost, else 1 */
+export async function drill(args: string[], env: NodeJS.ProcessEnv): Promise<number> {
+  const { values } = parseArgs({
+    args,
+    options: {
+      config: { type: 'string', short: 'c' },
+      ca: { type: 'string' },
+      mode: { type: 'string', default: '503' },
+      for: { type: 'string', default: '10m' },
+      canary: { type: 'string' },
+      practice: { type: 'boolean', default: false },
+      json: { type: 'boolean', default: false },
+    },
+  })
+  const outage = readOutage(values.mode)
+  if (values.practice) return practise(outage, values.json)
+  if (values.ca === undefined) throw new UsageError('say which CA fails: --ca NAME, or --practice')
+  const forMs = parseDuration(values.for)
+  if (forMs === undefined || forMs < SECOND) throw new UsageError(`--for ${values.for}: write 90s or 10m`)
+  const { config } = await loadChosenConfig(values.config, env)
+  const parameters = new URLSearchParams({ ca: values.ca, mode: outage, forMs: String(forMs) })
+  if (values.canary !== undefined) parameters.set('canary', values.canary)
+  const report = await follow(new AdminClient(config), parameters, values.json ? () => {} : print)
+  if (values.json) print(JSON.stringify(report, undefined, 2))
+  return report.lost.length + report.failed.length === 0 ? 0 : 1
+}
+
+/** Tells the drill as it goes. The first Ctrl-C ends it with its report; a second one does not wait for that. */
+async function follow(
+  admin: AdminClient,
+  parameters: URLSearchParams,
+  tell: (text: string) => void,
+): Promise<DrillReport> {
+  const onInterrupt = (): void => {
+    process.once('SIGINT', () => process.exit(130))
+    admin.post('/api/drill/end').catch(() => process.exit(130))
+  }
+  process.once('SIGINT', onInterrupt)
+  process.once('SIGTERM', onInterrupt)
+  try {
+    let startedAt = 0
+    for await (const line of admin.postForLines<DrillLine>(`/api/drill?${parameters}`)) {
+      if (line.type === 'drill.started') startedAt = Date.parse(line.at)
+      if (line.type === 'drill.ended') {
+        tell(describeReport(line.report))
+        return line.report
+      }
+      tell(describeLine(line, startedAt))
+    }
+  } finally {
+    process.off('SIGINT', onInterrupt)
+    process.off('SIGTERM', onInterrupt)
+  }
+  throw new Error('the instance ended the connection: it restores the CA by itself, or with its next start')
+}
+
+function readOutage(text: string): Outage {
+  const outage = OUTAGES.find((each) => each === text)
+  if (outage === undefined) throw new UsageError(`--mode ${text}: there are ${OUTAGES.join(', ')}`)
+  return outage
+}
