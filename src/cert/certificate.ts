@@ -2,7 +2,7 @@
  * A certificate with its key: immutable, checked when made. Whatever holds one may serve it.
  * Hides X.509 from the rest of the tree; made by `ca/`, by `cert/files.ts` and from the store.
  */
-import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto'
+import { createHash, createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
 import { CertificateError } from '../errors.ts'
 import { ariIdOf, subjectNamesOf } from './x509.ts'
@@ -27,6 +27,8 @@ export class Certificate {
   readonly notAfter: number
   /** SHA-256 of the leaf, lower-case hex. */
   readonly fingerprint: string
+  /** SHA-256 of all that a client is shown: the same leaf below other intermediates has another. Lower-case hex. */
+  readonly chainFingerprint: string
   /** Who signed it, for people: the issuer's common name, or its organization. */
   readonly issuer: string
   /** Lower-case hex. */
@@ -62,6 +64,7 @@ export class Certificate {
     this.notBefore = Date.parse(leaf.validFrom)
     this.notAfter = Date.parse(leaf.validTo)
     this.fingerprint = leaf.fingerprint256.replaceAll(':', '').toLowerCase()
+    this.chainFingerprint = createHash('sha256').update(this.chainPem).digest('hex')
     this.issuer = commonNameOf(leaf.issuer)
     this.serial = leaf.serialNumber.toLowerCase()
     this.source = source

@@ -135,7 +135,7 @@ export class CertificateFiles<Source extends CertificateSource> {
   async #loadOne(source: Source): Promise<string | undefined> {
     try {
       const certificate = await loadCertificateFile(source, this.#clock.now())
-      const isNew = this.#published.get(source)?.fingerprint !== certificate.fingerprint
+      const isNew = this.#published.get(source)?.chainFingerprint !== certificate.chainFingerprint
       if (!isNew || this.#isStopped) return undefined
       this.#published.set(source, certificate)
       this.#publish(source, certificate)

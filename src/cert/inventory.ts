@@ -56,7 +56,7 @@ export class Inventory {
   /** Takes effect at the next handshake. Publishing what is there already does nothing. */
   publish(host: string, role: Role, certificate: Certificate): void {
     const holding = this.#holdings.get(host)
-    if (holding?.[role]?.fingerprint === certificate.fingerprint) return
+    if (holding?.[role]?.chainFingerprint === certificate.chainFingerprint) return
     if (holding === undefined) this.#holdings.set(host, { [role]: certificate })
     else holding[role] = certificate
     this.#tell({ host, role, certificate })

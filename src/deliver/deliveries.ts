@@ -95,7 +95,7 @@ export class Deliveries {
       const certificate = find(task.delivery.host)
       // What has expired is no better than what the files may hold.
       if (certificate === undefined || !certificate.isValidAt(clock.now())) continue
-      if (certificate.fingerprint === task.delivered || task.notBefore > clock.monotonic()) continue
+      if (certificate.chainFingerprint === task.delivered || task.notBefore > clock.monotonic()) continue
       await this.#deliver(task, certificate)
     }
     await this.#commands.runDue(() => this.#stopped)
@@ -109,7 +109,7 @@ export class Deliveries {
     const paths = files.map(({ path }) => path)
     try {
       const { written, due } = await writeFiles(delivery, certificate)
-      task.delivered = certificate.fingerprint
+      task.delivered = certificate.chainFingerprint
       task.failures = 0
       task.notBefore = 0
       if (written)

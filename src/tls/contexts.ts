@@ -11,22 +11,22 @@ import { CertificateError, messageOf } from '../errors.ts'
 const CAPACITY = 4096
 
 /**
- * The key is the fingerprint, so that publishing a certificate needs no invalidation. TLS policy (versions, suites,
+ * The key is the fingerprint of the chain, so that publishing a certificate needs no invalidation. TLS policy (versions, suites,
  * tickets) is no part of it: Node takes nothing of an SNI context but the chain and the key.
  */
 export class Contexts {
-  readonly #byFingerprint: LRUCache<string, SecureContext>
+  readonly #byChain: LRUCache<string, SecureContext>
 
   constructor(capacity = CAPACITY) {
-    this.#byFingerprint = new LRUCache({ max: capacity })
+    this.#byChain = new LRUCache({ max: capacity })
   }
 
   /** Synchronous; builds it where it is not at hand. Throws CertificateError when OpenSSL refuses the certificate. */
   of(certificate: Certificate): SecureContext {
-    const known = this.#byFingerprint.get(certificate.fingerprint)
+    const known = this.#byChain.get(certificate.chainFingerprint)
     if (known !== undefined) return known
     const context = buildContext(certificate)
-    this.#byFingerprint.set(certificate.fingerprint, context)
+    this.#byChain.set(certificate.chainFingerprint, context)
     return context
   }
 

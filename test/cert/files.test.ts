@@ -412,6 +412,18 @@ t.test('publishes a certificate that is replaced by a rename, and only that', as
   t.equal(published[2]?.[1].fingerprint, second.fingerprint)
 })
 
+t.test('publishes the same leaf again when its chain is mended', async (t) => {
+  const folder = folderOf(t, { 'a.pem': leafPem + first.keyPem })
+  const { published, publishing } = await watchFiles(t, folder, [{ certificate: 'a.pem' }], memoryLog().log)
+  const mended = publishing()
+  replace(join(folder, 'a.pem'), bundle(first))
+  await mended
+  t.same(
+    published.map(([, certificate]) => certificate.chainPem),
+    [leafPem, first.chainPem],
+  )
+})
+
 t.test('publishes a certificate and a key that are replaced one after the other', async (t) => {
   const folder = folderOf(t, { 'c.pem': first.chainPem, 'k.pem': first.keyPem })
   const { published, publishing } = await watchFiles(t, folder, [pair], memoryLog().log)

@@ -1,5 +1,5 @@
 import t from 'tap'
-import type { Certificate } from '../../src/cert/certificate.ts'
+import { Certificate } from '../../src/cert/certificate.ts'
 import { type Change, Inventory } from '../../src/cert/inventory.ts'
 import { VirtualClock } from '../../src/commands/simulate/virtual-clock.ts'
 import { DAY } from '../../src/time.ts'
@@ -97,6 +97,14 @@ t.test('tells of what is published, once', async (t) => {
       ['app.example.com', 'live', long.fingerprint],
     ],
   )
+})
+
+t.test('serves the same leaf below another chain once it is published', async (t) => {
+  const { inventory } = makeInventory()
+  const leafOnly = new Certificate(long.leaf.toString(), long.keyPem, 'test', 'a test')
+  inventory.publish('app.example.com', 'live', leafOnly)
+  inventory.publish('app.example.com', 'live', long)
+  t.equal(inventory.find('app.example.com'), long)
 })
 
 t.test('withdraws one role, or a whole host, and tells of each', async (t) => {

@@ -1,4 +1,5 @@
 import t from 'tap'
+import { Certificate } from '../../src/cert/certificate.ts'
 import { Contexts } from '../../src/tls/contexts.ts'
 import { makeAuthority, makeCertificate } from '../support/certificates.ts'
 
@@ -13,6 +14,13 @@ t.test('a renewed certificate has a context of its own', async (t) => {
   const contexts = new Contexts()
   const names = ['app.example.com']
   t.not(contexts.of(await makeCertificate({ names })), contexts.of(await makeCertificate({ names })))
+})
+
+t.test('the same leaf below another chain has a context of its own', async (t) => {
+  const contexts = new Contexts()
+  const whole = await makeCertificate({ names: ['app.example.com'] })
+  const leafOnly = new Certificate(whole.leaf.toString(), whole.keyPem, 'test', 'a test')
+  t.not(contexts.of(leafOnly), contexts.of(whole))
 })
 
 t.test('past its capacity the least recently used is built anew', async (t) => {

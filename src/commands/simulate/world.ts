@@ -91,6 +91,7 @@ export function datesOnly(
     Math.floor(random() * 2 ** 32)
       .toString(16)
       .padStart(8, '0')
+  const fingerprint = word() + word()
   return {
     chainPem: '',
     keyPem: '',
@@ -98,7 +99,8 @@ export function datesOnly(
     names,
     notBefore,
     notAfter,
-    fingerprint: word() + word(),
+    fingerprint,
+    chainFingerprint: fingerprint,
     issuer: source,
     serial: word(),
     source,
