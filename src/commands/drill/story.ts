@@ -46,7 +46,7 @@ export function describeReport(report: DrillReport): string {
         ? `${canaryOrder.host} got its certificate from ${canaryOrder.ca}, ${exactly(canaryOrder.afterMs)} after the fault`
         : canary === undefined
           ? `none: ${noCanary}`
-          : paint('red', `${canary.host} got no certificate`),
+          : paint('red', `${canary.host} had no certificate by then`),
     ],
     ['switched', `${count(switched.length, 'order')} to other CAs`],
     ...failed.map(({ host, message }): [string, string] => ['failed', paint('red', `${host}: ${message}`)]),
