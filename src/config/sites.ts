@@ -6,6 +6,7 @@ import { isPrivateHost } from './addresses.ts'
 import { type Ca, canServe, INTERNAL, resolveCa, typeOf } from './cas.ts'
 import { type Delivery, deliveryOf } from './deliver.ts'
 import type { CaConfig, Config, RouteConfig, SiteConfig } from './schema.ts'
+import { spreadCas } from './spread.ts'
 
 /** Certificates are ordered and renewed, one a host and role. */
 export interface IssuedPolicy {
@@ -119,7 +120,9 @@ function servingCas(host: string, site: SiteConfig, config: Config): readonly st
     const ca = resolveCa(name, configured.get(name))
     return ca !== undefined && canServe(ca, host)
   })
-  return able.length === 0 ? [INTERNAL] : able
+  if (able.length === 0) return [INTERNAL]
+  if (!config.tls.spread) return able
+  return spreadCas(host, able, (name) => isPublic(resolveCa(name, configured.get(name))))
 }
 
 /** The challenges that a listener of ours can answer. */

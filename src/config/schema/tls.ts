@@ -39,6 +39,12 @@ export const globalTls = z.strictObject({
     .describe(
       'Host whose certificate is served to clients that send no name or an unknown one. Default: refuse them with the `unrecognized_name` alert.',
     ),
+  spread: z
+    .boolean()
+    .default(false)
+    .describe(
+      'Spread the hosts evenly over the public CAs of their lists, so that none depends on one CA together: each host has its own order of them, the same on every machine. A certificate that is held stays until it is due, so that a change orders nothing.',
+    ),
   minVersion: z.enum(['1.2', '1.3']).default('1.2').describe('Oldest TLS version to accept.'),
 })
 
