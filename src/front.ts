@@ -97,6 +97,7 @@ export class LocalFront implements Front {
     this.#wire = config.forwarder === 'fast' ? new FastWire(wireOptions) : new CompatWire(wireOptions)
     this.#listener = new Listener({
       policy: listenerPolicyOf(config),
+      clock,
       log,
       metrics,
       contexts: this.#contexts,
@@ -162,7 +163,7 @@ function policyOf(config: Config): Policy {
 }
 
 function listenerPolicyOf({ listen, timeouts, tls }: Config): ListenerPolicy {
-  const { https, http } = listen
+  const { https, http, proxyProtocol } = listen
   const { defaultHost, minVersion } = tls
-  return { https, http, minVersion, defaultHost, handshakeTimeoutMs: timeouts.head }
+  return { https, http, proxyProtocol, minVersion, defaultHost, handshakeTimeoutMs: timeouts.head }
 }

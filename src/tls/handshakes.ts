@@ -83,6 +83,7 @@ interface Handshake {
   /** Below the TLSSocket. Let go of in the end, for whatever the connection starts inherits the async context. */
   raw: Socket | undefined
   readonly localPort: number
+  readonly clientAddress: string
   /** The certificate that is shown, where it answers a challenge and is for the eyes of a CA only. */
   challenge: SecureContext | undefined
 }
@@ -129,15 +130,15 @@ export class Handshakes {
     this.#strictServer = this.#createServer()
   }
 
-  /** Takes over a socket that a listening one has just accepted. */
-  begin(raw: Socket, localPort: number): void {
+  /** Takes over a socket that a listening one has accepted; `clientAddress` is what the connection is handed on with. */
+  begin(raw: Socket, localPort: number, clientAddress: string): void {
     if (this.#pending.size >= (this.#options.maxHandshakes ?? MAX_HANDSHAKES)) this.#giveUpOldest()
     this.#pending.add(raw)
     raw.on('close', this.#onRawClose)
     // Half-open is for answers: a client that ends its side during the handshake is gone.
     raw.allowHalfOpen = false
     const server = this.#serverFor(plainAddress(raw.localAddress ?? ''))
-    this.#current.run({ raw, localPort, challenge: undefined }, inject, server, raw)
+    this.#current.run({ raw, localPort, clientAddress, challenge: undefined }, inject, server, raw)
   }
 
   /** Ends what is under way; connections that were handed on are not touched. */
@@ -248,15 +249,14 @@ export class Handshakes {
     handshake.raw = undefined
     socket.allowHalfOpen = true
     this.#options.metrics.handshakeDone(socket.isSessionReused())
-    const clientAddress = socket.remoteAddress
     // RFC 8737 section 3: nothing is exchanged after the handshake.
-    if (handshake.challenge !== undefined || clientAddress === undefined) socket.destroySoon()
+    if (handshake.challenge !== undefined || socket.remoteAddress === undefined) socket.destroySoon()
     else
       this.#options.onConnection(socket, {
         secure: true,
         serverName: socket.servername ? socket.servername.toLowerCase() : undefined,
         protocol: socket.alpnProtocol === 'h2' ? 'h2' : 'http/1.1',
-        clientAddress: plainAddress(clientAddress),
+        clientAddress: handshake.clientAddress,
         localPort: handshake.localPort,
       })
   }

@@ -2,21 +2,27 @@
  * The sockets that clients connect to: opened all or none, changed by a reload without touching those that stay, closed
  * before the rest is drained. Receives addresses from the configuration; hands on connections, TLS done.
  */
-import type { Socket } from 'node:net'
+import { BlockList, isIP, type Socket } from 'node:net'
 import { type Address, formatAddress } from '../config/addresses.ts'
 import { ConfigError } from '../errors.ts'
+import { type ProxyHeader, readProxyHeader } from '../proxy-protocol.ts'
+import type { Clock } from '../time.ts'
 import { plainAddress } from './connection.ts'
 import { Endpoint, type Place } from './endpoint.ts'
 import { type HandshakeOptions, type HandshakePolicy, Handshakes } from './handshakes.ts'
+import { type Preface, Prefaces } from './prefaces.ts'
 
 /** What a reload may change. */
 export interface ListenerPolicy extends HandshakePolicy {
   readonly https: readonly Address[]
   readonly http: readonly Address[]
+  /** Addresses and ranges of the proxies whose connections begin with a PROXY header, all of them; no others may. */
+  readonly proxyProtocol: readonly string[]
 }
 
 export interface ListenerOptions extends HandshakeOptions {
   readonly policy: ListenerPolicy
+  readonly clock: Clock
   /** Do other processes listen on the same addresses? */
   readonly sharesPorts: boolean
 }
@@ -24,11 +30,20 @@ export interface ListenerOptions extends HandshakeOptions {
 export class Listener {
   readonly #options: ListenerOptions
   readonly #handshakes: Handshakes
+  readonly #prefaces: Prefaces
+  #policy: ListenerPolicy
+  #proxies: BlockList | undefined
   #endpoints: Endpoint[] = []
 
   constructor(options: ListenerOptions) {
     this.#options = options
     this.#handshakes = new Handshakes(options)
+    this.#policy = options.policy
+    this.#proxies = rangesOf(options.policy)
+    this.#prefaces = new Prefaces({
+      clock: options.clock,
+      limitMs: () => this.#policy.handshakeTimeoutMs,
+    })
   }
 
   /** Opens every address; or none, and rejects with a ConfigError that explains each one that cannot be had. */
@@ -53,6 +68,8 @@ export class Listener {
       throw error
     }
     this.#close(gone)
+    this.#policy = policy
+    this.#proxies = rangesOf(policy)
     this.#handshakes.update(policy)
   }
 
@@ -69,6 +86,7 @@ export class Listener {
   /** Accepts no more, and ends the handshakes under way; connections that were handed on are not touched. */
   stop(): void {
     this.stopAccepting()
+    this.#prefaces.stop()
     this.#handshakes.stop()
   }
 
@@ -110,22 +128,57 @@ export class Listener {
   }
 
   #accept(socket: Socket, scheme: Place['scheme'], localPort: number): void {
-    if (scheme === 'https') this.#handshakes.begin(socket, localPort)
-    else this.#handOn(socket, localPort)
+    if (socket.remoteAddress === undefined) {
+      socket.destroy()
+      return
+    }
+    const peer = plainAddress(socket.remoteAddress)
+    if (this.#proxies === undefined || !this.#proxies.check(peer, isIP(peer) === 6 ? 'ipv6' : 'ipv4'))
+      this.#enter(socket, scheme, localPort, peer)
+    else
+      this.#prefaces.read(socket, findProxyHeader, (header) => {
+        if (header === 'invalid') this.#refuse(socket, peer)
+        else this.#enter(socket, scheme, localPort, header.endpoints?.clientAddress ?? peer)
+      })
   }
 
-  #handOn(socket: Socket, localPort: number): void {
-    const clientAddress = socket.remoteAddress
-    if (clientAddress === undefined) socket.destroy()
+  #refuse(socket: Socket, peer: string): void {
+    this.#options.log.warn(
+      { proxy: peer },
+      'a proxy of `listen.proxyProtocol` sent no PROXY header: make it send one, or take it out of the list',
+    )
+    socket.destroy()
+  }
+
+  #enter(socket: Socket, scheme: Place['scheme'], localPort: number, clientAddress: string): void {
+    if (scheme === 'https') this.#handshakes.begin(socket, localPort, clientAddress)
     else
       this.#options.onConnection(socket, {
         secure: false,
         serverName: undefined,
         protocol: 'http/1.1',
-        clientAddress: plainAddress(clientAddress),
+        clientAddress,
         localPort,
       })
   }
+}
+
+/** undefined: nobody sends PROXY headers, and no connection pays for the question. */
+function rangesOf({ proxyProtocol }: ListenerPolicy): BlockList | undefined {
+  if (proxyProtocol.length === 0) return undefined
+  const ranges = new BlockList()
+  for (const range of proxyProtocol) {
+    const [base = '', bits] = range.split('/')
+    const family = isIP(base) === 6 ? 'ipv6' : 'ipv4'
+    ranges.addSubnet(base, Number(bits ?? (family === 'ipv6' ? 128 : 32)), family)
+  }
+  return ranges
+}
+
+function findProxyHeader(bytes: Buffer): Preface<ProxyHeader | 'invalid'> {
+  const header = readProxyHeader(bytes)
+  if (header === undefined) return undefined
+  return { value: header, size: header === 'invalid' ? 0 : header.size }
 }
 
 function placesOf({ https, http }: ListenerPolicy): Place[] {

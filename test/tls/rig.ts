@@ -48,11 +48,18 @@ export async function startRig(t: Test, { serve = describe, ...options }: RigOpt
   const metrics = new Metrics()
   const log = memoryLog()
   const authority = await makeAuthority()
-  const policy = { https: [LOOPBACK], http: [], minVersion: '1.2', handshakeTimeoutMs: 120_000 } as const
+  const policy = {
+    https: [LOOPBACK],
+    http: [],
+    proxyProtocol: [],
+    minVersion: '1.2',
+    handshakeTimeoutMs: 120_000,
+  } as const
   const listener = new Listener({
     inventory,
     metrics,
     log: log.log,
+    clock: new SystemClock(),
     contexts: new Contexts(),
     ticketKeys: randomBytes(48),
     sharesPorts: false,

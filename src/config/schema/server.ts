@@ -3,7 +3,7 @@
  * Part of `schema.ts`.
  */
 import { EVENT_TYPES } from '../../events.ts'
-import { address, duration, z } from './fields.ts'
+import { address, duration, range, z } from './fields.ts'
 
 export const listen = z
   .strictObject({
@@ -15,6 +15,12 @@ export const listen = z
       .array(address)
       .prefault([':80'])
       .describe('Addresses for plain HTTP: HTTP-01, and redirects to HTTPS. `[]` for none.'),
+    proxyProtocol: z
+      .array(range)
+      .default([])
+      .describe(
+        'Load balancers that put a PROXY header (version 1 or 2) in front of each connection: addresses or ranges. From these it is required, and tells the client’s address; from all others it is refused.',
+      ),
     admin: z
       .union([z.literal(false), address], {
         error: 'not an address to listen on: write "IP:port", or false for no admin endpoint',
