@@ -1,0 +1,253 @@
+/**
+ * The proxies under comparison and the upstream before which they stand: how each is configured and started, one core
+ * for the proxy, the other for the upstream.
+ *
+ * All listen on 127.0.0.1 with the same ECDSA P-256 certificate, keep connections to the upstream open, and tell it of
+ * the client. nginx has its default buffers: it is the reference.
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { openSync, writeFileSync } from 'node:fs'
+import { connect } from 'node:net'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { freePort } from '../../test/peers/process.ts'
+
+export const PROXY_CORE = 1
+export const LOAD_CORE = 0
+const HOLDFAST = fileURLToPath(new URL('../../bin/holdfast.js', import.meta.url))
+const START_ATTEMPTS = 400
+
+export interface Server {
+  readonly name: string
+  readonly port: number
+  readonly pid: number
+  stop(): void
+}
+
+/** Where everything is laid: `chain.pem`, `key.pem` and `both.pem` are there already. */
+export interface Scene {
+  readonly folder: string
+  readonly upstreamPort: number
+  /** Further candidates by name: shell commands, which find `PORT`, `UPSTREAM_PORT` and `FOLDER` in their environment. */
+  readonly commands: ReadonlyMap<string, string>
+}
+
+type Start = (scene: Scene, port: number, name: string) => { command: string; args: readonly string[] }
+
+const PROXIES: Readonly<Record<string, Start>> = {
+  nginx: (scene, port, name) => nginx(scene, name, proxyServer(scene, port), 'off'),
+  'nginx, access log': (scene, port, name) => nginx(scene, name, proxyServer(scene, port), 'access.log'),
+  Holdfast: (scene, port, name) => holdfast(scene, port, name, { forwarder: 'fast', access: false }),
+  'Holdfast, access log': (scene, port, name) =>
+    holdfast(scene, port, name, { forwarder: 'fast', access: true }),
+  'Holdfast, compat': (scene, port, name) =>
+    holdfast(scene, port, name, { forwarder: 'compat', access: false }),
+  HAProxy: haproxy,
+  Caddy: caddy,
+  hitch,
+}
+
+/** Starts nginx as the upstream: 1 KB at every path, and 10 MB at /10m. */
+export async function startUpstream(scene: Scene): Promise<Server> {
+  const { upstreamPort: port } = scene
+  const server = `server {
+    listen 127.0.0.1:${port} backlog=4096;
+    location = /10m { alias ${scene.folder}/10m; }
+    location / { default_type text/plain; return 200 '${'x'.repeat(1024)}'; }
+  }`
+  return await launch(scene, LOAD_CORE, port, 'upstream', nginx(scene, 'upstream', [server], 'off'))
+}
+
+/** Starts a proxy of `PROXIES` or of the scene's commands; resolves when it accepts connections. */
+export async function startProxy(scene: Scene, name: string): Promise<Server> {
+  const port = await freePort()
+  const command = scene.commands.get(name)
+  const known = PROXIES[name]
+  if (command === undefined && known === undefined) throw new Error(`no proxy is called ${name}`)
+  const start = known?.(scene, port, name) ?? { command: 'sh', args: ['-c', `exec ${command}`] }
+  return await launch(scene, PROXY_CORE, port, name, start)
+}
+
+function proxyServer({ folder, upstreamPort }: Scene, port: number): string[] {
+  return [
+    `upstream app { server 127.0.0.1:${upstreamPort}; keepalive 512; keepalive_requests 1000000000; }`,
+    `server {
+      listen 127.0.0.1:${port} ssl http2 backlog=4096;
+      ssl_certificate ${folder}/chain.pem;
+      ssl_certificate_key ${folder}/key.pem;
+      http2_max_concurrent_streams 256;
+      location / {
+        proxy_pass http://app;
+        proxy_http_version 1.1;
+        proxy_set_header Connection "";
+        proxy_set_header Host $host;
+        proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+        proxy_set_header X-Forwarded-Proto $scheme;
+      }
+    }`,
+  ]
+}
+
+function nginx(scene: Scene, name: string, http: readonly string[], accessLog: string): ReturnType<Start> {
+  const file = fileName(name)
+  const paths = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(
+    (kind) => `${kind}_temp_path ${file}-${kind};`,
+  )
+  writeFileSync(
+    join(scene.folder, `${file}.conf`),
+    `daemon off; master_process off; user root; pid ${file}.pid; error_log stderr crit;
+    worker_rlimit_nofile 20000; events { worker_connections 16384; }
+    http { access_log ${accessLog}; sendfile on; tcp_nopush on; keepalive_requests 1000000000; keepalive_timeout 600s;
+    ${paths.join(' ')} ${http.join('\n')} }`,
+  )
+  return { command: 'nginx', args: ['-p', scene.folder, '-c', `${file}.conf`, '-e', 'stderr'] }
+}
+
+function holdfast(
+  scene: Scene,
+  port: number,
+  name: string,
+  { forwarder, access }: { forwarder: 'fast' | 'compat'; access: boolean },
+): ReturnType<Start> {
+  const file = join(scene.folder, `${fileName(name)}.json`)
+  const config = {
+    listen: { https: [`127.0.0.1:${port}`], http: [], admin: false },
+    store: `file:./${fileName(name)}-store`,
+    workers: 1,
+    forwarder,
+    log: { level: access ? 'info' : 'error', access },
+    tls: { defaultHost: 'localhost' },
+    sites: [
+      {
+        hosts: ['localhost', '127.0.0.1'],
+        upstreams: [`http://127.0.0.1:${scene.upstreamPort}`],
+        tls: { certificate: 'chain.pem', key: 'key.pem' },
+      },
+    ],
+  }
+  writeFileSync(file, JSON.stringify(config))
+  return { command: process.execPath, args: [HOLDFAST, 'serve', '--config', file] }
+}
+
+function haproxy({ folder, upstreamPort }: Scene, port: number): ReturnType<Start> {
+  const file = join(folder, 'haproxy.cfg')
+  writeFileSync(
+    file,
+    `global
+  nbthread 1
+  maxconn 8000
+  ssl-default-bind-options ssl-min-ver TLSv1.2
+  tune.h2.max-concurrent-streams 256
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 600s
+  timeout server 600s
+frontend front
+  backlog 4096
+  bind 127.0.0.1:${port} ssl crt ${folder}/both.pem alpn h2,http/1.1
+  option forwardfor
+  http-request set-header X-Forwarded-Proto https
+  default_backend back
+backend back
+  http-reuse always
+  server app 127.0.0.1:${upstreamPort} pool-max-conn 512
+`,
+  )
+  return { command: 'haproxy', args: ['-db', '-f', file] }
+}
+
+function caddy({ folder, upstreamPort }: Scene, port: number): ReturnType<Start> {
+  const file = join(folder, 'Caddyfile')
+  writeFileSync(
+    file,
+    `{
+  admin off
+  auto_https off
+  log default {
+    level ERROR
+  }
+}
+:${port} {
+  bind 127.0.0.1
+  tls ${folder}/chain.pem ${folder}/key.pem
+  reverse_proxy 127.0.0.1:${upstreamPort} {
+    transport http {
+      keepalive_idle_conns 1024
+      keepalive_idle_conns_per_host 512
+      compression off
+    }
+  }
+}
+`,
+  )
+  return { command: 'caddy', args: ['run', '--adapter', 'caddyfile', '--config', file] }
+}
+
+/** TLS to TCP: it looks at no request. */
+function hitch({ folder, upstreamPort }: Scene, port: number): ReturnType<Start> {
+  const file = join(folder, 'hitch.conf')
+  writeFileSync(
+    file,
+    `frontend = { host = "127.0.0.1" port = "${port}" }
+backend = "[127.0.0.1]:${upstreamPort}"
+pem-file = "${folder}/both.pem"
+workers = 1
+backlog = 4096
+daemon = off
+tls-protos = TLSv1.2 TLSv1.3
+alpn-protos = "http/1.1"
+quiet = on
+`,
+  )
+  return { command: 'hitch', args: ['--config', file] }
+}
+
+function fileName(name: string): string {
+  return name.toLowerCase().replaceAll(/[^a-z]+/g, '-')
+}
+
+async function launch(
+  { folder, upstreamPort }: Scene,
+  core: number,
+  port: number,
+  name: string,
+  { command, args }: ReturnType<Start>,
+): Promise<Server> {
+  const output = openSync(join(folder, `${fileName(name)}.out`), 'a')
+  // The kernel ends it with this process, however that ends.
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', 'taskset', '-c', String(core), command, ...args], {
+    cwd: folder,
+    env: {
+      ...process.env,
+      PATH: `${process.env.PATH}:/usr/sbin`,
+      HOME: folder,
+      GOMAXPROCS: '1',
+      PORT: String(port),
+      UPSTREAM_PORT: String(upstreamPort),
+      FOLDER: folder,
+    },
+    stdio: ['ignore', output, 'inherit'],
+  })
+  await untilAccepting(child, port, name)
+  return { name, port, pid: child.pid!, stop: () => child.kill('SIGKILL') }
+}
+
+async function untilAccepting(child: ChildProcess, port: number, name: string): Promise<void> {
+  for (let attempt = 0; child.exitCode === null && attempt < START_ATTEMPTS; attempt++) {
+    if (await answers(port)) return
+    await delay(50)
+  }
+  throw new Error(`${name} did not start on port ${port}`)
+}
+
+function answers(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1', () => {
+      socket.destroy()
+      resolve(true)
+    })
+    socket.on('error', () => resolve(false))
+  })
+}
