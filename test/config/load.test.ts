@@ -713,6 +713,7 @@ t.test('the smallest config gets every default', async (t) => {
   t.strictSame(config.listen, {
     https: [{ host: undefined, port: 443 }],
     http: [{ host: undefined, port: 80 }],
+    proxyProtocol: [],
     admin: { host: '127.0.0.1', port: 9443 },
   })
   t.strictSame(config.timeouts, {
