@@ -67,7 +67,10 @@ export class Exchange implements UpstreamUser {
   #framing: RequestFraming = 'none'
   /** Body that came before the connection was there. */
   #held: Buffer[] | undefined
+  #trailers: Buffer | undefined
   #connected = false
+  /** Has the request been sent again, since an upstream did not process it? */
+  #resent = false
   #bodyStarted = false
   /** Has the client been told of a final response? */
   #responding = false
@@ -80,6 +83,10 @@ export class Exchange implements UpstreamUser {
     this.facts = facts
     this.isHead = facts.method === 'HEAD'
     this.#startedMs = engine.clock.monotonic()
+  }
+
+  get chunked(): boolean {
+    return this.#framing === 'chunked'
   }
 
   /** The route that was decided upon; undefined where no upstream is asked. */
@@ -107,13 +114,14 @@ export class Exchange implements UpstreamUser {
   /** Takes `bytes` over; false: hold the rest until `onDrain`. */
   writeBody(bytes: Buffer): boolean {
     if (this.#over) return true
-    const framed = this.#framing === 'chunked' ? chunkOf(bytes) : bytes
-    return this.#write(framed)
+    return this.#write(bytes)
   }
 
   endBody(trailers?: Buffer): void {
     if (this.#over) return
-    if (this.#framing === 'chunked') this.#write(lastChunk(trailers))
+    this.#bodyStarted = true
+    this.#trailers = trailers
+    if (this.#connected) this.#connection?.endBody(trailers)
     this.requestDone = true
   }
 
@@ -170,7 +178,7 @@ export class Exchange implements UpstreamUser {
 
   #write(bytes: Buffer): boolean {
     this.#bodyStarted = true
-    if (this.#connected) return this.#connection?.write(bytes) ?? true
+    if (this.#connected) return this.#connection?.writeBody(bytes) ?? true
     this.#held ??= []
     this.#held.push(bytes)
     return false
@@ -188,18 +196,18 @@ export class Exchange implements UpstreamUser {
     this.#connection = connection
     this.#connected = connection.reused
     if (corked) connection.cork()
-    if (this.#requestHead !== undefined) connection.write(this.#requestHead)
+    if (this.#requestHead !== undefined) connection.sendHead(this.#requestHead)
   }
 
   onConnected(): void {
     if (this.#backend !== undefined) this.#route?.balancer.connected(this.#backend)
     this.#connected = true
     const held = this.#held
-    if (held === undefined) return
     this.#held = undefined
-    let room = true
-    for (const bytes of held) room = this.#connection?.write(bytes) ?? true
-    if (room) this.#client.onDrain()
+    let room = held !== undefined
+    for (const bytes of held ?? []) room = this.#connection?.writeBody(bytes) ?? true
+    if (this.requestDone && this.#framing !== 'none') this.#connection?.endBody(this.#trailers)
+    else if (room) this.#client.onDrain()
   }
 
   onConnectFailed(error: Error, timedOut: boolean): void {
@@ -249,6 +257,12 @@ export class Exchange implements UpstreamUser {
   onLost(fault: UpstreamFault, detail: string, started: boolean): void {
     const stale = fault === 'closed' && !started && this.#connection?.reused === true
     this.#connection = undefined
+    // RFC 9113 section 8.7: safe for any method.
+    if (fault === 'refused' && this.#backend !== undefined && !this.#resent && !this.#bodyStarted) {
+      this.#resent = true
+      this.#connect(true)
+      return
+    }
     if (stale && !this.#bodyStarted && IDEMPOTENT.has(this.facts.method)) {
       this.#connect(true)
       return
@@ -266,18 +280,4 @@ function errorOf(fault: UpstreamFault, responding: boolean, url: string, detail:
   if (fault === 'invalid' && !responding)
     return new ProxyError('UPSTREAM_INVALID', 502, `${url} sent no valid HTTP: ${detail}`)
   return new ProxyError('UPSTREAM_UNREACHABLE', 502, `${url} broke off: ${detail}`)
-}
-
-function chunkOf(bytes: Buffer): Buffer {
-  const size = `${bytes.length.toString(16)}\r\n`
-  const chunk = Buffer.allocUnsafe(size.length + bytes.length + 2)
-  chunk.write(size, 0, 'latin1')
-  bytes.copy(chunk, size.length)
-  chunk.write('\r\n', size.length + bytes.length, 'latin1')
-  return chunk
-}
-
-function lastChunk(trailers: Buffer | undefined): Buffer {
-  if (trailers === undefined) return Buffer.from('0\r\n\r\n')
-  return Buffer.concat([Buffer.from('0\r\n'), trailers, Buffer.from('\r\n')])
 }

@@ -16,6 +16,7 @@ import type { Engine } from './engine.ts'
 import type { Head } from './head.ts'
 import { lexResponseHead, MAX_HEAD_BYTES } from './lexer.ts'
 import { LF } from './octets.ts'
+import { Http2Upstreams } from './upstream-http2.ts'
 
 /** How long an unused connection is kept where the upstream does not say. */
 const IDLE_MS = 60_000
@@ -31,6 +32,8 @@ export interface UpstreamUser extends ContentSink {
   readonly upgrade: string
   /** Has the request been written whole? */
   readonly requestDone: boolean
+  /** Is the body sent in chunks over HTTP/1.1? */
+  readonly chunked: boolean
   onConnected(): void
   /** Never called after `onConnected`. */
   onConnectFailed(error: Error, timedOut: boolean): void
@@ -44,28 +47,52 @@ export interface UpstreamUser extends ContentSink {
   onLost(fault: UpstreamFault, detail: string, started: boolean): void
 }
 
-export type UpstreamFault = 'closed' | 'invalid' | 'timeout'
+/** `refused`: the upstream says that it has not processed the request. */
+export type UpstreamFault = 'closed' | 'invalid' | 'timeout' | 'refused'
+
+/** What carries one exchange: a connection of HTTP/1.1, or a stream of HTTP/2. */
+export interface UpstreamConnection {
+  /** Was it open already? Then the upstream may have closed it in the meantime. */
+  readonly reused: boolean
+  /** An HTTP/1.1 head. */
+  sendHead(head: Buffer): void
+  /** Takes content over, not framed; false: wait for `onDrain`. Once connected only. */
+  writeBody(bytes: Buffer): boolean
+  endBody(trailers: Buffer | undefined): void
+  /** Gathers what is written until `uncork` into one call. */
+  cork(): void
+  uncork(): void
+  /** Of a tunnel: the client has said all. */
+  end(): void
+  pause(): void
+  resume(): void
+  /** Nobody waits for the response any more. Idempotent. */
+  destroy(): void
+}
 
 type State = 'connecting' | 'idle' | 'head' | 'body' | 'dead'
 
 export class Upstreams {
   readonly #engine: Engine
-  readonly #pools = new Map<Backend, UpstreamConnection[]>()
+  readonly #http2: Http2Upstreams
+  readonly #pools = new Map<Backend, UpstreamHttp1[]>()
 
   constructor(engine: Engine) {
     this.#engine = engine
+    this.#http2 = new Http2Upstreams(engine)
   }
 
   /** A connection for one exchange: the one used last, or, when there is none or `fresh` is asked for, a new one. */
   acquire(backend: Backend, user: UpstreamUser, fresh: boolean): UpstreamConnection {
+    if (backend.protocol === 'h2') return this.#http2.acquire(backend, user)
     const idle = fresh ? undefined : this.#pools.get(backend)?.pop()
-    if (idle === undefined) return new UpstreamConnection(this.#engine, this, backend, user)
+    if (idle === undefined) return new UpstreamHttp1(this.#engine, this, backend, user)
     idle.reuse(user)
     return idle
   }
 
   /** False: do not keep it, there are enough, or the backend is retired. */
-  keep(connection: UpstreamConnection): boolean {
+  keep(connection: UpstreamHttp1): boolean {
     const { backend } = connection
     if (backend.retired.aborted) return false
     let pool = this.#pools.get(backend)
@@ -79,7 +106,7 @@ export class Upstreams {
     return true
   }
 
-  forget(connection: UpstreamConnection): void {
+  forget(connection: UpstreamHttp1): void {
     const pool = this.#pools.get(connection.backend)
     const index = pool?.indexOf(connection) ?? -1
     if (index !== -1) pool?.splice(index, 1)
@@ -87,6 +114,7 @@ export class Upstreams {
 
   /** Closes the idle connections. Those in use close after their exchange when their backend is retired. */
   close(): void {
+    this.#http2.close()
     for (const backend of this.#pools.keys()) this.#closePool(backend)
   }
 
@@ -97,7 +125,7 @@ export class Upstreams {
   }
 }
 
-export class UpstreamConnection implements ContentSink, Timed {
+export class UpstreamHttp1 implements UpstreamConnection, ContentSink, Timed {
   readonly backend: Backend
   deadline: number
   /** Has it carried an exchange before this one? Then the upstream may have closed it in the meantime. */
@@ -181,13 +209,23 @@ export class UpstreamConnection implements ContentSink, Timed {
     this.#await()
   }
 
-  /** Takes `bytes` over; false: the socket is full, wait for `onDrain`. */
-  write(bytes: Buffer): boolean {
+  sendHead(head: Buffer): void {
+    this.#write(head)
+  }
+
+  writeBody(bytes: Buffer): boolean {
+    return this.#write(this.#user?.chunked === true ? chunkOf(bytes) : bytes)
+  }
+
+  endBody(trailers: Buffer | undefined): void {
+    if (this.#user?.chunked === true) this.#write(lastChunk(trailers))
+  }
+
+  #write(bytes: Buffer): boolean {
     if (this.#state !== 'connecting') this.#await()
     return this.#socket.write(bytes)
   }
 
-  /** Gathers what is written until `uncork` into one call. */
   cork(): void {
     this.#socket.cork()
   }
@@ -196,7 +234,6 @@ export class UpstreamConnection implements ContentSink, Timed {
     this.#socket.uncork()
   }
 
-  /** Of a tunnel: the client has said all. */
   end(): void {
     this.#socket.end()
   }
@@ -379,4 +416,18 @@ export class UpstreamConnection implements ContentSink, Timed {
     this.destroy()
     user?.onLost(fault, detail, this.#responseStarted)
   }
+}
+
+function chunkOf(bytes: Buffer): Buffer {
+  const size = `${bytes.length.toString(16)}\r\n`
+  const chunk = Buffer.allocUnsafe(size.length + bytes.length + 2)
+  chunk.write(size, 0, 'latin1')
+  bytes.copy(chunk, size.length)
+  chunk.write('\r\n', size.length + bytes.length, 'latin1')
+  return chunk
+}
+
+function lastChunk(trailers: Buffer | undefined): Buffer {
+  if (trailers === undefined) return Buffer.from('0\r\n\r\n')
+  return Buffer.concat([Buffer.from('0\r\n'), trailers, Buffer.from('\r\n')])
 }

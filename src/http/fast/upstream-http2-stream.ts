@@ -1,0 +1,266 @@
+/**
+ * One exchange on an HTTP/2 connection to an upstream (RFC 9113 section 5.1): the request's body within the upstream's
+ * windows, the response's content to the exchange, and credit for more once the client has taken it.
+ *
+ * Made by `upstream-http2.ts`, which hands it frames; an `UpstreamUser` drives it as it would an HTTP/1.1 connection.
+ */
+import { ERROR } from './frames.ts'
+import type { Head } from './head.ts'
+import type { UpstreamConnection, UpstreamFault, UpstreamUser } from './upstream.ts'
+
+/** What an upstream may send on a stream before the client has taken it. */
+export const STREAM_WINDOW = 256 * 1024
+const MAX_INTERIM_RESPONSES = 32
+
+/** The connection, as its streams need it. */
+export interface UpstreamStreamHost {
+  sendWindow: number
+  readonly congested: boolean
+  readonly now: number
+  /** Sends the request's head now, or once there is a connection. */
+  open(stream: UpstreamHttp2Stream, head: Buffer, endStream: boolean): void
+  data(streamId: number, bytes: Buffer, endStream: boolean): void
+  trailers(streamId: number, lines: Buffer): void
+  credit(streamId: number, bytes: number): void
+  /** Calls `pump` when there may be room. */
+  wait(stream: UpstreamHttp2Stream): void
+  /** The stream is over; with an error, the upstream is told. */
+  close(stream: UpstreamHttp2Stream, error: number | undefined): void
+}
+
+export class UpstreamHttp2Stream implements UpstreamConnection {
+  readonly reused: boolean
+  /** 0 until the request's head is sent. */
+  id = 0
+  sendWindow = 0
+  receiveWindow = STREAM_WINDOW
+  readonly #host: UpstreamStreamHost
+  #user: UpstreamUser | undefined
+  /** Body that the windows have no room for. */
+  #held: Buffer[] = []
+  #ended = false
+  #endSent = false
+  #trailers: Buffer | undefined
+  #responding = false
+  #interimResponses = 0
+  /** Content that is still to come by Content-Length; -1 when that is not known. */
+  #left = -1
+  /** Received, and not given back to the upstream's window yet. */
+  #unreturned = 0
+  #paused = false
+  #activeAt: number
+
+  constructor(host: UpstreamStreamHost, user: UpstreamUser, reused: boolean) {
+    this.#host = host
+    this.#user = user
+    this.reused = reused
+    this.#activeAt = host.now
+  }
+
+  get isHead(): boolean {
+    return this.#user?.isHead === true
+  }
+
+  get responding(): boolean {
+    return this.#responding
+  }
+
+  /* What the exchange asks for */
+
+  /** Frames of a turn are gathered anyway. */
+  cork(): void {}
+  uncork(): void {}
+
+  sendHead(head: Buffer): void {
+    const user = this.#user
+    if (user === undefined) return
+    if (user.upgrade !== '') {
+      this.lose(
+        'invalid',
+        'protocols are upgraded over HTTP/1.1 only: write http:// or https:// for this route',
+      )
+      return
+    }
+    this.#ended = user.requestDone
+    this.#endSent = user.requestDone
+    this.#host.open(this, head, user.requestDone)
+  }
+
+  writeBody(bytes: Buffer): boolean {
+    this.#activeAt = this.#host.now
+    if (bytes.length > 0) this.#held.push(bytes)
+    this.#send()
+    return this.#held.length === 0
+  }
+
+  endBody(trailers: Buffer | undefined): void {
+    this.#ended = true
+    this.#trailers = trailers
+    this.#send()
+  }
+
+  /** Only tunnels are ended so, and there are none over HTTP/2. */
+  end(): void {}
+
+  pause(): void {
+    this.#paused = true
+  }
+
+  resume(): void {
+    if (!this.#paused) return
+    this.#paused = false
+    this.#activeAt = this.#host.now
+    this.#returnCredit()
+  }
+
+  /** RFC 9113 section 7: the upstream is told that nobody waits any more. */
+  destroy(): void {
+    if (this.#user === undefined) return
+    this.#user = undefined
+    this.#held = []
+    this.#host.close(this, ERROR.CANCEL)
+  }
+
+  /* What the connection tells */
+
+  onConnected(): void {
+    this.#activeAt = this.#host.now
+    this.#user?.onConnected()
+  }
+
+  failConnect(error: Error, timedOut: boolean): void {
+    const user = this.#user
+    this.#user = undefined
+    user?.onConnectFailed(error, timedOut)
+  }
+
+  /** Ends the exchange, without a word to the upstream. */
+  lose(fault: UpstreamFault, detail: string): void {
+    const user = this.#user
+    this.#user = undefined
+    this.#held = []
+    user?.onLost(fault, detail, this.#responding)
+  }
+
+  /** A head that the lexer has read. */
+  onHead(head: Head, lines: Buffer, last: boolean): void {
+    const user = this.#user
+    if (user === undefined) return
+    this.#activeAt = this.#host.now
+    if (head.status < 200) {
+      if (last || ++this.#interimResponses > MAX_INTERIM_RESPONSES) this.#invalid('1xx that end, or too many')
+      else {
+        user.onResponseHead(head, lines)
+        user.onReadEnd()
+      }
+      return
+    }
+    const bodiless = user.isHead || head.status === 204 || head.status === 304
+    this.#left = bodiless ? 0 : head.contentLength
+    if (last && this.#left > 0) {
+      this.#invalid('the content is shorter than it says')
+      return
+    }
+    this.#responding = true
+    user.onResponseHead(head, lines)
+    if (last) this.#finish(undefined)
+    else this.#user?.onReadEnd()
+  }
+
+  /** `credit`: how much of the windows the frame took, padding included. */
+  onData(bytes: Buffer, start: number, end: number, last: boolean, credit: number): void {
+    const user = this.#user
+    if (user === undefined) return
+    this.#activeAt = this.#host.now
+    const length = end - start
+    if (!this.#responding) {
+      this.#invalid('content before a head')
+      return
+    }
+    if (this.#left !== -1) {
+      this.#left -= length
+      if (this.#left < 0 || (last && this.#left > 0)) {
+        this.#invalid('the content is not as long as it says')
+        return
+      }
+    }
+    this.#unreturned += credit
+    if (length > 0) user.onContent(bytes, start, end)
+    if (last) this.#finish(undefined)
+    else {
+      this.#user?.onReadEnd()
+      if (!this.#paused) this.#returnCredit()
+    }
+  }
+
+  onTrailers(lines: string): void {
+    if (this.#left > 0) this.#invalid('the content is shorter than it says')
+    else this.#finish(lines === '' ? undefined : Buffer.from(lines, 'latin1'))
+  }
+
+  /** There may be room for more of the body. */
+  pump(): void {
+    this.#send()
+    if (this.#held.length === 0 && !this.#ended) this.#user?.onDrain()
+  }
+
+  onSweep(now: number, responseMs: number): void {
+    const user = this.#user
+    const waitsForClient = this.#paused || (user?.requestDone === false && this.#held.length === 0)
+    if (waitsForClient) this.#activeAt = now
+    else if (now - this.#activeAt > responseMs)
+      this.#fail('timeout', 'the upstream went silent', ERROR.CANCEL)
+  }
+
+  #send(): void {
+    if (this.id === 0 || this.#endSent || this.#user === undefined) return
+    const host = this.#host
+    while (this.#held.length > 0) {
+      const first = this.#held[0] as Buffer
+      const room = host.congested ? 0 : Math.min(first.length, 16_384, this.sendWindow, host.sendWindow)
+      if (room <= 0) {
+        host.wait(this)
+        return
+      }
+      this.sendWindow -= room
+      host.sendWindow -= room
+      this.#activeAt = host.now
+      const isLast =
+        this.#ended && this.#trailers === undefined && this.#held.length === 1 && room === first.length
+      host.data(this.id, first.subarray(0, room), isLast)
+      if (room < first.length) this.#held[0] = first.subarray(room)
+      else this.#held.shift()
+      this.#endSent = isLast
+    }
+    if (!this.#ended || this.#endSent) return
+    this.#endSent = true
+    if (this.#trailers === undefined) host.data(this.id, Buffer.alloc(0), true)
+    else host.trailers(this.id, this.#trailers)
+  }
+
+  #returnCredit(): void {
+    if (this.#unreturned < STREAM_WINDOW / 2) return
+    this.#host.credit(this.id, this.#unreturned)
+    this.receiveWindow += this.#unreturned
+    this.#unreturned = 0
+  }
+
+  #finish(trailers: Buffer | undefined): void {
+    const user = this.#user
+    this.#user = undefined
+    this.#held = []
+    // The rest of a request that is answered already is not wanted.
+    this.#host.close(this, this.#endSent ? undefined : ERROR.CANCEL)
+    user?.onResponseEnd(trailers)
+  }
+
+  #invalid(detail: string): void {
+    this.#fail('invalid', detail, ERROR.PROTOCOL_ERROR)
+  }
+
+  /** Ends the exchange, and tells the upstream. */
+  #fail(fault: UpstreamFault, detail: string, error: number): void {
+    this.#host.close(this, error)
+    this.lose(fault, detail)
+  }
+}

@@ -1,0 +1,580 @@
+/**
+ * Connections to upstreams over HTTP/2 (RFC 9113), each shared by many exchanges: frames, settings, flow control and
+ * header compression. Their streams are `upstream-http2-stream.ts`.
+ *
+ * An upstream is believed no more than a client: header blocks are bounded in octets and frames, what makes us answer
+ * is counted against an allowance, pushes are refused, and any error of the connection ends it.
+ *
+ * `upstream.ts` asks for a stream; what a failure means is up to `exchange.ts`.
+ */
+import net from 'node:net'
+import tls from 'node:tls'
+import { SECOND } from '../../time.ts'
+import type { Backend } from '../backend.ts'
+import type { Timed } from './deadlines.ts'
+import type { Engine } from './engine.ts'
+import { FrameBuffer } from './frame-buffer.ts'
+import {
+  DEFAULT_WINDOW,
+  ERROR,
+  FLAG,
+  FRAME,
+  FRAME_HEADER_BYTES,
+  MAX_FRAME_BYTES,
+  MAX_WINDOW,
+  PREFACE,
+  SETTING,
+  settingsFrame,
+  writeFrameHeader,
+} from './frames.ts'
+import { writeHeaderFrames } from './header-frames.ts'
+import { HpackDecoder, HpackEncoder } from './hpack.ts'
+import { lexResponseHead } from './lexer.ts'
+import type { UpstreamFault, UpstreamUser } from './upstream.ts'
+import { Http2Response, MAX_LIST_BYTES, requestLines } from './upstream-http2-head.ts'
+import { STREAM_WINDOW, UpstreamHttp2Stream, type UpstreamStreamHost } from './upstream-http2-stream.ts'
+
+const CONNECTION_WINDOW = 4 * 1024 * 1024
+const MAX_BLOCK_BYTES = 64 * 1024
+const MAX_BLOCK_FRAMES = 16
+const ALLOWANCE = 1000
+const ALLOWANCE_PER_SECOND = 200
+/** Of one connection, also where the upstream sets no limit. */
+const MAX_STREAMS = 100
+/** Stream ids run out at 2^31: a connection is replaced before. */
+const LAST_STREAM_ID = 2 ** 31 - 1024
+const IDLE_MS = 60 * SECOND
+/** A connection in use that is silent for so long is asked whether it is alive. */
+const PING_AFTER_MS = 30 * SECOND
+const PING_TIMEOUT_MS = 15 * SECOND
+
+const OPENING = Buffer.concat([
+  PREFACE,
+  settingsFrame([
+    [SETTING.ENABLE_PUSH, 0],
+    [SETTING.INITIAL_WINDOW_SIZE, STREAM_WINDOW],
+    [SETTING.MAX_HEADER_LIST_SIZE, MAX_LIST_BYTES],
+  ]),
+])
+
+/** A header block whose CONTINUATION frames are still to come. */
+interface OpenBlock {
+  readonly streamId: number
+  readonly last: boolean
+  readonly parts: Buffer[]
+  bytes: number
+}
+
+/** The connections in use, by backend. */
+export class Http2Upstreams {
+  readonly #engine: Engine
+  readonly #connections = new Map<Backend, Set<UpstreamHttp2>>()
+
+  constructor(engine: Engine) {
+    this.#engine = engine
+  }
+
+  /** A stream on a connection that has room for one; a new connection when none has. */
+  acquire(backend: Backend, user: UpstreamUser): UpstreamHttp2Stream {
+    const known = this.#connections.get(backend) ?? this.#watch(backend)
+    for (const connection of known) if (connection.hasRoom) return connection.stream(user)
+    const connection = new UpstreamHttp2(this.#engine, backend, () => known.delete(connection))
+    known.add(connection)
+    return connection.stream(user)
+  }
+
+  /** Closes connections once their streams have ended. */
+  close(): void {
+    for (const backend of [...this.#connections.keys()]) this.#retire(backend)
+  }
+
+  #watch(backend: Backend): Set<UpstreamHttp2> {
+    const connections = new Set<UpstreamHttp2>()
+    // A request that was decided before a reload may still ask for a retired one.
+    if (backend.retired.aborted) return connections
+    this.#connections.set(backend, connections)
+    backend.retired.addEventListener('abort', () => this.#retire(backend), { once: true })
+    return connections
+  }
+
+  #retire(backend: Backend): void {
+    const connections = [...(this.#connections.get(backend) ?? [])]
+    this.#connections.delete(backend)
+    for (const connection of connections) connection.drain()
+  }
+}
+
+export class UpstreamHttp2 implements UpstreamStreamHost, Timed {
+  /** In the past, so that every sweep looks in. */
+  deadline = Number.NEGATIVE_INFINITY
+  sendWindow = DEFAULT_WINDOW
+  readonly #engine: Engine
+  readonly #backend: Backend
+  readonly #onGone: () => void
+  readonly #socket: net.Socket
+  readonly #frames: FrameBuffer
+  readonly #decoder: HpackDecoder
+  readonly #encoder = new HpackEncoder()
+  readonly #response = new Http2Response()
+  readonly #streams = new Map<number, UpstreamHttp2Stream>()
+  /** Streams that wait for the connection, with what they will begin with. */
+  readonly #unopened = new Map<UpstreamHttp2Stream, { head: Buffer; last: boolean }>()
+  readonly #waiting = new Set<UpstreamHttp2Stream>()
+  #connected = false
+  #settingsSeen = false
+  #closing = false
+  #closed = false
+  #nextId = 1
+  #maxStreams = MAX_STREAMS
+  #initialSendWindow = DEFAULT_WINDOW
+  #receiveWindow = CONNECTION_WINDOW
+  #partial: Buffer | undefined
+  #block: OpenBlock | undefined
+  #allowance = ALLOWANCE
+  #allowanceAt: number
+  #startedAt: number
+  #readAt: number
+  #idleSince: number
+  /** 0 when no answer is awaited. */
+  #pingedAt = 0
+
+  constructor(engine: Engine, backend: Backend, onGone: () => void) {
+    this.#engine = engine
+    this.#backend = backend
+    this.#onGone = onGone
+    const { now } = engine.deadlines
+    this.#allowanceAt = now
+    this.#startedAt = now
+    this.#readAt = now
+    this.#idleSince = now
+    const { host, port } = backend
+    const secure = backend.tls !== undefined
+    const socket =
+      backend.tls === undefined ? net.connect({ host, port }) : connectTls(host, port, backend.tls)
+    this.#socket = socket
+    socket.setNoDelay(true)
+    this.#frames = new FrameBuffer(engine, socket, secure, () => this.#pump())
+    this.#decoder = new HpackDecoder(engine.hpackScratch, engine.hpackStatic)
+    socket.on(secure ? 'secureConnect' : 'connect', () => this.#onConnect())
+    socket.on('data', (data: Buffer) => this.#onData(data))
+    socket.on('error', (error) => this.#end('closed', error.message))
+    socket.on('end', () => this.#end('closed', 'the upstream closed the connection'))
+    socket.on('close', () => this.#end('closed', 'the connection was closed'))
+    engine.deadlines.add(this)
+  }
+
+  get hasRoom(): boolean {
+    const taken = this.#streams.size + this.#unopened.size
+    return !this.#closing && taken < this.#maxStreams && this.#nextId < LAST_STREAM_ID
+  }
+
+  stream(user: UpstreamUser): UpstreamHttp2Stream {
+    return new UpstreamHttp2Stream(this, user, this.#connected)
+  }
+
+  /** Takes no further streams; closes once those there are have ended. */
+  drain(): void {
+    this.#closing = true
+    this.#endWhenIdle()
+  }
+
+  #onConnect(): void {
+    if (this.#closed) return
+    if (this.#socket instanceof tls.TLSSocket && this.#socket.alpnProtocol !== 'h2') {
+      const hint = `it does not speak HTTP/2 over TLS (no "h2" by ALPN): write https:// for HTTP/1.1`
+      this.#end('closed', hint)
+      return
+    }
+    this.#connected = true
+    this.#readAt = this.now
+    this.#frames.append(OPENING)
+    this.credit(0, CONNECTION_WINDOW - DEFAULT_WINDOW)
+    const unopened = [...this.#unopened]
+    this.#unopened.clear()
+    for (const [stream, { head, last }] of unopened) {
+      this.open(stream, head, last)
+      stream.onConnected()
+    }
+    this.#endWhenIdle()
+  }
+
+  onDeadline(): void {
+    const { now } = this
+    const { connect, response } = this.#engine.timeouts
+    if (!this.#connected) {
+      if (now - this.#startedAt > connect) this.#end('timeout', 'the connection timed out')
+    } else if (this.#pingedAt !== 0 && now - this.#pingedAt > PING_TIMEOUT_MS) {
+      this.#end('closed', 'the upstream answers no PING')
+    } else if (this.#streams.size === 0) {
+      if (now - this.#idleSince > IDLE_MS) this.drain()
+    } else {
+      if (this.#pingedAt === 0 && now - this.#readAt > PING_AFTER_MS) this.#ping(now)
+      for (const stream of [...this.#streams.values()]) stream.onSweep(now, response)
+    }
+  }
+
+  #ping(now: number): void {
+    this.#pingedAt = now
+    const o = this.#frames.reserve(FRAME_HEADER_BYTES + 8)
+    const payload = writeFrameHeader(this.#frames.out, o, 8, FRAME.PING, 0, 0)
+    this.#frames.length = payload + 8
+    this.#frames.out.fill(0, payload, payload + 8)
+  }
+
+  /* Reading frames */
+
+  #onData(data: Buffer): void {
+    if (this.#closed) return
+    this.#readAt = this.now
+    const bytes = this.#partial === undefined ? data : Buffer.concat([this.#partial, data])
+    this.#partial = undefined
+    let p = 0
+    while (bytes.length - p >= FRAME_HEADER_BYTES && !this.#closed) {
+      const length = bytes.readUIntBE(p, 3)
+      if (length > MAX_FRAME_BYTES) {
+        this.#fail(ERROR.FRAME_SIZE_ERROR, 'a frame that is too large, or no HTTP/2')
+        return
+      }
+      const start = p + FRAME_HEADER_BYTES
+      if (bytes.length < start + length) break
+      const type = bytes[p + 3] as number
+      const id = bytes.readUInt32BE(p + 5) & 0x7fffffff
+      const error = this.#onFrame(type, bytes[p + 4] as number, id, bytes, start, start + length)
+      if (error !== ERROR.NO_ERROR) {
+        this.#fail(error, `a frame of type ${type} that breaks HTTP/2 (error ${error})`)
+        return
+      }
+      p = start + length
+    }
+    if (p < bytes.length) this.#partial = bytes.subarray(p)
+  }
+
+  /** Returns the error that ends the connection, or NO_ERROR. */
+  #onFrame(type: number, flags: number, id: number, bytes: Buffer, start: number, end: number): number {
+    if (this.#block !== undefined && type !== FRAME.CONTINUATION) return ERROR.PROTOCOL_ERROR
+    if (!this.#settingsSeen && type !== FRAME.SETTINGS) return ERROR.PROTOCOL_ERROR
+    // Streams are ours alone: what names another has never been opened.
+    if (id !== 0 && (id % 2 === 0 || id >= this.#nextId)) return ERROR.PROTOCOL_ERROR
+    switch (type) {
+      case FRAME.DATA:
+        return this.#onDataFrame(flags, id, bytes, start, end)
+      case FRAME.HEADERS:
+        return this.#onHeaders(flags, id, bytes, start, end)
+      case FRAME.CONTINUATION:
+        return this.#onContinuation(flags, id, bytes, start, end)
+      case FRAME.RST_STREAM:
+        return this.#onReset(id, bytes, start, end)
+      case FRAME.SETTINGS:
+        return this.#onSettings(flags, id, bytes, start, end)
+      case FRAME.PUSH_PROMISE:
+        return ERROR.PROTOCOL_ERROR
+      case FRAME.PING:
+        return this.#onPing(flags, id, bytes, start, end)
+      case FRAME.GOAWAY:
+        return this.#onGoAway(id, bytes, start, end)
+      case FRAME.WINDOW_UPDATE:
+        return this.#onWindowUpdate(id, bytes, start, end)
+      default:
+        return this.#charge()
+    }
+  }
+
+  /** Counts something that makes us work and brings nothing. */
+  #charge(): number {
+    const refill = ((this.now - this.#allowanceAt) / SECOND) * ALLOWANCE_PER_SECOND
+    this.#allowance = Math.min(ALLOWANCE, this.#allowance + refill) - 1
+    this.#allowanceAt = this.now
+    return this.#allowance < 0 ? ERROR.ENHANCE_YOUR_CALM : ERROR.NO_ERROR
+  }
+
+  #onDataFrame(flags: number, id: number, bytes: Buffer, start: number, end: number): number {
+    if (id === 0) return ERROR.PROTOCOL_ERROR
+    const credit = end - start
+    this.#receiveWindow -= credit
+    if (this.#receiveWindow < 0) return ERROR.FLOW_CONTROL_ERROR
+    if (this.#receiveWindow < CONNECTION_WINDOW / 2) {
+      this.credit(0, CONNECTION_WINDOW - this.#receiveWindow)
+      this.#receiveWindow = CONNECTION_WINDOW
+    }
+    const padded = (flags & FLAG.PADDED) !== 0
+    if (padded && credit === 0) return ERROR.FRAME_SIZE_ERROR
+    const from = padded ? start + 1 : start
+    const to = padded ? end - (bytes[start] as number) : end
+    if (to < from) return ERROR.PROTOCOL_ERROR
+    const last = (flags & FLAG.END_STREAM) !== 0
+    if (to === from && !last && this.#charge() !== ERROR.NO_ERROR) return ERROR.ENHANCE_YOUR_CALM
+    const stream = this.#streams.get(id)
+    // What was on its way when we ended the stream.
+    if (stream === undefined) return ERROR.NO_ERROR
+    stream.receiveWindow -= credit
+    if (stream.receiveWindow < 0) return ERROR.FLOW_CONTROL_ERROR
+    stream.onData(bytes, from, to, last, credit)
+    return ERROR.NO_ERROR
+  }
+
+  #onHeaders(flags: number, id: number, bytes: Buffer, start: number, end: number): number {
+    if (id === 0) return ERROR.PROTOCOL_ERROR
+    const padded = (flags & FLAG.PADDED) !== 0
+    const to = padded ? end - (bytes[start] ?? 0) : end
+    const from = start + (padded ? 1 : 0) + ((flags & FLAG.PRIORITY) === 0 ? 0 : 5)
+    if (from > to) return ERROR.PROTOCOL_ERROR
+    const last = (flags & FLAG.END_STREAM) !== 0
+    if ((flags & FLAG.END_HEADERS) !== 0) return this.#onBlock(id, last, bytes, from, to)
+    this.#block = { streamId: id, last, parts: [bytes.subarray(from, to)], bytes: to - from }
+    return ERROR.NO_ERROR
+  }
+
+  #onContinuation(flags: number, id: number, bytes: Buffer, start: number, end: number): number {
+    const block = this.#block
+    if (block === undefined || block.streamId !== id) return ERROR.PROTOCOL_ERROR
+    block.parts.push(bytes.subarray(start, end))
+    block.bytes += end - start
+    if (block.bytes > MAX_BLOCK_BYTES || block.parts.length > MAX_BLOCK_FRAMES) return ERROR.ENHANCE_YOUR_CALM
+    if ((flags & FLAG.END_HEADERS) === 0) return ERROR.NO_ERROR
+    this.#block = undefined
+    return this.#onBlock(id, block.last, Buffer.concat(block.parts), 0, block.bytes)
+  }
+
+  /** A whole header block: it is decoded in any case, since the table depends on it. */
+  #onBlock(id: number, last: boolean, bytes: Buffer, start: number, end: number): number {
+    const stream = this.#streams.get(id)
+    const response = this.#response
+    const trailers = stream?.responding ?? false
+    response.reset(trailers)
+    if (!this.#decoder.decode(bytes, start, end, response)) return ERROR.COMPRESSION_ERROR
+    if (stream === undefined) return this.#charge()
+    if (!trailers) response.finish()
+    if (trailers && !last) response.fault = 'trailers that do not end the stream'
+    if (response.fault !== '') this.#malformed(stream, response.fault)
+    else if (trailers) stream.onTrailers(response.lines)
+    else this.#onHead(stream, response, last)
+    return ERROR.NO_ERROR
+  }
+
+  #onHead(stream: UpstreamHttp2Stream, response: Http2Response, last: boolean): void {
+    const { status, hasLength } = response
+    // An HTTP/1.1 client could not tell otherwise that nothing follows.
+    const empty = last && !hasLength && status >= 200 && status !== 204 && status !== 304 && !stream.isHead
+    const length = empty ? 'content-length: 0\r\n' : ''
+    const text = Buffer.from(`HTTP/1.1 ${status} \r\n${response.lines}${length}\r\n`, 'latin1')
+    const { responseHead: head, responseLines: lines } = this.#engine
+    const verdict = lexResponseHead(head, text, 0, text.length, lines)
+    if (verdict === 'complete') stream.onHead(head, lines, last)
+    else this.#malformed(stream, verdict)
+  }
+
+  #malformed(stream: UpstreamHttp2Stream, detail: string): void {
+    this.close(stream, ERROR.PROTOCOL_ERROR)
+    stream.lose('invalid', detail)
+  }
+
+  /** Section 8.7: what was refused was not processed. */
+  #onReset(id: number, bytes: Buffer, start: number, end: number): number {
+    if (id === 0) return ERROR.PROTOCOL_ERROR
+    if (end - start !== 4) return ERROR.FRAME_SIZE_ERROR
+    const stream = this.#streams.get(id)
+    if (stream === undefined) return this.#charge()
+    const error = bytes.readUInt32BE(start)
+    this.close(stream, undefined)
+    const refused = error === ERROR.REFUSED_STREAM && !stream.responding
+    stream.lose(refused ? 'refused' : 'closed', `the upstream reset the stream (error ${error})`)
+    return ERROR.NO_ERROR
+  }
+
+  #onSettings(flags: number, id: number, bytes: Buffer, start: number, end: number): number {
+    if (id !== 0) return ERROR.PROTOCOL_ERROR
+    if ((flags & FLAG.ACK) !== 0) return start === end ? this.#charge() : ERROR.FRAME_SIZE_ERROR
+    if ((end - start) % 6 !== 0) return ERROR.FRAME_SIZE_ERROR
+    this.#settingsSeen = true
+    for (let p = start; p < end; p += 6) {
+      const error = this.#applySetting(bytes.readUInt16BE(p), bytes.readUInt32BE(p + 2))
+      if (error !== ERROR.NO_ERROR) return error
+    }
+    const o = this.#frames.reserve(FRAME_HEADER_BYTES)
+    this.#frames.length = writeFrameHeader(this.#frames.out, o, 0, FRAME.SETTINGS, FLAG.ACK, 0)
+    return this.#charge()
+  }
+
+  #applySetting(setting: number, value: number): number {
+    switch (setting) {
+      case SETTING.HEADER_TABLE_SIZE:
+        this.#encoder.setMaxSize(value)
+        return ERROR.NO_ERROR
+      case SETTING.ENABLE_PUSH:
+        // Section 6.5.2: a server must not offer it.
+        return value === 0 ? ERROR.NO_ERROR : ERROR.PROTOCOL_ERROR
+      case SETTING.MAX_CONCURRENT_STREAMS:
+        this.#maxStreams = Math.min(MAX_STREAMS, value)
+        return ERROR.NO_ERROR
+      case SETTING.INITIAL_WINDOW_SIZE:
+        return this.#setInitialWindow(value)
+      case SETTING.MAX_FRAME_SIZE:
+        return value < MAX_FRAME_BYTES || value > 0xffffff ? ERROR.PROTOCOL_ERROR : ERROR.NO_ERROR
+      default:
+        return ERROR.NO_ERROR
+    }
+  }
+
+  /** Section 6.9.2: the difference counts for the streams there are; their windows may become negative. */
+  #setInitialWindow(value: number): number {
+    if (value > MAX_WINDOW) return ERROR.FLOW_CONTROL_ERROR
+    const difference = value - this.#initialSendWindow
+    this.#initialSendWindow = value
+    for (const stream of this.#streams.values()) {
+      stream.sendWindow += difference
+      if (stream.sendWindow > MAX_WINDOW) return ERROR.FLOW_CONTROL_ERROR
+    }
+    this.#pump()
+    return ERROR.NO_ERROR
+  }
+
+  #onPing(flags: number, id: number, bytes: Buffer, start: number, end: number): number {
+    if (id !== 0) return ERROR.PROTOCOL_ERROR
+    if (end - start !== 8) return ERROR.FRAME_SIZE_ERROR
+    if ((flags & FLAG.ACK) !== 0) this.#pingedAt = 0
+    else {
+      const o = this.#frames.reserve(FRAME_HEADER_BYTES + 8)
+      const payload = writeFrameHeader(this.#frames.out, o, 8, FRAME.PING, FLAG.ACK, 0)
+      this.#frames.length = payload + bytes.copy(this.#frames.out, payload, start, end)
+    }
+    return this.#charge()
+  }
+
+  /** Section 6.8: streams above the last one named were not processed. */
+  #onGoAway(id: number, bytes: Buffer, start: number, end: number): number {
+    if (id !== 0) return ERROR.PROTOCOL_ERROR
+    if (end - start < 8) return ERROR.FRAME_SIZE_ERROR
+    this.#closing = true
+    const lastId = bytes.readUInt32BE(start) & 0x7fffffff
+    for (const stream of [...this.#streams.values()]) {
+      if (stream.id <= lastId) continue
+      this.close(stream, undefined)
+      stream.lose('refused', 'the upstream is going away')
+    }
+    this.#endWhenIdle()
+    return this.#charge()
+  }
+
+  #onWindowUpdate(id: number, bytes: Buffer, start: number, end: number): number {
+    if (end - start !== 4) return ERROR.FRAME_SIZE_ERROR
+    const increment = bytes.readUInt32BE(start) & 0x7fffffff
+    if (increment === 0) return ERROR.PROTOCOL_ERROR
+    if (id === 0) {
+      this.sendWindow += increment
+      if (this.sendWindow > MAX_WINDOW) return ERROR.FLOW_CONTROL_ERROR
+      this.#pump()
+      return ERROR.NO_ERROR
+    }
+    const stream = this.#streams.get(id)
+    if (stream === undefined) return ERROR.NO_ERROR
+    stream.sendWindow += increment
+    if (stream.sendWindow > MAX_WINDOW) return ERROR.FLOW_CONTROL_ERROR
+    if (this.#waiting.delete(stream)) stream.pump()
+    return ERROR.NO_ERROR
+  }
+
+  /* What streams ask for */
+
+  get congested(): boolean {
+    return this.#frames.congested
+  }
+
+  get now(): number {
+    return this.#engine.deadlines.now
+  }
+
+  open(stream: UpstreamHttp2Stream, head: Buffer, last: boolean): void {
+    if (!this.#connected) {
+      this.#unopened.set(stream, { head, last })
+      return
+    }
+    stream.id = this.#nextId
+    stream.sendWindow = this.#initialSendWindow
+    this.#nextId += 2
+    this.#streams.set(stream.id, stream)
+    const lines = requestLines(head, this.#backend.tls === undefined ? 'http' : 'https')
+    writeHeaderFrames(this.#frames, this.#encoder, stream.id, lines, last)
+  }
+
+  data(streamId: number, bytes: Buffer, endStream: boolean): void {
+    const o = this.#frames.reserve(FRAME_HEADER_BYTES + bytes.length)
+    const flags = endStream ? FLAG.END_STREAM : 0
+    const payload = writeFrameHeader(this.#frames.out, o, bytes.length, FRAME.DATA, flags, streamId)
+    this.#frames.length = payload + bytes.copy(this.#frames.out, payload)
+  }
+
+  trailers(streamId: number, lines: Buffer): void {
+    writeHeaderFrames(this.#frames, this.#encoder, streamId, lines, true)
+  }
+
+  credit(streamId: number, bytes: number): void {
+    this.#word(FRAME.WINDOW_UPDATE, streamId, bytes)
+  }
+
+  wait(stream: UpstreamHttp2Stream): void {
+    this.#waiting.add(stream)
+  }
+
+  close(stream: UpstreamHttp2Stream, error: number | undefined): void {
+    this.#unopened.delete(stream)
+    this.#waiting.delete(stream)
+    if (!this.#streams.delete(stream.id)) return
+    if (error !== undefined) this.#word(FRAME.RST_STREAM, stream.id, error)
+    this.#idleSince = this.now
+    this.#endWhenIdle()
+  }
+
+  /** A frame that holds one number. */
+  #word(type: number, streamId: number, value: number): void {
+    const o = this.#frames.reserve(FRAME_HEADER_BYTES + 4)
+    const payload = writeFrameHeader(this.#frames.out, o, 4, type, 0, streamId)
+    this.#frames.length = this.#frames.out.writeUInt32BE(value, payload)
+  }
+
+  #pump(): void {
+    const waiting = [...this.#waiting]
+    this.#waiting.clear()
+    for (const stream of waiting) stream.pump()
+  }
+
+  /* Ending */
+
+  #endWhenIdle(): void {
+    if (!this.#closing || this.#closed || this.#streams.size + this.#unopened.size > 0) return
+    this.#frames.end()
+    this.#onGone()
+  }
+
+  /** Section 5.4.1: an error of the connection, which is the upstream's. */
+  #fail(error: number, detail: string): void {
+    const o = this.#frames.reserve(FRAME_HEADER_BYTES + 8)
+    const payload = writeFrameHeader(this.#frames.out, o, 8, FRAME.GOAWAY, 0, 0)
+    this.#frames.out.writeUInt32BE(0, payload)
+    this.#frames.length = this.#frames.out.writeUInt32BE(error, payload + 4)
+    this.#frames.endAtOnce()
+    this.#end('invalid', detail)
+  }
+
+  #end(fault: UpstreamFault, detail: string): void {
+    if (this.#closed) return
+    this.#closed = true
+    this.#closing = true
+    this.#engine.deadlines.delete(this)
+    this.#frames.close()
+    if (fault !== 'invalid') this.#socket.destroy()
+    this.#onGone()
+    const unopened = [...this.#unopened.keys()]
+    const streams = [...this.#streams.values()]
+    this.#unopened.clear()
+    this.#streams.clear()
+    this.#waiting.clear()
+    for (const stream of unopened) stream.failConnect(new Error(detail), fault === 'timeout')
+    for (const stream of streams) stream.lose(fault, detail)
+  }
+}
+
+function connectTls(host: string, port: number, options: NonNullable<Backend['tls']>): tls.TLSSocket {
+  const { secureContext, ...rest } = options
+  const context = secureContext === undefined ? {} : { secureContext }
+  return tls.connect({ host, port, ALPNProtocols: ['h2'], ...rest, ...context })
+}
