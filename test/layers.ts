@@ -13,7 +13,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ['admin/'],
   ['front.ts', 'supply.ts'],
   ['server.ts'],
-  ['cli.ts', 'workers.ts', 'commands/'],
+  ['cli.ts', 'workers.ts', 'workers/', 'commands/'],
 ]
 
 /** Who may import what of its own layer, besides itself. */
@@ -23,7 +23,7 @@ const BESIDE: Readonly<Record<string, readonly string[]>> = {
   'the ground': ['config/', 'cert/'],
   'ca/': ['challenge/', 'store/'],
   'cli.ts': ['commands/', 'workers.ts'],
-  'workers.ts': ['commands/'],
+  'workers.ts': ['commands/', 'workers/'],
   'commands/': ['workers.ts'],
 }
 

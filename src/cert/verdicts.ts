@@ -20,6 +20,7 @@ export interface VerdictsSnapshot {
 export class Verdicts {
   readonly #condemned = new Map<string, Fault>()
   readonly #distrusted = new Set<string>()
+  readonly #listeners = new Set<() => void>()
 
   /** Synchronous; on the path of a handshake. */
   faultOf(certificate: Certificate): Fault | undefined {
@@ -39,12 +40,16 @@ export class Verdicts {
     const before = this.#condemned.get(fingerprint)
     if (before === fault || before === 'compromised') return false
     this.#condemned.set(fingerprint, fault)
+    this.#tell()
     return true
   }
 
   /** Takes back that a chain cannot be verified; other verdicts stand. @returns false when there was nothing to take back */
   absolve(fingerprint: string): boolean {
-    return this.#condemned.get(fingerprint) === 'unverifiable' && this.#condemned.delete(fingerprint)
+    if (this.#condemned.get(fingerprint) !== 'unverifiable') return false
+    this.#condemned.delete(fingerprint)
+    this.#tell()
+    return true
   }
 
   /** @returns false when nothing changed */
@@ -52,12 +57,21 @@ export class Verdicts {
     if (this.#distrusted.has(ca) === distrusted) return false
     if (distrusted) this.#distrusted.add(ca)
     else this.#distrusted.delete(ca)
+    this.#tell()
     return true
   }
 
+  /** In place of all that stood. */
   restore({ condemned, distrusted }: VerdictsSnapshot): void {
+    this.#condemned.clear()
+    this.#distrusted.clear()
     for (const [fingerprint, fault] of Object.entries(condemned)) this.#condemned.set(fingerprint, fault)
     for (const ca of distrusted) this.#distrusted.add(ca)
+    this.#tell()
+  }
+
+  onChange(listener: () => void): void {
+    this.#listeners.add(listener)
   }
 
   /** @param isHeld which fingerprints still matter */
@@ -66,5 +80,9 @@ export class Verdicts {
       ([fingerprint, fault]) => fault === 'compromised' || isHeld(fingerprint),
     )
     return { condemned: Object.fromEntries(kept), distrusted: [...this.#distrusted] }
+  }
+
+  #tell(): void {
+    for (const listener of this.#listeners) listener()
   }
 }

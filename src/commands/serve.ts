@@ -1,14 +1,17 @@
 /** `holdfast serve`: runs the proxy until a signal; reloads the config on SIGHUP and when its files change. */
+import { availableParallelism } from 'node:os'
 import { relative } from 'node:path'
 import { parseArgs } from 'node:util'
 import { INTERNAL } from '../config/cas.ts'
 import { type LoadedConfig, loadChosenConfig } from '../config/load.ts'
+import type { Config } from '../config/schema.ts'
 import { resolveCas, resolveSites } from '../config/sites.ts'
 import { watchConfig } from '../config/watch.ts'
 import { messageOf } from '../errors.ts'
 import { createLog, type Log } from '../log.ts'
-import { Server } from '../server.ts'
+import { Server, type ServerOptions } from '../server.ts'
 import { SECOND, SystemClock } from '../time.ts'
+import { Workers } from '../workers.ts'
 import { DEMO_PORT, startDemoApp } from './demo-app.ts'
 import { count, paint, print } from './terminal.ts'
 
@@ -24,7 +27,7 @@ export async function serve(args: string[], env: NodeJS.ProcessEnv): Promise<num
   const loaded = await loadChosenConfig(values.config, env)
   const log = createLog(loaded.config.log)
   const stopDemo = values.demo ? await startDemoApp() : undefined
-  const server = await Server.create(loaded, log)
+  const server = await Server.create(loaded, log, frontOf(loaded.config))
   try {
     await server.start()
   } catch (error) {
@@ -38,6 +41,12 @@ export async function serve(args: string[], env: NodeJS.ProcessEnv): Promise<num
   await stopped
   await stopDemo?.()
   return 0
+}
+
+/** A process a core; on a single core, and for a small sidecar, this one does everything. */
+function frontOf({ workers }: Config): ServerOptions {
+  const count = workers === 'auto' ? availableParallelism() : workers
+  return count === 1 ? {} : { createFront: (parts) => new Workers(parts, count) }
 }
 
 /** SIGTERM and SIGINT drain; a second one does not wait. */

@@ -12,7 +12,7 @@ import { globalTls } from './schema/tls.ts'
 
 export { type Address, normalizeHost, parseUpstream, type Upstream } from './addresses.ts'
 
-const PROCESSES = 'not a number of processes: write "auto" or 1, since one serves everything so far'
+const PROCESSES = 'not a number of processes: write "auto", or how many from 1 to 256'
 
 export const configSchema = z.strictObject({
   $schema: z.string().optional().describe('For editors: where the JSON Schema is.'),
@@ -46,9 +46,11 @@ export const configSchema = z.strictObject({
     .default([])
     .describe('Proxies in front of this one, whose X-Forwarded-* and Forwarded fields are believed.'),
   workers: z
-    .union([z.literal('auto'), z.literal(1)], { error: PROCESSES })
+    .union([z.literal('auto'), z.int().min(1, PROCESSES).max(256, PROCESSES)], { error: PROCESSES })
     .default('auto')
-    .describe('Processes that share the ports. So far one serves everything: `auto` and 1 mean the same.'),
+    .describe(
+      'Processes that serve connections and share the ports: `auto` for one a core, besides the one that looks after certificates; 1 for a small sidecar, where one process does everything. Balancing, health checks and rate limits are each process’s own.',
+    ),
   forwarder: z
     .enum(['fast', 'compat'])
     .default('fast')
@@ -60,6 +62,7 @@ export type Config = z.output<typeof configSchema>
 export type SiteConfig = Config['sites'][number]
 export type CaConfig = Config['cas'][string]
 export type RouteConfig = SiteConfig['routes'][number]
+export type UpstreamConfig = RouteConfig['upstreams'][number]
 export type Timeouts = Config['timeouts']
 
 /** What the schema objects to, before `issues.ts` puts it into words. */

@@ -151,6 +151,13 @@ export class Program {
     await Promise.race([heard, ended])
   }
 
+  /** Those that serve connections, where there are several processes. */
+  async workers(): Promise<number[]> {
+    const { pid } = this.#child
+    const children = await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8')
+    return children.trim().split(' ').map(Number)
+  }
+
   signal(name: NodeJS.Signals): void {
     this.#child.kill(name)
   }

@@ -12,7 +12,8 @@ import { join } from 'node:path'
 import { connect, type TLSSocket } from 'node:tls'
 import type { Test } from 'tap'
 import { loadConfig } from '../../src/config/load.ts'
-import { Server } from '../../src/server.ts'
+import { Server, type ServerOptions } from '../../src/server.ts'
+import { Workers } from '../../src/workers.ts'
 import { startDns } from '../peers/dns.ts'
 import { type FaultProxy, startFaultProxy } from '../peers/fault-proxy.ts'
 import { type Pebble, startPebble } from '../peers/pebble.ts'
@@ -27,6 +28,8 @@ export interface RigOptions {
   readonly lifetimeSeconds?: number
   /** Put a proxy in front of CA `a` that can make it fail. */
   readonly faulty?: boolean
+  /** How many processes serve connections; the test's own when absent. */
+  readonly workers?: number
   /** Where chains must end: the Pebbles' own roots when absent. */
   readonly trust?: 'any'
 }
@@ -110,7 +113,10 @@ export async function startRig(t: Test, options: RigOptions): Promise<Rig> {
   }
   await writeFile(file, JSON.stringify(config))
   const log = memoryLog()
-  const server = await Server.create(await loadConfig(file, {}), log.log)
+  const { workers } = options
+  const front: ServerOptions =
+    workers === undefined ? {} : { createFront: (parts) => new Workers(parts, workers) }
+  const server = await Server.create(await loadConfig(file, {}), log.log, front)
   t.teardown(() => server.stop())
 
   return {
