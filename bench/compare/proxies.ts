@@ -74,6 +74,7 @@ function proxyServer({ folder, upstreamPort }: Scene, port: number): string[] {
     `upstream app { server 127.0.0.1:${upstreamPort}; keepalive 512; keepalive_requests 1000000000; }`,
     `server {
       listen 127.0.0.1:${port} ssl http2 backlog=4096;
+      ssl_protocols TLSv1.2 TLSv1.3;
       ssl_certificate ${folder}/chain.pem;
       ssl_certificate_key ${folder}/key.pem;
       http2_max_concurrent_streams 256;

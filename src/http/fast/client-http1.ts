@@ -27,7 +27,7 @@ import { dropLines } from './fields.ts'
 import { FAULT_STATUS, type Fault, type Head } from './head.ts'
 import { HopLines, receivedOf } from './hop-lines.ts'
 import { lexRequestHead, MAX_HEAD_BYTES } from './lexer.ts'
-import { LF } from './octets.ts'
+import { CR, copyOf, LF } from './octets.ts'
 import { type OwnResponse, pageFor } from './own-response.ts'
 import type { Upstreams } from './upstream.ts'
 
@@ -231,8 +231,8 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
     const { framing } = this.#body
     let o = head.length
     const received = this.#trusted ? receivedOf(head) : undefined
-    o = this.#hopLines.write(lines, o, head.host, exchange.facts.id, received)
-    o += this.#engine.viaLine(this.#http10 ? '1.0' : '1.1', head.via).copy(lines, o)
+    const via = this.#engine.viaLine(this.#http10 ? '1.0' : '1.1', head.via)
+    o = this.#hopLines.write(lines, o, head.host, via, exchange.facts.id, received)
     if (framing === 'none' && head.contentLength === -1 && HAVE_CONTENT.has(head.method)) {
       o += lines.write('Content-Length: 0\r\n', o, 'latin1')
     }
@@ -243,17 +243,13 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
       this.#closeAfter = true
       o += lines.write(`Connection: Upgrade\r\nUpgrade: ${head.upgrade}\r\n`, o, 'latin1')
     }
-    o += lines.write('\r\n', o, 'latin1')
+    lines[o++] = CR
+    lines[o++] = LF
     if (framing !== 'none') {
       this.#touchBody()
       if (head.expectContinue) this.#gatherText('HTTP/1.1 100 Continue\r\n\r\n')
     }
-    exchange.send(
-      route,
-      Buffer.from(lines.subarray(0, o)),
-      framing === 'until-close' ? 'none' : framing,
-      framing !== 'none',
-    )
+    exchange.send(route, copyOf(lines, o), framing === 'until-close' ? 'none' : framing, framing !== 'none')
   }
 
   #readBody(bytes: Buffer, start: number, end: number): number {
@@ -361,8 +357,8 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
       this.#responseFraming = 'chunked'
       this.#gatherText('Transfer-Encoding: chunked\r\n')
     }
-    this.#gatherText(this.#connectionLine())
-    this.#gatherText('\r\n')
+    if (this.#closeAfter || this.#http10) this.#gatherText(this.#connectionLine())
+    this.#gatherEnd()
   }
 
   #connectionLine(): string {
@@ -413,7 +409,7 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
     }
     if (this.#gathered === 0 && length >= DIRECT_BYTES) this.#write(bytes, start, end)
     else this.#gather(bytes, start, end)
-    if (chunked) this.#gatherText('\r\n')
+    if (chunked) this.#gatherEnd()
   }
 
   onReadEnd(): void {
@@ -563,6 +559,14 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
   #gatherText(text: string): void {
     this.#reserve(text.length)
     this.#gathered += this.#engine.out.write(text, this.#gathered, 'latin1')
+  }
+
+  /** CRLF. */
+  #gatherEnd(): void {
+    this.#reserve(2)
+    const { out } = this.#engine
+    out[this.#gathered++] = CR
+    out[this.#gathered++] = LF
   }
 
   #reserve(length: number): void {

@@ -1,16 +1,19 @@
 /**
- * The lines that this proxy adds to every request it sends on: who the client is, and the request's id.
+ * The lines that this proxy adds to every request it sends on: who the client is, its own Via, and the request's id.
  * All but the id are the same for most requests of a connection, so they are made once for each host it asks for.
  */
-
 import { type ForwardedFields, forwardingFields } from '../forwarded.ts'
 import type { Connection } from '../wire.ts'
 import type { Head } from './head.ts'
+import { CR, LF, writeAscii } from './octets.ts'
+
+const ID_NAME = Buffer.from('X-Request-Id: ')
 
 export class HopLines {
   readonly #connection: Connection
   readonly #clientAddress: string
   #host: string | undefined
+  #via: Buffer | undefined
   #lines: Buffer = Buffer.alloc(0)
 
   /** `clientAddress`: see `plainAddress`. */
@@ -19,30 +22,35 @@ export class HopLines {
     this.#clientAddress = clientAddress
   }
 
-  /** Writes the lines for a request at `out[offset]`; returns the offset after them. */
+  /** Writes the lines for a request at `out[offset]`; returns the offset after them. `via`: see `Engine.viaLine`. */
   write(
     out: Buffer,
     offset: number,
     host: string,
+    via: Buffer,
     requestId: string,
     received: ForwardedFields | undefined,
   ): number {
     let lines = this.#lines
-    if (received !== undefined) lines = this.#compose(host, received)
-    else if (host !== this.#host) {
-      lines = this.#compose(host, undefined)
+    if (received !== undefined) lines = this.#compose(host, via, received)
+    else if (host !== this.#host || via !== this.#via) {
+      lines = this.#compose(host, via, undefined)
       this.#lines = lines
       this.#host = host
+      this.#via = via
     }
-    const o = offset + lines.copy(out, offset)
-    return o + out.write(`X-Request-Id: ${requestId}\r\n`, o, 'latin1')
+    const o = writeAscii(out, requestId, offset + lines.copy(out, offset))
+    out[o] = CR
+    out[o + 1] = LF
+    return o + 2
   }
 
-  #compose(host: string, received: ForwardedFields | undefined): Buffer {
+  /** All lines, and the last one's name. */
+  #compose(host: string, via: Buffer, received: ForwardedFields | undefined): Buffer {
     const hop = { clientAddress: this.#clientAddress, secure: this.#connection.secure, host }
     const fields = forwardingFields(hop, received)
     const text = fields.map(([name, value]) => `${name}: ${value}\r\n`).join('')
-    return Buffer.from(text, 'latin1')
+    return Buffer.concat([Buffer.from(text, 'latin1'), via, ID_NAME])
   }
 }
 

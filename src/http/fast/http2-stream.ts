@@ -15,6 +15,7 @@ import { ERROR } from './frames.ts'
 import type { Head } from './head.ts'
 import type { HopLines } from './hop-lines.ts'
 import type { Http2Request } from './http2-request.ts'
+import { CR, copyOf, LF } from './octets.ts'
 import { type OwnResponse, pageFor } from './own-response.ts'
 import type { Upstreams } from './upstream.ts'
 
@@ -134,8 +135,8 @@ export class Http2Stream implements ExchangeClient {
     const { authority, path } = request
     let o = lines.write(`${method} ${path} HTTP/1.1\r\nHost: ${authority}\r\n${request.lines}`, 0, 'latin1')
     const received = host.trusted ? request.received() : undefined
-    o = host.hopLines.write(lines, o, authority, exchange.facts.id, received)
-    o += host.engine.viaLine('2.0', request.via).copy(lines, o)
+    const via = host.engine.viaLine('2.0', request.via)
+    o = host.hopLines.write(lines, o, authority, via, exchange.facts.id, received)
     const hasBody = !this.requestEnded && !this.#wantsTunnel
     const chunked = hasBody && request.contentLength === -1
     if (!hasBody && request.contentLength === -1 && HAVE_CONTENT.has(method)) {
@@ -152,13 +153,10 @@ export class Http2Stream implements ExchangeClient {
         'latin1',
       )
     }
-    o += lines.write('\r\n', o, 'latin1')
+    lines[o++] = CR
+    lines[o++] = LF
     if (hasBody && request.expectsContinue) host.headers(this.id, 100, NOTHING, 0, 0, false)
-    exchange.send(
-      route,
-      Buffer.from(lines.subarray(0, o)),
-      !hasBody ? 'none' : chunked ? 'chunked' : 'length',
-    )
+    exchange.send(route, copyOf(lines, o), !hasBody ? 'none' : chunked ? 'chunked' : 'length')
   }
 
   /** `credit`: how much of the windows the frame took, padding included. */
