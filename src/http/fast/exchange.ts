@@ -9,7 +9,8 @@ import type { Backend } from '../backend.ts'
 import type { Route } from '../gateway.ts'
 import type { Engine } from './engine.ts'
 import type { Head } from './head.ts'
-import type { UpstreamConnection, UpstreamFault, Upstreams, UpstreamUser } from './upstream.ts'
+import type { Upstreams } from './upstream.ts'
+import type { UpstreamConnection, UpstreamFault, UpstreamUser } from './upstream-connection.ts'
 
 /** Who is told of the response. */
 export interface ExchangeClient {

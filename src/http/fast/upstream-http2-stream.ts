@@ -6,7 +6,7 @@
  */
 import { ERROR } from './frames.ts'
 import type { Head } from './head.ts'
-import type { UpstreamConnection, UpstreamFault, UpstreamUser } from './upstream.ts'
+import type { UpstreamConnection, UpstreamFault, UpstreamUser } from './upstream-connection.ts'
 
 /** What an upstream may send on a stream before the client has taken it. */
 export const STREAM_WINDOW = 256 * 1024

@@ -30,7 +30,7 @@ import {
 import { writeHeaderFrames } from './header-frames.ts'
 import { HpackDecoder, HpackEncoder } from './hpack.ts'
 import { lexResponseHead } from './lexer.ts'
-import type { UpstreamFault, UpstreamUser } from './upstream.ts'
+import type { UpstreamFault, UpstreamUser } from './upstream-connection.ts'
 import { Http2Response, MAX_LIST_BYTES, requestLines } from './upstream-http2-head.ts'
 import { STREAM_WINDOW, UpstreamHttp2Stream, type UpstreamStreamHost } from './upstream-http2-stream.ts'
 

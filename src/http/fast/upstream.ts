@@ -16,6 +16,7 @@ import type { Engine } from './engine.ts'
 import type { Head } from './head.ts'
 import { lexResponseHead, MAX_HEAD_BYTES } from './lexer.ts'
 import { LF } from './octets.ts'
+import type { UpstreamConnection, UpstreamFault, UpstreamUser } from './upstream-connection.ts'
 import { Http2Upstreams } from './upstream-http2.ts'
 
 /** How long an unused connection is kept where the upstream does not say. */
@@ -24,51 +25,6 @@ const IDLE_MS = 60_000
 const IDLE_MARGIN_MS = 1000
 const MAX_IDLE = 512
 const MAX_INTERIM_RESPONSES = 32
-
-/** Whose request a connection carries. */
-export interface UpstreamUser extends ContentSink {
-  readonly isHead: boolean
-  /** Value of Upgrade that was sent; empty for none. */
-  readonly upgrade: string
-  /** Has the request been written whole? */
-  readonly requestDone: boolean
-  /** Is the body sent in chunks over HTTP/1.1? */
-  readonly chunked: boolean
-  onConnected(): void
-  /** Never called after `onConnected`. */
-  onConnectFailed(error: Error, timedOut: boolean): void
-  /** `lines` holds the kept lines up to `head.length`. Interim responses come first; 101 is final. */
-  onResponseHead(head: Head, lines: Buffer): void
-  onResponseEnd(trailers: Buffer | undefined): void
-  /** What one read brought has been told. */
-  onReadEnd(): void
-  onDrain(): void
-  /** The response ended before its time; `started` when a part of its head had come. */
-  onLost(fault: UpstreamFault, detail: string, started: boolean): void
-}
-
-/** `refused`: the upstream says that it has not processed the request. */
-export type UpstreamFault = 'closed' | 'invalid' | 'timeout' | 'refused'
-
-/** What carries one exchange: a connection of HTTP/1.1, or a stream of HTTP/2. */
-export interface UpstreamConnection {
-  /** Was it open already? Then the upstream may have closed it in the meantime. */
-  readonly reused: boolean
-  /** An HTTP/1.1 head. */
-  sendHead(head: Buffer): void
-  /** Takes content over, not framed; false: wait for `onDrain`. Once connected only. */
-  writeBody(bytes: Buffer): boolean
-  endBody(trailers: Buffer | undefined): void
-  /** Gathers what is written until `uncork` into one call. */
-  cork(): void
-  uncork(): void
-  /** Of a tunnel: the client has said all. */
-  end(): void
-  pause(): void
-  resume(): void
-  /** Nobody waits for the response any more. Idempotent. */
-  destroy(): void
-}
 
 type State = 'connecting' | 'idle' | 'head' | 'body' | 'dead'
 
