@@ -337,7 +337,7 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
     const hsts = this.#hstsOf(exchange)
     if (hsts !== undefined && head.hasHsts) dropLines(head, lines, ['strict-transport-security'])
     this.#gather(lines, 0, head.length)
-    this.#gatherAll(this.#engine.viaLine(head.minorVersion === 0 ? '1.0' : '1.1', head.via))
+    this.#gatherAll(this.#engine.viaLine(head.version, head.via))
     if (!head.hasDate && status !== 101) this.#gatherAll(this.#engine.dateLine)
     if (hsts !== undefined) this.#gatherText(`Strict-Transport-Security: ${hsts}\r\n`)
     if (status === 101) this.#startTunnel(head.upgrade)

@@ -13,7 +13,6 @@
 import type { Socket } from 'node:net'
 import { SECOND } from '../../time.ts'
 import { plainAddress } from '../forwarded.ts'
-import { MAX_FIELDS } from '../headers.ts'
 import type { Connection } from '../wire.ts'
 import type { Timed } from './deadlines.ts'
 import type { Engine } from './engine.ts'
@@ -31,11 +30,11 @@ import {
   settingsFrame,
   writeFrameHeader,
 } from './frames.ts'
+import { writeHeaderFrames } from './header-frames.ts'
 import { HopLines } from './hop-lines.ts'
 import { HpackDecoder, HpackEncoder } from './hpack.ts'
 import { Http2Request, MAX_LIST_BYTES } from './http2-request.ts'
 import { Http2Stream, type StreamHost } from './http2-stream.ts'
-import { CR, SP } from './octets.ts'
 import type { Upstreams } from './upstream.ts'
 
 export const MAX_STREAMS = 128
@@ -48,8 +47,6 @@ const MAX_BLOCK_FRAMES = 16
 const ALLOWANCE = 400
 const ALLOWANCE_PER_SECOND = 100
 const LINGER_MS = 2 * SECOND
-/** How much longer than its line a field may be in a header block. */
-const FIELD_GROWTH_BYTES = 12
 
 const OUR_SETTINGS = settingsFrame([
   [SETTING.MAX_CONCURRENT_STREAMS, MAX_STREAMS],
@@ -522,43 +519,7 @@ export class ClientHttp2 implements StreamHost, Timed {
     end: number,
     endStream: boolean,
   ): void {
-    const room = end - start + (MAX_FIELDS + 8) * FIELD_GROWTH_BYTES
-    const o = this.#frames.reserve(FRAME_HEADER_BYTES + room)
-    const { out } = this.#frames
-    const blockStart = o + FRAME_HEADER_BYTES
-    let blockEnd = this.#encoder.begin(out, blockStart)
-    if (status !== 0) blockEnd = this.#encoder.status(out, blockEnd, status)
-    for (let p = start; p < end; ) {
-      const colon = lines.indexOf(0x3a, p)
-      const valueEnd = lines.indexOf(CR, colon)
-      const valueStart = lines[colon + 1] === SP ? colon + 2 : colon + 1
-      blockEnd = this.#encoder.field(out, blockEnd, lines, p, colon, valueStart, valueEnd)
-      p = valueEnd + 2
-    }
-    const flags = endStream ? FLAG.END_STREAM : 0
-    const length = blockEnd - blockStart
-    if (length <= this.maxFrameBytes) {
-      writeFrameHeader(out, o, length, FRAME.HEADERS, flags | FLAG.END_HEADERS, streamId)
-      this.#frames.length = blockEnd
-    } else this.#splitBlock(Buffer.from(out.subarray(blockStart, blockEnd)), flags, streamId)
-  }
-
-  #splitBlock(block: Buffer, flags: number, streamId: number): void {
-    for (let p = 0; p < block.length; p += this.maxFrameBytes) {
-      const part = block.subarray(p, p + this.maxFrameBytes)
-      const type = p === 0 ? FRAME.HEADERS : FRAME.CONTINUATION
-      const endHeaders = p + part.length === block.length ? FLAG.END_HEADERS : 0
-      const o = this.#frames.reserve(FRAME_HEADER_BYTES + part.length)
-      const payload = writeFrameHeader(
-        this.#frames.out,
-        o,
-        part.length,
-        type,
-        (p === 0 ? flags : 0) | endHeaders,
-        streamId,
-      )
-      this.#frames.length = payload + part.copy(this.#frames.out, payload)
-    }
+    writeHeaderFrames(this.#frames, this.#encoder, streamId, status, lines, start, end, endStream)
   }
 
   /** One DATA frame; the caller has seen to the windows and the frame size. */

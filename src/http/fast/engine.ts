@@ -10,7 +10,7 @@ import { viaValue } from '../headers.ts'
 import type { RequestIds } from '../request-id.ts'
 import type { WireOptions } from '../wire.ts'
 import { Deadlines } from './deadlines.ts'
-import { Head } from './head.ts'
+import { Head, type HttpVersion } from './head.ts'
 import { createStaticTable } from './hpack.ts'
 import { MAX_HEAD_BYTES } from './lexer.ts'
 
@@ -27,8 +27,6 @@ const MAX_SPARE_BUFFERS = 32
 export interface Flushable {
   flush(): void
 }
-
-export type HttpVersion = '1.0' | '1.1' | '2.0'
 
 const NOTHING = Buffer.alloc(0)
 const SHORTEST_STEP_MS = 10

@@ -280,5 +280,6 @@ function errorOf(fault: UpstreamFault, responding: boolean, url: string, detail:
   if (fault === 'timeout') return new ProxyError('UPSTREAM_TIMEOUT', 504, `${url}: ${detail}`)
   if (fault === 'invalid' && !responding)
     return new ProxyError('UPSTREAM_INVALID', 502, `${url} sent no valid HTTP: ${detail}`)
+  if (fault === 'unsupported') return new ProxyError('UPSTREAM_INVALID', 502, `${url}: ${detail}`)
   return new ProxyError('UPSTREAM_UNREACHABLE', 502, `${url} broke off: ${detail}`)
 }

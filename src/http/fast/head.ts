@@ -36,6 +36,7 @@ export const FAULT_STATUS = {
   'trailer-too-large': 431,
 } as const
 
+export type HttpVersion = '1.0' | '1.1' | '2.0'
 export type Fault = keyof typeof FAULT_STATUS
 export type Verdict = 'complete' | 'incomplete' | Fault
 
@@ -58,6 +59,8 @@ export class Head {
   status = 0
   /** 0 or 1: of the sender's HTTP/1.x. */
   minorVersion = 1
+  /** Did the message come over HTTP/2? Set by who has written it as HTTP/1.1. */
+  http2 = false
 
   /** -1 when there is no Content-Length. */
   contentLength = -1
@@ -95,6 +98,12 @@ export class Head {
   /** Authority of an absolute-form target. */
   authority = ''
 
+  /** That of the message received, for Via. */
+  get version(): HttpVersion {
+    if (this.http2) return '2.0'
+    return this.minorVersion === 0 ? '1.0' : '1.1'
+  }
+
   reset(): void {
     this.end = 0
     this.length = 0
@@ -104,6 +113,7 @@ export class Head {
     this.host = ''
     this.status = 0
     this.minorVersion = 1
+    this.http2 = false
     this.contentLength = -1
     this.chunked = false
     this.close = false

@@ -11,19 +11,26 @@ import { COLON, CR, SP } from './octets.ts'
 /** How much longer than its line a field may be in a header block. */
 const FIELD_GROWTH_BYTES = 12
 
-/** `lines` are CRLF lines; names of pseudo-headers begin with their colon. */
+/**
+ * `:status` unless `status` is 0 (requests, trailers), and the CRLF lines in `lines[start, end)`, of which those of
+ * pseudo-headers begin with their colon.
+ */
 export function writeHeaderFrames(
   frames: FrameBuffer,
   encoder: HpackEncoder,
   streamId: number,
+  status: number,
   lines: Buffer,
+  start: number,
+  end: number,
   endStream: boolean,
 ): void {
-  const o = frames.reserve(FRAME_HEADER_BYTES + lines.length + (MAX_FIELDS + 8) * FIELD_GROWTH_BYTES)
+  const o = frames.reserve(FRAME_HEADER_BYTES + end - start + (MAX_FIELDS + 8) * FIELD_GROWTH_BYTES)
   const { out } = frames
   const blockStart = o + FRAME_HEADER_BYTES
   let blockEnd = encoder.begin(out, blockStart)
-  for (let p = 0; p < lines.length; ) {
+  if (status !== 0) blockEnd = encoder.status(out, blockEnd, status)
+  for (let p = start; p < end; ) {
     const colon = lines.indexOf(COLON, p + 1)
     const valueEnd = lines.indexOf(CR, colon)
     const valueStart = lines[colon + 1] === SP ? colon + 2 : colon + 1

@@ -240,7 +240,7 @@ export class Http2Stream implements ExchangeClient {
     const hsts = host.connection.secure ? exchange.route?.hsts : undefined
     if (hsts !== undefined && head.hasHsts) dropLines(head, lines, ['strict-transport-security'])
     let o = head.length
-    o += host.engine.viaLine(head.minorVersion === 0 ? '1.0' : '1.1', head.via).copy(lines, o)
+    o += host.engine.viaLine(head.version, head.via).copy(lines, o)
     if (!head.hasDate) o += host.engine.dateLine.copy(lines, o)
     if (hsts !== undefined) o += lines.write(`Strict-Transport-Security: ${hsts}\r\n`, o, 'latin1')
 

@@ -28,8 +28,11 @@ export interface UpstreamUser extends ContentSink {
   onLost(fault: UpstreamFault, detail: string, started: boolean): void
 }
 
-/** `refused`: the upstream says that it has not processed the request. */
-export type UpstreamFault = 'closed' | 'invalid' | 'timeout' | 'refused'
+/**
+ * `closed`: the connection ended. `reset`: the upstream gave up this exchange only. `refused`: it says that it has not
+ * processed the request. `unsupported`: it cannot be asked for this; it is not at fault.
+ */
+export type UpstreamFault = 'closed' | 'reset' | 'invalid' | 'timeout' | 'refused' | 'unsupported'
 
 /** What carries one exchange: a connection of HTTP/1.1, or a stream of HTTP/2. */
 export interface UpstreamConnection {

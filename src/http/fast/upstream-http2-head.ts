@@ -6,6 +6,7 @@
  *
  * Used by `upstream-http2.ts`.
  */
+import { createHash } from 'node:crypto'
 import { HOP_BY_HOP, MAX_FIELDS, NOT_IN_TRAILERS } from '../headers.ts'
 import type { FieldSink, HpackField } from './hpack.ts'
 import { TOKEN, VALUE } from './octets.ts'
@@ -13,8 +14,11 @@ import { TOKEN, VALUE } from './octets.ts'
 /** SETTINGS_MAX_HEADER_LIST_SIZE: as much as an HTTP/1.1 head may have. */
 export const MAX_LIST_BYTES = 16 * 1024
 
-/** Lines for the block of a request whose HTTP/1.1 head this is. We take trailers from every upstream of HTTP/2. */
-export function requestLines(head: Buffer, scheme: 'http' | 'https'): Buffer {
+/**
+ * Lines for the block of a request whose HTTP/1.1 head this is. We take trailers from every upstream of HTTP/2.
+ * `tunnel`: the head asks for a WebSocket, and becomes an extended CONNECT (RFC 8441 section 5).
+ */
+export function requestLines(head: Buffer, scheme: 'http' | 'https', tunnel: boolean): Buffer {
   const [requestLine = '', ...fields] = head.toString('latin1').split('\r\n')
   const [method = '', path = ''] = requestLine.split(' ')
   let authority = ''
@@ -22,10 +26,26 @@ export function requestLines(head: Buffer, scheme: 'http' | 'https'): Buffer {
   for (const field of fields) {
     const name = field.slice(0, field.indexOf(':')).toLowerCase()
     if (name === 'host') authority = field.slice(field.indexOf(':') + 1).trim()
+    else if (tunnel && name === 'sec-websocket-key') continue
     else if (name !== '' && !HOP_BY_HOP.has(name)) lines += `${field}\r\n`
   }
-  const pseudo = `:method: ${method}\r\n:scheme: ${scheme}\r\n:authority: ${authority}\r\n:path: ${path}\r\n`
-  return Buffer.from(`${pseudo}${lines}te: trailers\r\n`, 'latin1')
+  const how = tunnel ? ':method: CONNECT\r\n:protocol: websocket\r\n' : `:method: ${method}\r\n`
+  const where = `:scheme: ${scheme}\r\n:authority: ${authority}\r\n:path: ${path}\r\n`
+  return Buffer.from(`${how}${where}${lines}${tunnel ? '' : 'te: trailers\r\n'}`, 'latin1')
+}
+
+/** What a 101 says beyond a 2xx to an extended CONNECT, for the client whose HTTP/1.1 head this is (RFC 6455 section 4.2.2). */
+export function switchingLines(head: Buffer): string {
+  const [, key = ''] = /\r\nsec-websocket-key: *([^\r]*)/i.exec(head.toString('latin1')) ?? []
+  const accept = createHash('sha1')
+    .update(`${key.trim()}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`)
+    .digest('base64')
+  return `connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: ${accept}\r\n`
+}
+
+/** Without what has no meaning in a 2xx to CONNECT (RFC 9110 section 9.3.6), and what `switchingLines` has. */
+export function tunnelLines(lines: string): string {
+  return lines.replace(/^(content-length|sec-websocket-accept):.*\r\n/gm, '')
 }
 
 /** What one block of a response says; reused from block to block. */

@@ -4,9 +4,10 @@
  *
  * Made by `upstream-http2.ts`, which hands it frames; an `UpstreamUser` drives it as it would an HTTP/1.1 connection.
  */
-import { ERROR } from './frames.ts'
+import { ERROR, MAX_FRAME_BYTES } from './frames.ts'
 import type { Head } from './head.ts'
 import type { UpstreamConnection, UpstreamFault, UpstreamUser } from './upstream-connection.ts'
+import { switchingLines } from './upstream-http2-head.ts'
 
 /** What an upstream may send on a stream before the client has taken it. */
 export const STREAM_WINDOW = 256 * 1024
@@ -33,6 +34,8 @@ export class UpstreamHttp2Stream implements UpstreamConnection {
   /** 0 until the request's head is sent. */
   id = 0
   sendWindow = 0
+  /** Of a WebSocket: the lines with which its client is told of success; empty for other requests. */
+  switching = ''
   receiveWindow = STREAM_WINDOW
   readonly #host: UpstreamStreamHost
   #user: UpstreamUser | undefined
@@ -42,6 +45,7 @@ export class UpstreamHttp2Stream implements UpstreamConnection {
   #endSent = false
   #trailers: Buffer | undefined
   #responding = false
+  #tunnel = false
   #interimResponses = 0
   /** Content that is still to come by Content-Length; -1 when that is not known. */
   #left = -1
@@ -75,15 +79,18 @@ export class UpstreamHttp2Stream implements UpstreamConnection {
     const user = this.#user
     if (user === undefined) return
     if (user.upgrade !== '') {
-      this.lose(
-        'invalid',
-        'protocols are upgraded over HTTP/1.1 only: write http:// or https:// for this route',
-      )
-      return
+      if (user.upgrade.toLowerCase() !== 'websocket') {
+        this.lose(
+          'unsupported',
+          'HTTP/2 carries no upgrade but WebSocket: write http:// or https:// for this route',
+        )
+        return
+      }
+      this.switching = switchingLines(head)
     }
-    this.#ended = user.requestDone
-    this.#endSent = user.requestDone
-    this.#host.open(this, head, user.requestDone)
+    this.#ended = user.requestDone && user.upgrade === ''
+    this.#endSent = this.#ended
+    this.#host.open(this, head, this.#ended)
   }
 
   writeBody(bytes: Buffer): boolean {
@@ -99,8 +106,9 @@ export class UpstreamHttp2Stream implements UpstreamConnection {
     this.#send()
   }
 
-  /** Only tunnels are ended so, and there are none over HTTP/2. */
-  end(): void {}
+  end(): void {
+    this.endBody(undefined)
+  }
 
   pause(): void {
     this.#paused = true
@@ -147,7 +155,8 @@ export class UpstreamHttp2Stream implements UpstreamConnection {
     const user = this.#user
     if (user === undefined) return
     this.#activeAt = this.#host.now
-    if (head.status < 200) {
+    this.#tunnel = head.status === 101
+    if (head.status < 200 && !this.#tunnel) {
       if (last || ++this.#interimResponses > MAX_INTERIM_RESPONSES) this.#invalid('1xx that end, or too many')
       else {
         user.onResponseHead(head, lines)
@@ -204,11 +213,11 @@ export class UpstreamHttp2Stream implements UpstreamConnection {
     if (this.#held.length === 0 && !this.#ended) this.#user?.onDrain()
   }
 
-  onSweep(now: number, responseMs: number): void {
+  onSweep(now: number, responseMs: number, tunnelMs: number): void {
     const user = this.#user
     const waitsForClient = this.#paused || (user?.requestDone === false && this.#held.length === 0)
     if (waitsForClient) this.#activeAt = now
-    else if (now - this.#activeAt > responseMs)
+    else if (now - this.#activeAt > (this.#tunnel ? tunnelMs : responseMs))
       this.#fail('timeout', 'the upstream went silent', ERROR.CANCEL)
   }
 
@@ -217,7 +226,9 @@ export class UpstreamHttp2Stream implements UpstreamConnection {
     const host = this.#host
     while (this.#held.length > 0) {
       const first = this.#held[0] as Buffer
-      const room = host.congested ? 0 : Math.min(first.length, 16_384, this.sendWindow, host.sendWindow)
+      const room = host.congested
+        ? 0
+        : Math.min(first.length, MAX_FRAME_BYTES, this.sendWindow, host.sendWindow)
       if (room <= 0) {
         host.wait(this)
         return

@@ -5,7 +5,9 @@
  * An upstream is believed no more than a client: header blocks are bounded in octets and frames, what makes us answer
  * is counted against an allowance, pushes are refused, and any error of the connection ends it.
  *
- * `upstream.ts` asks for a stream; what a failure means is up to `exchange.ts`.
+ * `upstream-http2-pool.ts` asks for streams; what a failure means is up to `exchange.ts`.
+ *
+ * Over 500 lines, since every frame type is handled here and they share the connection's state.
  */
 import net from 'node:net'
 import tls from 'node:tls'
@@ -31,7 +33,7 @@ import { writeHeaderFrames } from './header-frames.ts'
 import { HpackDecoder, HpackEncoder } from './hpack.ts'
 import { lexResponseHead } from './lexer.ts'
 import type { UpstreamFault, UpstreamUser } from './upstream-connection.ts'
-import { Http2Response, MAX_LIST_BYTES, requestLines } from './upstream-http2-head.ts'
+import { Http2Response, MAX_LIST_BYTES, requestLines, tunnelLines } from './upstream-http2-head.ts'
 import { STREAM_WINDOW, UpstreamHttp2Stream, type UpstreamStreamHost } from './upstream-http2-stream.ts'
 
 const CONNECTION_WINDOW = 4 * 1024 * 1024
@@ -40,13 +42,14 @@ const MAX_BLOCK_FRAMES = 16
 const ALLOWANCE = 1000
 const ALLOWANCE_PER_SECOND = 200
 /** Of one connection, also where the upstream sets no limit. */
-const MAX_STREAMS = 100
+export const MAX_STREAMS = 100
 /** Stream ids run out at 2^31: a connection is replaced before. */
 const LAST_STREAM_ID = 2 ** 31 - 1024
 const IDLE_MS = 60 * SECOND
-/** A connection in use that is silent for so long is asked whether it is alive. */
-const PING_AFTER_MS = 30 * SECOND
-const PING_TIMEOUT_MS = 15 * SECOND
+/** By TCP, not PING: gRPC servers end a connection whose client pings more often than every five minutes. */
+const KEEP_ALIVE_MS = 30 * SECOND
+/** How long the upstream may take to close a connection that we have ended. */
+const LINGER_MS = 2 * SECOND
 
 const OPENING = Buffer.concat([
   PREFACE,
@@ -65,43 +68,11 @@ interface OpenBlock {
   bytes: number
 }
 
-/** The connections in use, by backend. */
-export class Http2Upstreams {
-  readonly #engine: Engine
-  readonly #connections = new Map<Backend, Set<UpstreamHttp2>>()
-
-  constructor(engine: Engine) {
-    this.#engine = engine
-  }
-
-  /** A stream on a connection that has room for one; a new connection when none has. */
-  acquire(backend: Backend, user: UpstreamUser): UpstreamHttp2Stream {
-    const known = this.#connections.get(backend) ?? this.#watch(backend)
-    for (const connection of known) if (connection.hasRoom) return connection.stream(user)
-    const connection = new UpstreamHttp2(this.#engine, backend, () => known.delete(connection))
-    known.add(connection)
-    return connection.stream(user)
-  }
-
-  /** Closes connections once their streams have ended. */
-  close(): void {
-    for (const backend of [...this.#connections.keys()]) this.#retire(backend)
-  }
-
-  #watch(backend: Backend): Set<UpstreamHttp2> {
-    const connections = new Set<UpstreamHttp2>()
-    // A request that was decided before a reload may still ask for a retired one.
-    if (backend.retired.aborted) return connections
-    this.#connections.set(backend, connections)
-    backend.retired.addEventListener('abort', () => this.#retire(backend), { once: true })
-    return connections
-  }
-
-  #retire(backend: Backend): void {
-    const connections = [...(this.#connections.get(backend) ?? [])]
-    this.#connections.delete(backend)
-    for (const connection of connections) connection.drain()
-  }
+/** What the connections to one backend share. */
+export interface Http2Pool {
+  readonly connections: Set<UpstreamHttp2>
+  /** Streams of one connection, as the backend said last: a new connection keeps to it before it is told. */
+  maxStreams: number
 }
 
 export class UpstreamHttp2 implements UpstreamStreamHost, Timed {
@@ -110,22 +81,24 @@ export class UpstreamHttp2 implements UpstreamStreamHost, Timed {
   sendWindow = DEFAULT_WINDOW
   readonly #engine: Engine
   readonly #backend: Backend
-  readonly #onGone: () => void
+  readonly #pool: Http2Pool
   readonly #socket: net.Socket
   readonly #frames: FrameBuffer
   readonly #decoder: HpackDecoder
   readonly #encoder = new HpackEncoder()
   readonly #response = new Http2Response()
   readonly #streams = new Map<number, UpstreamHttp2Stream>()
-  /** Streams that wait for the connection, with what they will begin with. */
+  /** Streams that wait to be opened, with what they will begin with. */
   readonly #unopened = new Map<UpstreamHttp2Stream, { head: Buffer; last: boolean }>()
   readonly #waiting = new Set<UpstreamHttp2Stream>()
   #connected = false
   #settingsSeen = false
+  /** RFC 8441 section 3. */
+  #carriesTunnels = false
   #closing = false
   #closed = false
   #nextId = 1
-  #maxStreams = MAX_STREAMS
+  #maxStreams: number
   #initialSendWindow = DEFAULT_WINDOW
   #receiveWindow = CONNECTION_WINDOW
   #partial: Buffer | undefined
@@ -133,19 +106,18 @@ export class UpstreamHttp2 implements UpstreamStreamHost, Timed {
   #allowance = ALLOWANCE
   #allowanceAt: number
   #startedAt: number
-  #readAt: number
   #idleSince: number
-  /** 0 when no answer is awaited. */
-  #pingedAt = 0
+  /** When we had said all. */
+  #closingSince = 0
 
-  constructor(engine: Engine, backend: Backend, onGone: () => void) {
+  constructor(engine: Engine, backend: Backend, pool: Http2Pool) {
     this.#engine = engine
     this.#backend = backend
-    this.#onGone = onGone
+    this.#pool = pool
+    this.#maxStreams = pool.maxStreams
     const { now } = engine.deadlines
     this.#allowanceAt = now
     this.#startedAt = now
-    this.#readAt = now
     this.#idleSince = now
     const { host, port } = backend
     const secure = backend.tls !== undefined
@@ -153,6 +125,7 @@ export class UpstreamHttp2 implements UpstreamStreamHost, Timed {
       backend.tls === undefined ? net.connect({ host, port }) : connectTls(host, port, backend.tls)
     this.#socket = socket
     socket.setNoDelay(true)
+    socket.setKeepAlive(true, KEEP_ALIVE_MS)
     this.#frames = new FrameBuffer(engine, socket, secure, () => this.#pump())
     this.#decoder = new HpackDecoder(engine.hpackScratch, engine.hpackStatic)
     socket.on(secure ? 'secureConnect' : 'connect', () => this.#onConnect())
@@ -169,7 +142,8 @@ export class UpstreamHttp2 implements UpstreamStreamHost, Timed {
   }
 
   stream(user: UpstreamUser): UpstreamHttp2Stream {
-    return new UpstreamHttp2Stream(this, user, this.#connected)
+    const ready = this.#connected && (user.upgrade === '' || this.#settingsSeen)
+    return new UpstreamHttp2Stream(this, user, ready)
   }
 
   /** Takes no further streams; closes once those there are have ended. */
@@ -186,46 +160,37 @@ export class UpstreamHttp2 implements UpstreamStreamHost, Timed {
       return
     }
     this.#connected = true
-    this.#readAt = this.now
     this.#frames.append(OPENING)
     this.credit(0, CONNECTION_WINDOW - DEFAULT_WINDOW)
-    const unopened = [...this.#unopened]
-    this.#unopened.clear()
-    for (const [stream, { head, last }] of unopened) {
-      this.open(stream, head, last)
-      stream.onConnected()
-    }
+    this.#openWaiting()
     this.#endWhenIdle()
+  }
+
+  /** Opens what waited for the connection, or for what the upstream's settings say. */
+  #openWaiting(): void {
+    for (const [stream, { head, last }] of [...this.#unopened]) {
+      if (!this.#unopened.delete(stream)) continue
+      this.open(stream, head, last)
+      if (stream.id !== 0) stream.onConnected()
+    }
   }
 
   onDeadline(): void {
     const { now } = this
-    const { connect, response } = this.#engine.timeouts
-    if (!this.#connected) {
-      if (now - this.#startedAt > connect) this.#end('timeout', 'the connection timed out')
-    } else if (this.#pingedAt !== 0 && now - this.#pingedAt > PING_TIMEOUT_MS) {
-      this.#end('closed', 'the upstream answers no PING')
-    } else if (this.#streams.size === 0) {
-      if (now - this.#idleSince > IDLE_MS) this.drain()
-    } else {
-      if (this.#pingedAt === 0 && now - this.#readAt > PING_AFTER_MS) this.#ping(now)
-      for (const stream of [...this.#streams.values()]) stream.onSweep(now, response)
-    }
-  }
-
-  #ping(now: number): void {
-    this.#pingedAt = now
-    const o = this.#frames.reserve(FRAME_HEADER_BYTES + 8)
-    const payload = writeFrameHeader(this.#frames.out, o, 8, FRAME.PING, 0, 0)
-    this.#frames.length = payload + 8
-    this.#frames.out.fill(0, payload, payload + 8)
+    const { connect, response, upgrade } = this.#engine.timeouts
+    if (!this.#settingsSeen) {
+      if (now - this.#startedAt > connect) this.#end('timeout', 'no HTTP/2 connection in time')
+    } else if (this.#streams.size > 0) {
+      for (const stream of [...this.#streams.values()]) stream.onSweep(now, response, upgrade)
+    } else if (this.#closing) {
+      if (now - this.#closingSince > LINGER_MS) this.#end('closed', 'the upstream does not close')
+    } else if (now - this.#idleSince > IDLE_MS) this.drain()
   }
 
   /* Reading frames */
 
   #onData(data: Buffer): void {
     if (this.#closed) return
-    this.#readAt = this.now
     const bytes = this.#partial === undefined ? data : Buffer.concat([this.#partial, data])
     this.#partial = undefined
     let p = 0
@@ -355,10 +320,16 @@ export class UpstreamHttp2 implements UpstreamStreamHost, Timed {
     const { status, hasLength } = response
     // An HTTP/1.1 client could not tell otherwise that nothing follows.
     const empty = last && !hasLength && status >= 200 && status !== 204 && status !== 304 && !stream.isHead
-    const length = empty ? 'content-length: 0\r\n' : ''
-    const text = Buffer.from(`HTTP/1.1 ${status} \r\n${response.lines}${length}\r\n`, 'latin1')
+    const switches = stream.switching !== '' && status >= 200 && status < 300
+    const text = Buffer.from(
+      switches
+        ? `HTTP/1.1 101 \r\n${tunnelLines(response.lines)}${stream.switching}\r\n`
+        : `HTTP/1.1 ${status} \r\n${response.lines}${empty ? 'content-length: 0\r\n' : ''}\r\n`,
+      'latin1',
+    )
     const { responseHead: head, responseLines: lines } = this.#engine
     const verdict = lexResponseHead(head, text, 0, text.length, lines)
+    head.http2 = true
     if (verdict === 'complete') stream.onHead(head, lines, last)
     else this.#malformed(stream, verdict)
   }
@@ -377,7 +348,7 @@ export class UpstreamHttp2 implements UpstreamStreamHost, Timed {
     const error = bytes.readUInt32BE(start)
     this.close(stream, undefined)
     const refused = error === ERROR.REFUSED_STREAM && !stream.responding
-    stream.lose(refused ? 'refused' : 'closed', `the upstream reset the stream (error ${error})`)
+    stream.lose(refused ? 'refused' : 'reset', `the upstream reset the stream (error ${error})`)
     return ERROR.NO_ERROR
   }
 
@@ -385,13 +356,16 @@ export class UpstreamHttp2 implements UpstreamStreamHost, Timed {
     if (id !== 0) return ERROR.PROTOCOL_ERROR
     if ((flags & FLAG.ACK) !== 0) return start === end ? this.#charge() : ERROR.FRAME_SIZE_ERROR
     if ((end - start) % 6 !== 0) return ERROR.FRAME_SIZE_ERROR
-    this.#settingsSeen = true
     for (let p = start; p < end; p += 6) {
       const error = this.#applySetting(bytes.readUInt16BE(p), bytes.readUInt32BE(p + 2))
       if (error !== ERROR.NO_ERROR) return error
     }
     const o = this.#frames.reserve(FRAME_HEADER_BYTES)
     this.#frames.length = writeFrameHeader(this.#frames.out, o, 0, FRAME.SETTINGS, FLAG.ACK, 0)
+    if (!this.#settingsSeen) {
+      this.#settingsSeen = true
+      this.#openWaiting()
+    }
     return this.#charge()
   }
 
@@ -405,11 +379,16 @@ export class UpstreamHttp2 implements UpstreamStreamHost, Timed {
         return value === 0 ? ERROR.NO_ERROR : ERROR.PROTOCOL_ERROR
       case SETTING.MAX_CONCURRENT_STREAMS:
         this.#maxStreams = Math.min(MAX_STREAMS, value)
+        this.#pool.maxStreams = Math.max(1, this.#maxStreams)
         return ERROR.NO_ERROR
       case SETTING.INITIAL_WINDOW_SIZE:
         return this.#setInitialWindow(value)
       case SETTING.MAX_FRAME_SIZE:
         return value < MAX_FRAME_BYTES || value > 0xffffff ? ERROR.PROTOCOL_ERROR : ERROR.NO_ERROR
+      case SETTING.ENABLE_CONNECT_PROTOCOL:
+        if (value > 1) return ERROR.PROTOCOL_ERROR
+        this.#carriesTunnels = value === 1
+        return ERROR.NO_ERROR
       default:
         return ERROR.NO_ERROR
     }
@@ -431,8 +410,7 @@ export class UpstreamHttp2 implements UpstreamStreamHost, Timed {
   #onPing(flags: number, id: number, bytes: Buffer, start: number, end: number): number {
     if (id !== 0) return ERROR.PROTOCOL_ERROR
     if (end - start !== 8) return ERROR.FRAME_SIZE_ERROR
-    if ((flags & FLAG.ACK) !== 0) this.#pingedAt = 0
-    else {
+    if ((flags & FLAG.ACK) === 0) {
       const o = this.#frames.reserve(FRAME_HEADER_BYTES + 8)
       const payload = writeFrameHeader(this.#frames.out, o, 8, FRAME.PING, FLAG.ACK, 0)
       this.#frames.length = payload + bytes.copy(this.#frames.out, payload, start, end)
@@ -484,16 +462,25 @@ export class UpstreamHttp2 implements UpstreamStreamHost, Timed {
   }
 
   open(stream: UpstreamHttp2Stream, head: Buffer, last: boolean): void {
-    if (!this.#connected) {
+    const tunnel = stream.switching !== ''
+    if (!this.#connected || (tunnel && !this.#settingsSeen)) {
       this.#unopened.set(stream, { head, last })
+      return
+    }
+    if (tunnel && !this.#carriesTunnels) {
+      this.#endWhenIdle()
+      stream.lose(
+        'unsupported',
+        'it takes no WebSocket over HTTP/2 (RFC 8441): write http:// or https:// for this route',
+      )
       return
     }
     stream.id = this.#nextId
     stream.sendWindow = this.#initialSendWindow
     this.#nextId += 2
     this.#streams.set(stream.id, stream)
-    const lines = requestLines(head, this.#backend.tls === undefined ? 'http' : 'https')
-    writeHeaderFrames(this.#frames, this.#encoder, stream.id, lines, last)
+    const lines = requestLines(head, this.#backend.tls === undefined ? 'http' : 'https', tunnel)
+    this.#headers(stream.id, lines, last)
   }
 
   data(streamId: number, bytes: Buffer, endStream: boolean): void {
@@ -504,7 +491,11 @@ export class UpstreamHttp2 implements UpstreamStreamHost, Timed {
   }
 
   trailers(streamId: number, lines: Buffer): void {
-    writeHeaderFrames(this.#frames, this.#encoder, streamId, lines, true)
+    this.#headers(streamId, lines, true)
+  }
+
+  #headers(streamId: number, lines: Buffer, last: boolean): void {
+    writeHeaderFrames(this.#frames, this.#encoder, streamId, 0, lines, 0, lines.length, last)
   }
 
   credit(streamId: number, bytes: number): void {
@@ -541,8 +532,9 @@ export class UpstreamHttp2 implements UpstreamStreamHost, Timed {
 
   #endWhenIdle(): void {
     if (!this.#closing || this.#closed || this.#streams.size + this.#unopened.size > 0) return
+    this.#closingSince = this.now
     this.#frames.end()
-    this.#onGone()
+    this.#pool.connections.delete(this)
   }
 
   /** Section 5.4.1: an error of the connection, which is the upstream's. */
@@ -562,7 +554,7 @@ export class UpstreamHttp2 implements UpstreamStreamHost, Timed {
     this.#engine.deadlines.delete(this)
     this.#frames.close()
     if (fault !== 'invalid') this.#socket.destroy()
-    this.#onGone()
+    this.#pool.connections.delete(this)
     const unopened = [...this.#unopened.keys()]
     const streams = [...this.#streams.values()]
     this.#unopened.clear()

@@ -17,7 +17,7 @@ import type { Head } from './head.ts'
 import { lexResponseHead, MAX_HEAD_BYTES } from './lexer.ts'
 import { LF } from './octets.ts'
 import type { UpstreamConnection, UpstreamFault, UpstreamUser } from './upstream-connection.ts'
-import { Http2Upstreams } from './upstream-http2.ts'
+import { Http2Upstreams } from './upstream-http2-pool.ts'
 
 /** How long an unused connection is kept where the upstream does not say. */
 const IDLE_MS = 60_000
