@@ -5,7 +5,7 @@
  *     handshakes full|resumed PORT CONNECTIONS SECONDS    prints how many handshakes it made
  *     handshakes idle PORT CONNECTIONS                    prints "ready" once each has had one response, and stays
  *
- * A handshake counts when a session ticket has come: until then the server need not have seen its end.
+ * A handshake counts when the server has closed too: until then it need not have seen the end of it.
  */
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -24,7 +24,7 @@
 typedef struct {
   int fd;
   SSL *ssl;
-  int asked;
+  int spoken;
   int answered;
   int ticket;
 } Connection;
@@ -92,27 +92,36 @@ static void close_connection(Connection *connection) {
 static void advance(Connection *connection, int asks) {
   char bytes[16384];
   int result = SSL_do_handshake(connection->ssl);
-  if (result == 1 && asks && !connection->asked) {
-    connection->asked = 1;
-    SSL_write(connection->ssl, REQUEST, sizeof REQUEST - 1);
+  if (result == 1 && !connection->spoken) {
+    connection->spoken = 1;
+    if (asks) {
+      SSL_write(connection->ssl, REQUEST, sizeof REQUEST - 1);
+    } else {
+      SSL_shutdown(connection->ssl);
+      shutdown(connection->fd, SHUT_WR);
+    }
   }
   while (result > 0) {
     result = SSL_read(connection->ssl, bytes, sizeof bytes);
     if (result > 0) connection->answered = 1;
   }
   int error = SSL_get_error(connection->ssl, result);
-  if (error != SSL_ERROR_WANT_READ && error != SSL_ERROR_WANT_WRITE) {
+  if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE) return;
+  if (connection->spoken && !asks) {
+    connection->answered = 1;
+    ERR_clear_error();
+  } else {
     fprintf(stderr, "a connection failed\n");
     ERR_print_errors_fp(stderr);
     exit(1);
   }
 }
 
-static void wait_for_one(Connection *connection, int asks) {
+static void wait_for_response(Connection *connection) {
   struct epoll_event event;
-  while (!connection->ticket || (asks && !connection->answered)) {
+  while (!connection->ticket || !connection->answered) {
     if (epoll_wait(poller, &event, 1, 10000) < 1) die("nothing came for 10 s");
-    advance(event.data.ptr, asks);
+    advance(event.data.ptr, 1);
   }
 }
 
@@ -127,7 +136,7 @@ static long handshakes(int count, double duration) {
     for (int i = 0; i < ready; i++) {
       Connection *connection = events[i].data.ptr;
       advance(connection, 0);
-      if (!connection->ticket) continue;
+      if (!connection->answered) continue;
       if (SSL_session_reused(connection->ssl) != resumes) {
         fprintf(stderr, "a session was %sresumed\n", resumes ? "not " : "");
         exit(1);
@@ -144,7 +153,7 @@ static void hold(int count) {
   for (int i = 0; i < count; i++) {
     Connection *connection = malloc(sizeof *connection);
     open_connection(connection);
-    wait_for_one(connection, 1);
+    wait_for_response(connection);
   }
   printf("ready\n");
   fflush(stdout);
@@ -171,7 +180,7 @@ int main(int count, char **arguments) {
   if (strcmp(mode, "resumed") == 0) {
     Connection first;
     open_connection(&first);
-    wait_for_one(&first, 0);
+    wait_for_response(&first);
     close_connection(&first);
     resumes = 1;
   }

@@ -199,6 +199,7 @@ backlog = 4096
 daemon = off
 tls-protos = TLSv1.2 TLSv1.3
 alpn-protos = "http/1.1"
+user = "nobody"
 quiet = on
 `,
   )
