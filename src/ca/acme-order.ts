@@ -3,9 +3,10 @@
  * finalize → wait → download. Receives from `acme.ts`; speaks through `acme-wire.ts`; proves through the solvers.
  */
 import { isIP } from 'node:net'
+import { commonNameOf, parseCertificates } from '../cert/certificate.ts'
 import { createCsr, generateKeyPem } from '../cert/x509.ts'
 import type { Challenge, ChallengeType, Solver } from '../challenge/solver.ts'
-import { IssueError } from '../errors.ts'
+import { IssueError, messageOf } from '../errors.ts'
 import type { Log } from '../log.ts'
 import { type Clock, SECOND, sleep, withDeadline } from '../time.ts'
 import { cleanText, failure, isAccountLost, isForbiddenByCaa, refusal } from './acme-problem.ts'
@@ -15,6 +16,8 @@ import type { IssueRequest } from './issuer.ts'
 export interface AcmeOrderOptions {
   readonly ca: string
   readonly profile: string | undefined
+  /** Common name of the root that the chain is to end in, where the CA offers several. */
+  readonly preferredRoot: string | undefined
   readonly solvers: readonly Solver[]
   readonly clock: Clock
   readonly log: Log
@@ -198,7 +201,32 @@ class Attempt {
     const finalized = await this.#wire.finalize(order, csr, this.#signal)
     const { certificate } = await this.#waitFor('valid', ['ready', 'processing'], finalized)
     if (certificate === undefined) throw this.#badAnswer('the order is valid and names no certificate')
-    return { chainPem: await this.#wire.download(certificate, this.#signal), keyPem }
+    return { chainPem: await this.#download(certificate), keyPem }
+  }
+
+  /** The chain to the preferred root, else the CA's default one: a preference must not cost a certificate. */
+  async #download(certificate: string): Promise<string> {
+    const { ca, log, preferredRoot } = this.#options
+    const { chainPem, alternates } = await this.#wire.download(certificate, this.#signal)
+    const roots = [rootNameOf(chainPem)]
+    if (preferredRoot === undefined || roots.includes(preferredRoot)) return chainPem
+    try {
+      for (const url of alternates) {
+        const alternate = await this.#wire.download(url, this.#signal)
+        const root = rootNameOf(alternate.chainPem)
+        if (root === preferredRoot) return alternate.chainPem
+        roots.push(root)
+      }
+    } catch (error) {
+      this.#signal.throwIfAborted()
+      log.warn({ ca, err: error }, `${ca}: an alternate chain cannot be had: ${messageOf(error)}`)
+    }
+    const offer = cleanText(roots.join(', '))
+    log.warn(
+      { ca, preferredRoot },
+      `${ca}: has no chain to ${preferredRoot} (it has ${offer}), taking the default`,
+    )
+    return chainPem
   }
 
   async #waitFor(status: string, meanwhile: readonly string[], order: Order): Promise<Order> {
@@ -258,6 +286,16 @@ class Attempt {
 
   #badAnswer(what: string): IssueError {
     return failure({ code: 'CA_BAD_ANSWER', ca: this.#options.ca, doing: 'order', what: cleanText(what) })
+  }
+}
+
+/** Who signed the last certificate of the chain: CAs leave the root itself out. A chain that cannot be read has none. */
+function rootNameOf(chainPem: string): string {
+  try {
+    return commonNameOf(parseCertificates(chainPem, 'chain').at(-1)?.issuer)
+  } catch {
+    // Whoever verifies the chain tells what is wrong with it.
+    return '(unreadable)'
   }
 }
 

@@ -69,7 +69,22 @@ export interface OfferedChallenge {
   readonly problem: ProblemDocument | undefined
 }
 
+/** A certificate chain, and where the CA offers others for the same certificate. */
+export interface Download {
+  /** Leaf first. Nothing is checked but that it is PEM. */
+  readonly chainPem: string
+  /** RFC 8555 section 7.4.2. */
+  readonly alternates: readonly string[]
+}
+
 type Headers = Record<string, string>
+
+/** What the last answer to a call said besides its body. */
+interface Aside {
+  readonly retryAfterMs: number | undefined
+  /** Its `Link` fields, joined by commas (RFC 8288). */
+  readonly link: string | undefined
+}
 type Exchange = (request: CaRequest) => Promise<{ status: number; headers: Headers; data: unknown }>
 
 /** Who is calling acme-client, and so where its HTTP goes. */
@@ -94,6 +109,9 @@ const MOST_EXCHANGES = 40
 const NONCE_ROUNDS = 3
 const NONCE = /^[\w-]+$/
 const TOKEN = /^[\w-]{1,256}$/
+const ALTERNATE = /<([^>]*)>[^<]*;\s*rel="?alternate"?/gi
+/** Each costs a download. */
+const MOST_ALTERNATES = 8
 /** RFC 8555 section 9.1: certificates, each whole, and nothing between them. */
 const PEM_CHAIN = /^(?:\s*-----BEGIN CERTIFICATE-----[\w+/=\s]+-----END CERTIFICATE-----)+\s*$/
 
@@ -170,7 +188,7 @@ export class AcmeWire {
       purpose,
       signal,
       () => this.#client.getAuthorizations(order),
-      (body, retryAfterMs) => readAuthorization((body as unknown[])[0], retryAfterMs),
+      (body, aside) => readAuthorization((body as unknown[])[0], aside),
     )
   }
 
@@ -200,11 +218,15 @@ export class AcmeWire {
     return this.#call(purpose, signal, () => this.#client.finalizeOrder(order, pemOf(csr)), readOrder)
   }
 
-  /** PEM, leaf first. Nothing is checked but that it is PEM. */
-  download(certificate: string, signal: AbortSignal): Promise<string> {
+  download(certificate: string, signal: AbortSignal): Promise<Download> {
     const order = { status: 'valid', certificate } as ClientOrder
     const purpose: Purpose = { doing: 'download of the certificate', refused: 'order' }
-    return this.#call(purpose, signal, () => this.#client.getCertificate(order), readChain)
+    return this.#call(
+      purpose,
+      signal,
+      () => this.#client.getCertificate(order),
+      (body, { link = '' }) => ({ chainPem: readChain(body), alternates: alternatesIn(link, certificate) }),
+    )
   }
 
   /** RFC 8555 section 7.6. */
@@ -219,20 +241,20 @@ export class AcmeWire {
     purpose: Purpose,
     signal: AbortSignal,
     request: () => Promise<unknown>,
-    read: (body: unknown, retryAfterMs: number | undefined) => T,
+    read: (body: unknown, aside: Aside) => T,
   ): Promise<T>
   async #call<T>(
     purpose: Purpose,
     signal: AbortSignal,
     request: () => Promise<unknown>,
-    read?: (body: unknown, retryAfterMs: number | undefined) => T,
+    read?: (body: unknown, aside: Aside) => T,
   ): Promise<T | undefined> {
     const { ca } = this.#endpoint.http
     for (let round = 1; ; round++) {
       const conversation = new Conversation(this.#endpoint, this.#nonces, purpose, signal)
       try {
         const body = await exchanges.run(conversation.exchange, request)
-        return read?.(body, conversation.retryAfterMs)
+        return read?.(body, conversation.aside)
       } catch (error) {
         signal.throwIfAborted()
         if (error instanceof IssueError) throw error
@@ -250,8 +272,7 @@ export class AcmeWire {
 class Conversation {
   /** Set when the last answer refused the nonce; acme-client sees it and tries again. */
   badNonce: IssueError | undefined
-  /** Of the last answer. */
-  retryAfterMs: number | undefined
+  aside: Aside = { retryAfterMs: undefined, link: undefined }
   readonly #endpoint: Endpoint
   readonly #nonces: string[]
   readonly #purpose: Purpose
@@ -275,7 +296,7 @@ class Conversation {
     try {
       const { status, headers, body, retryAfterMs } = await http.exchange(request, purpose, this.#signal)
       this.badNonce = undefined
-      this.retryAfterMs = retryAfterMs
+      this.aside = { retryAfterMs, link: asText(headers.link) }
       return { status, headers: this.#keepNonce(request, headers), data: body }
     } catch (error) {
       if (!isBadNonce(error)) throw error
@@ -292,7 +313,7 @@ class Conversation {
   }
 }
 
-function readOrder(body: unknown, retryAfterMs: number | undefined): Order {
+function readOrder(body: unknown, { retryAfterMs }: Aside): Order {
   const fields = fieldsOf(body)
   const { authorizations, certificate, error } = fields
   if (!Array.isArray(authorizations)) throw new Error('an order without authorizations')
@@ -307,7 +328,7 @@ function readOrder(body: unknown, retryAfterMs: number | undefined): Order {
   }
 }
 
-function readAuthorization(body: unknown, retryAfterMs: number | undefined): Authorization {
+function readAuthorization(body: unknown, { retryAfterMs }: Aside): Authorization {
   const fields = fieldsOf(body)
   const { challenges } = fields
   if (!Array.isArray(challenges)) throw new Error('an authorization without challenges')
@@ -342,6 +363,19 @@ function asHttpChallenge({ url, token }: OfferedChallenge): Parameters<Client['c
 function readChain(body: unknown): string {
   if (typeof body !== 'string' || !PEM_CHAIN.test(body)) throw new Error('no PEM certificate chain')
   return body
+}
+
+/** Relative ones count from where the certificate is. */
+function alternatesIn(link: string, base: string): readonly string[] {
+  return [...link.matchAll(ALTERNATE)]
+    .map(([, url = '']) => (URL.canParse(url, base) ? new URL(url, base).href : undefined))
+    .filter((url) => url !== undefined)
+    .slice(0, MOST_ALTERNATES)
+}
+
+/** Node joins most fields that come repeatedly, and gives a list of some. */
+function asText(field: string | readonly string[] | undefined): string | undefined {
+  return typeof field === 'object' ? field.join(', ') : field
 }
 
 function textOf(fields: Fields, name: string): string {

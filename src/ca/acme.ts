@@ -33,6 +33,8 @@ export interface AcmeIssuerOptions {
   readonly contact: readonly string[]
   readonly eab?: ExternalAccountBinding | undefined
   readonly profile?: string | undefined
+  /** Common name of the root that chains are to end in, where the CA offers several (RFC 8555 section 7.4.2). */
+  readonly preferredRoot?: string | undefined
   /** PEM of roots to trust for the CA's HTTPS endpoint, beside the runtime's. */
   readonly endpointRoots?: string | undefined
   /** Where the chains that it issues must end. */
@@ -69,9 +71,9 @@ export class AcmeIssuer implements Issuer {
   /** Leaves nothing presented and no authorization pending where it can help it, also when it is aborted. */
   issue(request: IssueRequest, signal: AbortSignal): Promise<Certificate> {
     return this.#converse('order', signal, async (http, limited) => {
-      const { id: ca, profile, solvers, clock, log } = this.#options
+      const { id: ca, profile, preferredRoot, solvers, clock, log } = this.#options
       const issued = await this.#asAccount(http, limited, (wire) =>
-        orderCertificate(request, wire, { ca, profile, solvers, clock, log }, limited),
+        orderCertificate(request, wire, { ca, profile, preferredRoot, solvers, clock, log }, limited),
       )
       return this.#verified(issued, request)
     })

@@ -17,6 +17,8 @@ export interface AcmeCa {
   /** Secret: `hmacKey` never reaches a log. */
   readonly eab: { readonly kid: string; readonly hmacKey: string } | undefined
   readonly profile: string | undefined
+  /** Common name of the root that its chains are to end in, where it offers several. */
+  readonly preferredRoot: string | undefined
   /** Absolute path of PEM roots for the ACME endpoint, beside the runtime's. */
   readonly roots: string | undefined
   /** Where the chains it issues must end: `public`, `any`, or the absolute path of a PEM file. */
@@ -60,6 +62,7 @@ export function resolveCa(name: string, config: CaConfig | undefined): Ca | unde
     contact: config?.contact ?? [],
     eab: config?.eab,
     profile: config?.profile,
+    preferredRoot: config?.preferredRoot,
     roots: config?.roots,
     trust: config?.trust ?? preset?.trust ?? 'public',
     public: preset !== undefined,

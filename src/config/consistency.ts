@@ -87,12 +87,13 @@ function checkCa(name: string, config: CaConfig): ConfigProblem[] {
 }
 
 function checkInternalCa(path: string, config: CaConfig): ConfigProblem[] {
-  const { directory, contact, eab, profile, roots, trust } = config
+  const { directory, contact, eab, profile, preferredRoot, roots, trust } = config
   const acmeOnly = {
     directory,
     contact: contact.length > 0 ? contact : undefined,
     eab,
     profile,
+    preferredRoot,
     roots,
     trust,
   }

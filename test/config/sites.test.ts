@@ -15,7 +15,7 @@ function resolve(config: object) {
 /** `a.example.com b.example.com: letsencrypt zerossl` for each site. */
 function supply(config: object): string[] {
   return resolve(config).sites.map(
-    ({ hosts, tls }) => `${hosts.join(' ')}: ${tls.kind === 'issued' ? tls.cas.join(' ') : tls.certificate}`,
+    ({ hosts, tls }) => `${hosts.join(' ')}: ${tls.kind === 'issued' ? tls.cas.join(' ') : tls.kind === 'file' ? tls.certificate : tls.kind}`,
   )
 }
 
@@ -188,6 +188,7 @@ t.test('every CA comes with its preset and defaults', async (t) => {
       contact: [],
       eab: undefined,
       profile: 'short',
+      preferredRoot: undefined,
       roots: undefined,
       trust: '/root.pem',
       public: false,
@@ -202,6 +203,7 @@ t.test('every CA comes with its preset and defaults', async (t) => {
       contact: [],
       eab: { kid: 'kid', hmacKey: 'aG1hYw' },
       profile: undefined,
+      preferredRoot: undefined,
       roots: undefined,
       trust: 'public',
       public: true,
@@ -215,6 +217,7 @@ t.test('every CA comes with its preset and defaults', async (t) => {
       contact: [],
       eab: undefined,
       profile: undefined,
+      preferredRoot: undefined,
       roots: undefined,
       trust: 'any',
       public: true,

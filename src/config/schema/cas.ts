@@ -34,6 +34,13 @@ export const certificateAuthority = z.strictObject({
     .min(1, 'is empty: write the name of a profile')
     .optional()
     .describe('Certificate profile to ask for, such as `tlsserver` or `shortlived` at Let’s Encrypt.'),
+  preferredRoot: z
+    .string()
+    .min(1, 'is empty: write the common name of a root')
+    .optional()
+    .describe(
+      'Where the CA offers several chains for a certificate, take the one to the root of this common name, such as `ISRG Root X1`; the CA’s default where it offers none.',
+    ),
   roots: file
     .optional()
     .describe(
