@@ -110,8 +110,8 @@ function validate(written: unknown, env: Environment | undefined): Validated {
   return { config: result.data, sections, problems }
 }
 
-function sectionsOf({ listen, tls, cas, sites }: Config): Sections {
-  return { listen, tls, cas: new Map(Object.entries(cas)), sites }
+function sectionsOf({ listen, tls, forwarder, cas, sites }: Config): Sections {
+  return { listen, tls, forwarder, cas: new Map(Object.entries(cas)), sites }
 }
 
 /** One cause may show in several places, such as a top setting that fails every site. */

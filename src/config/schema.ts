@@ -98,6 +98,7 @@ const VARIABLE = '\\$\\{'
 export interface Sections {
   readonly listen: Config['listen'] | undefined
   readonly tls: Config['tls'] | undefined
+  readonly forwarder: Config['forwarder'] | undefined
   /** undefined: a CA of that name is there, but it does not parse. */
   readonly cas: ReadonlyMap<string, CaConfig | undefined>
   /** By their place in the config. */
@@ -112,6 +113,7 @@ export function parseSections(input: unknown): Sections {
   return {
     listen: listen.safeParse(raw.listen).data,
     tls: configSchema.shape.tls.safeParse(raw.tls).data,
+    forwarder: configSchema.shape.forwarder.safeParse(raw.forwarder).data,
     cas: new Map(
       cas.map(([name, ca]) => [
         name,

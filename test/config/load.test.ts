@@ -118,6 +118,23 @@ const BAD: readonly [name: string, config: unknown, lines: string[]][] = [
     ],
   ],
   [
+    'HTTP/2 to upstreams by a forwarder that does not speak it',
+    {
+      forwarder: 'compat',
+      sites: [
+        {
+          hosts: ['app.example.com'],
+          upstreams: ['http://127.0.0.1:1', 'h2c://127.0.0.1:2'],
+          routes: [{ path: '/rpc', upstreams: ['h2://127.0.0.1:3'] }],
+        },
+      ],
+    },
+    [
+      'sites[0].upstreams[1]: h2c://127.0.0.1:2 is HTTP/2, which the forwarder "compat" does not speak to upstreams (write "forwarder": "fast", or http:// or https://)',
+      'sites[0].routes[0].upstreams[0]: h2://127.0.0.1:3 is HTTP/2, which the forwarder "compat" does not speak to upstreams (write "forwarder": "fast", or http:// or https://)',
+    ],
+  ],
+  [
     'deliveries that cannot be',
     {
       sites: [

@@ -4,7 +4,9 @@ import { file, host, upstream, z } from './fields.ts'
 export const upstreams = z
   .array(upstream)
   .min(1, 'names no upstream')
-  .describe('Where requests go, in turn: `http://host:port` or `https://host:port`.')
+  .describe(
+    'Where requests go, in turn: `http://host:port`, `https://host:port`, or for HTTP/2 and gRPC `h2c://host:port` (without TLS) or `h2://host:port` (with TLS).',
+  )
 
 export const upstreamTls = z
   .strictObject({
@@ -13,7 +15,7 @@ export const upstreamTls = z
     serverName: host.optional().describe('Name to ask for and to check. Default: the upstream’s host.'),
   })
   .prefault({})
-  .describe('How `https://` upstreams are checked.')
+  .describe('How `https://` and `h2://` upstreams are checked.')
 
 export const route = z.strictObject({
   path: z
