@@ -32,6 +32,10 @@ export interface AdminState {
   reload(host: string): Promise<boolean>
   /** The operator's word on a CA. False: no such CA. */
   setDistrusted(ca: string, distrusted: boolean): Promise<boolean>
+  /** Gives our account at a CA a new key. False: no such CA, or one without accounts. Rejects with an `IssueError`. */
+  changeAccountKey(ca: string): Promise<boolean>
+  /** Ends our account at a CA. As `changeAccountKey`. */
+  deactivateAccount(ca: string): Promise<boolean>
   /** The key of the live certificate is compromised: it is never served again. False: there is none. */
   condemn(host: string): Promise<boolean>
   /** Revokes the live certificate, which gives way to others. False: there is none. Rejects with an `IssueError`. */
@@ -172,6 +176,8 @@ export class Admin {
       'certificates revoke': (host) => state.revoke(host, reason),
       'cas distrust': (ca) => state.setDistrusted(ca, true),
       'cas trust': (ca) => state.setDistrusted(ca, false),
+      'cas rollover': (ca) => state.changeAccountKey(ca),
+      'cas deactivate': (ca) => state.deactivateAccount(ca),
     }
     const [, kind, encoded = '', verb] = /^\/api\/(certificates|cas)\/([^/]+)\/([a-z]+)$/.exec(path) ?? []
     const act = actions[`${kind} ${verb}`]

@@ -49,6 +49,18 @@ export function adminState(parts: AdminParts): AdminState {
       renewer.wake()
       return true
     },
+    changeAccountKey: async (ca) => {
+      const adapter = issuer(ca)
+      if (adapter?.changeAccountKey === undefined) return false
+      await adapter.changeAccountKey()
+      return true
+    },
+    deactivateAccount: async (ca) => {
+      const adapter = issuer(ca)
+      if (adapter?.deactivateAccount === undefined) return false
+      await adapter.deactivateAccount()
+      return true
+    },
     condemn: async (host) => {
       const { live } = inventory.holding(host)
       if (live === undefined) return false

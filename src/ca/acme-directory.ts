@@ -13,6 +13,8 @@ export interface Directory {
   readonly newAccount: string
   readonly newOrder: string
   readonly revokeCert: string
+  /** Undefined: the CA changes no account keys. */
+  readonly keyChange: string | undefined
   /** RFC 9773; undefined: the CA has none. */
   readonly renewalInfo: string | undefined
   /** Names of the certificate profiles that may be asked for. */
@@ -50,6 +52,7 @@ export async function fetchDirectory(http: CaHttp, url: string, signal: AbortSig
     newAccount: required('newAccount'),
     newOrder: required('newOrder'),
     revokeCert: required('revokeCert'),
+    keyChange: fields.keyChange === undefined ? undefined : required('keyChange'),
     renewalInfo: fields.renewalInfo === undefined ? undefined : required('renewalInfo'),
     profiles: Object.keys(fieldsOf(meta.profiles)),
     caaIdentities: Array.isArray(meta.caaIdentities) ? meta.caaIdentities.map(String) : [],

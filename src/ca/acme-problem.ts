@@ -151,6 +151,11 @@ export function isAccountLost(error: unknown): boolean {
   return isOfType(error, 'accountDoesNotExist')
 }
 
+/** The account may not do this, as one may do nothing that is deactivated (RFC 8555 section 7.3.6). */
+export function isUnauthorized(error: unknown): boolean {
+  return isOfType(error, 'unauthorized')
+}
+
 /** RFC 8659: the domain's owner keeps this CA from issuing. */
 export function isForbiddenByCaa(error: unknown): boolean {
   return isOfType(error, 'caa')

@@ -170,6 +170,20 @@ export class AcmeWire {
     )
   }
 
+  /** RFC 8555 section 7.3.5. From then on this speaks with the new key. */
+  changeKey(keyPem: string, signal: AbortSignal): Promise<void> {
+    return this.#call({ doing: 'change of the account key', refused: 'account' }, signal, () =>
+      this.#client.updateAccountKey(keyPem),
+    )
+  }
+
+  /** RFC 8555 section 7.3.6: the account may do nothing any more. There is no way back. */
+  deactivateAccount(signal: AbortSignal): Promise<void> {
+    return this.#call({ doing: 'deactivation of the account', refused: 'account' }, signal, () =>
+      this.#client.updateAccount({ status: 'deactivated' }),
+    )
+  }
+
   newOrder(order: NewOrder, signal: AbortSignal): Promise<Order> {
     const data = { ...order, identifiers: [...order.identifiers] }
     const purpose: Purpose = { doing: 'new order', refused: 'order' }

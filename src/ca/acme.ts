@@ -14,14 +14,13 @@ import { verifyChain } from '../cert/verify.ts'
 import type { Solver } from '../challenge/solver.ts'
 import { CertificateError, IssueError, messageOf } from '../errors.ts'
 import type { Log } from '../log.ts'
-import type { Records } from '../store/records.ts'
 import { type Clock, DeadlineError, HOUR, MINUTE, SECOND, withDeadline } from '../time.ts'
-import { AcmeAccount } from './acme-account.ts'
+import { type AccountRecords, AcmeAccount } from './acme-account.ts'
 import { type Directory, fetchDirectory, fetchNonce, fetchRenewalInfo } from './acme-directory.ts'
 import { CaHttp } from './acme-http.ts'
 import { type Issued, orderCertificate } from './acme-order.ts'
 import { failure, isAlreadyRevoked } from './acme-problem.ts'
-import type { AcmeWire, ExternalAccountBinding } from './acme-wire.ts'
+import type { AcmeWire, Endpoint, ExternalAccountBinding } from './acme-wire.ts'
 import type { IssueRequest, Issuer, RenewalInfo } from './issuer.ts'
 
 export interface AcmeIssuerOptions {
@@ -41,7 +40,7 @@ export interface AcmeIssuerOptions {
   readonly trust: 'any' | readonly X509Certificate[]
   /** At most one of a type. */
   readonly solvers: readonly Solver[]
-  readonly records: Pick<Records, 'loadAccount' | 'saveAccount' | 'lock'>
+  readonly records: AccountRecords
   readonly clock: Clock
   readonly log: Log
   /** For one request, from connecting to the last byte of the answer. Default 8 s. */
@@ -98,10 +97,9 @@ export class AcmeIssuer implements Issuer {
    * nothing, neither here nor there. Rejects where the CA does not take the account.
    */
   confirmAccount(signal: AbortSignal): Promise<string | undefined> {
-    return this.#converse('account', signal, async (http, limited) => {
-      const directory = await this.#fetchDirectory(http, limited)
-      return this.#account.confirm({ http, directoryUrl: this.#options.directory, directory }, limited)
-    })
+    return this.#converse('account', signal, async (http, limited) =>
+      this.#account.confirm(await this.#endpoint(http, limited), limited),
+    )
   }
 
   /** RFC 9773 section 4; undefined: the CA or the certificate has none. */
@@ -124,6 +122,20 @@ export class AcmeIssuer implements Issuer {
         if (!isAlreadyRevoked(error)) throw error
       }
     })
+  }
+
+  /** RFC 8555 section 7.3.5. Orders that are under way go on with the new key. */
+  changeAccountKey(): Promise<void> {
+    return this.#converse('change of the account key', undefined, async (http, limited) =>
+      this.#account.changeKey(await this.#endpoint(http, limited), limited),
+    )
+  }
+
+  /** RFC 8555 section 7.3.6. Idempotent until the next order, which makes another account. */
+  deactivateAccount(): Promise<void> {
+    return this.#converse('deactivation of the account', undefined, async (http, limited) =>
+      this.#account.deactivate(await this.#endpoint(http, limited), limited),
+    )
   }
 
   /** Bounds what `work` takes, on connections of its own, and makes an `IssueError` of whatever goes wrong. */
@@ -152,8 +164,12 @@ export class AcmeIssuer implements Issuer {
   }
 
   async #asAccount<T>(http: CaHttp, signal: AbortSignal, work: (wire: AcmeWire) => Promise<T>): Promise<T> {
+    return this.#account.use(await this.#endpoint(http, signal), signal, work)
+  }
+
+  async #endpoint(http: CaHttp, signal: AbortSignal): Promise<Endpoint> {
     const directory = await this.#fetchDirectory(http, signal)
-    return this.#account.use({ http, directoryUrl: this.#options.directory, directory }, signal, work)
+    return { http, directoryUrl: this.#options.directory, directory }
   }
 
   async #fetchDirectory(http: CaHttp, signal: AbortSignal): Promise<Directory> {

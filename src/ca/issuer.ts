@@ -45,4 +45,8 @@ export interface Issuer {
   renewalInfo?(certificate: Certificate, signal: AbortSignal): Promise<RenewalInfo | undefined>
   /** @param reason a code of `REVOCATION_REASONS` */
   revoke?(certificate: Certificate, reason: number): Promise<void>
+  /** Gives the account at the CA a new key. */
+  changeAccountKey?(): Promise<void>
+  /** Ends the account at the CA; the next order makes another one. */
+  deactivateAccount?(): Promise<void>
 }

@@ -4,6 +4,7 @@ import { parseArgs } from 'node:util'
 import { type LoadedConfig, loadChosenConfig } from '../config/load.ts'
 import { normalizeHost } from '../config/schema.ts'
 import { MINUTE, parseDuration, SystemClock } from '../time.ts'
+import { changeAccount } from './certs/account.ts'
 import { exported, rootOf, write } from './certs/export.ts'
 import { importCertificate } from './certs/import.ts'
 import { list } from './certs/list.ts'
@@ -21,9 +22,20 @@ export const CERTS_USAGE = `Usage: holdfast certs list [--json]
        holdfast certs revoke HOST [--reason unspecified|keyCompromise|superseded|cessationOfOperation]
        holdfast certs roots [pin CA | unpin CA | export [--all] [--out FILE]]
        holdfast certs distrust CA
-       holdfast certs trust CA`
+       holdfast certs trust CA
+       holdfast certs account CA rollover|deactivate`
 
-const ACTIONS = ['list', 'export', 'import', 'renew', 'revoke', 'roots', 'distrust', 'trust'] as const
+const ACTIONS = [
+  'list',
+  'export',
+  'import',
+  'renew',
+  'revoke',
+  'roots',
+  'distrust',
+  'trust',
+  'account',
+] as const
 type Action = (typeof ACTIONS)[number]
 
 const DEFAULT_WAIT_MS = 5 * MINUTE
@@ -59,6 +71,8 @@ export async function certs(args: string[], env: NodeJS.ProcessEnv): Promise<num
     case 'distrust':
     case 'trust':
       return setDistrusted(loaded, operand, action === 'distrust')
+    case 'account':
+      return changeAccount(loaded, operands)
   }
 }
 

@@ -12,6 +12,8 @@ export interface Account {
   /** The directory of the CA that knows it. */
   readonly directory: string
   readonly eabKid?: string
+  /** The key that the CA was asked to put in the place of `keyPem`; there while the answer is not known. Secret. */
+  readonly nextKeyPem?: string
 }
 
 /** An internal CA. The keys are secret. */
@@ -57,6 +59,7 @@ export function parseAccount(text: string): Account {
     keyPem: keyOf(fields, 'keyPem').pem,
     directory: fieldOf(fields, 'directory'),
     ...(typeof eabKid === 'string' ? { eabKid } : {}),
+    ...(fields.has('nextKeyPem') ? { nextKeyPem: keyOf(fields, 'nextKeyPem').pem } : {}),
   }
 }
 

@@ -80,6 +80,7 @@ async function issuerAt(t: Test, { answers = {}, statuses = {}, locations = {} }
     records: {
       loadAccount: async () => undefined,
       saveAccount: async () => {},
+      removeAccount: async () => {},
       lock: async () => ({ lost: forever, release: async () => {} }),
     },
     clock: new SystemClock(),

@@ -4,6 +4,7 @@
  */
 import { readFileSync } from 'node:fs'
 import { AcmeIssuer } from '../../ca/acme.ts'
+import type { AccountRecords } from '../../ca/acme-account.ts'
 import type { Directory } from '../../ca/acme-directory.ts'
 import type { AcmeCa, Ca } from '../../config/cas.ts'
 import { presetAt } from '../../config/presets.ts'
@@ -86,9 +87,10 @@ function issuerOf(ca: AcmeCa, records: Records | undefined, clock: Clock): AcmeI
 }
 
 /** `confirmAccount`, which alone would read them, is not called without a store. */
-const NO_RECORDS: Pick<Records, 'loadAccount' | 'saveAccount' | 'lock'> = {
+const NO_RECORDS: AccountRecords = {
   loadAccount: async () => undefined,
   saveAccount: async () => {},
+  removeAccount: async () => {},
   lock: () => Promise.reject(new Error('there is no store')),
 }
 
