@@ -6,7 +6,7 @@ cd "$(dirname "$0")"
 
 declare -A package_of=(
   [pebble]=pebble [redis-server]=redis-server [nginx]=nginx [openssl]=openssl [curl]=curl
-  [h2load]=nghttp2-client [wrk]=wrk
+  [h2load]=nghttp2-client [wrk]=wrk [caddy]=caddy
 )
 
 missing_packages() {

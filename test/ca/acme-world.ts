@@ -18,6 +18,9 @@ import { type FaultProxy, startFaultProxy } from '../peers/fault-proxy.ts'
 import { type Pebble, type PebbleOptions, startPebble } from '../peers/pebble.ts'
 import { type MemoryLog, memoryLog } from '../support/log.ts'
 
+/** What an issuer needs to know of its CA. */
+type Endpoint = Pick<Pebble, 'directory' | 'minicaPem' | 'root'>
+
 export interface World {
   readonly dns: Dns
   readonly http01: Http01Solver
@@ -27,7 +30,7 @@ export interface World {
   /** In front of a Pebble. */
   startFaultProxy(pebble: Pebble): Promise<FaultProxy>
   /** An issuer at this CA, with a store of its own unless `records` says otherwise. */
-  issuer(pebble: Pebble, options?: Partial<AcmeIssuerOptions>): Promise<AcmeIssuer>
+  issuer(ca: Endpoint, options?: Partial<AcmeIssuerOptions>): Promise<AcmeIssuer>
   records(): Promise<Records>
 }
 
@@ -71,13 +74,13 @@ export async function startWorld(t: Test): Promise<World> {
       t.teardown(() => proxy.stop())
       return proxy
     },
-    async issuer(pebble, options = {}) {
+    async issuer(ca, options = {}) {
       return new AcmeIssuer({
         id: 'pebble',
-        directory: pebble.directory,
+        directory: ca.directory,
         contact: ['mailto:ops@example.com'],
-        endpointRoots: pebble.minicaPem,
-        trust: [new X509Certificate(await pebble.root())],
+        endpointRoots: ca.minicaPem,
+        trust: [new X509Certificate(await ca.root())],
         solvers: [http01, tlsAlpn01],
         records: options.records ?? (await records()),
         clock,

@@ -55,6 +55,12 @@ export class Authority {
     return new Authority(root, keys.privateKey)
   }
 
+  /** For a peer that signs by itself. Not of a CA that was loaded. */
+  async keyPem(): Promise<string> {
+    const key = Buffer.from(await crypto.subtle.exportKey('pkcs8', this.#key))
+    return `-----BEGIN PRIVATE KEY-----\n${key.toString('base64')}\n-----END PRIVATE KEY-----\n`
+  }
+
   /** An existing CA whose key is known, RSA or ECDSA P-256 (PKCS#1, SEC1 or PKCS#8 PEM). */
   static async load(credentials: Credentials): Promise<Authority> {
     const key = createPrivateKey(credentials.keyPem)
