@@ -51,6 +51,8 @@ const KEEP_ALIVE_MS = 30 * SECOND
 /** How long the upstream may take to close a connection that we have ended. */
 const LINGER_MS = 2 * SECOND
 
+const NO_H2 = 'it does not speak HTTP/2 over TLS (no "h2" by ALPN): write https:// for HTTP/1.1'
+
 const OPENING = Buffer.concat([
   PREFACE,
   settingsFrame([
@@ -130,7 +132,7 @@ export class UpstreamHttp2 implements UpstreamStreamHost, Timed {
     this.#decoder = new HpackDecoder(engine.hpackScratch, engine.hpackStatic)
     socket.on(secure ? 'secureConnect' : 'connect', () => this.#onConnect())
     socket.on('data', (data: Buffer) => this.#onData(data))
-    socket.on('error', (error) => this.#end('closed', error.message))
+    socket.on('error', (error) => this.#end('closed', isAlpnRefusal(error) ? NO_H2 : error.message))
     socket.on('end', () => this.#end('closed', 'the upstream closed the connection'))
     socket.on('close', () => this.#end('closed', 'the connection was closed'))
     engine.deadlines.add(this)
@@ -155,8 +157,7 @@ export class UpstreamHttp2 implements UpstreamStreamHost, Timed {
   #onConnect(): void {
     if (this.#closed) return
     if (this.#socket instanceof tls.TLSSocket && this.#socket.alpnProtocol !== 'h2') {
-      const hint = `it does not speak HTTP/2 over TLS (no "h2" by ALPN): write https:// for HTTP/1.1`
-      this.#end('closed', hint)
+      this.#end('closed', NO_H2)
       return
     }
     this.#connected = true
@@ -563,6 +564,11 @@ export class UpstreamHttp2 implements UpstreamStreamHost, Timed {
     for (const stream of unopened) stream.failConnect(new Error(detail), fault === 'timeout')
     for (const stream of streams) stream.lose(fault, detail)
   }
+}
+
+/** RFC 7301 section 3.2. */
+function isAlpnRefusal(error: Error): boolean {
+  return 'code' in error && error.code === 'ERR_SSL_TLSV1_ALERT_NO_APPLICATION_PROTOCOL'
 }
 
 function connectTls(host: string, port: number, options: NonNullable<Backend['tls']>): tls.TLSSocket {

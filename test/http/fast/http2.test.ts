@@ -1,62 +1,18 @@
 /** Hostile and odd HTTP/2 clients, frame by frame. What every wire does is in `../contract/http2.ts`. */
 import { once } from 'node:events'
 import { createServer } from 'node:http'
-import { connect as connectTls, type TLSSocket } from 'node:tls'
+import { connect as connectTls } from 'node:tls'
 import t, { type Test } from 'tap'
 import { WebSocketServer } from 'ws'
-import {
-  ERROR,
-  FLAG,
-  FRAME,
-  PREFACE,
-  SETTING,
-  settingsFrame,
-  writeFrameHeader,
-} from '../../../src/http/fast/frames.ts'
-import { createStaticTable, HpackDecoder, HpackEncoder } from '../../../src/http/fast/hpack.ts'
+import { ERROR, FLAG, FRAME, PREFACE, SETTING, settingsFrame } from '../../../src/http/fast/frames.ts'
+import { createStaticTable, HpackDecoder } from '../../../src/http/fast/hpack.ts'
 import { FastWire } from '../../../src/http/fast/wire.ts'
+import { FramePeer, frame, uint32 } from '../frame-peer.ts'
 import { Front, type FrontOptions, HOST, portOf, ROOT_PEM, until } from '../front.ts'
 import { ok, RawUpstream, type Respond } from '../raw-upstream.ts'
 
-interface Frame {
-  readonly type: number
-  readonly flags: number
-  readonly streamId: number
-  readonly payload: Buffer
-}
-
-function frame(type: number, flags: number, streamId: number, payload: Buffer = Buffer.alloc(0)): Buffer {
-  const bytes = Buffer.alloc(9 + payload.length)
-  writeFrameHeader(bytes, 0, payload.length, type, flags, streamId)
-  payload.copy(bytes, 9)
-  return bytes
-}
-
-function uint32(value: number): Buffer {
-  const bytes = Buffer.alloc(4)
-  bytes.writeUInt32BE(value)
-  return bytes
-}
-
 /** A client that sends the frames it is told to. */
-class FrameClient {
-  readonly socket: TLSSocket
-  readonly frames: Frame[] = []
-  closed = false
-  readonly #encoder = new HpackEncoder()
-  #pending = Buffer.alloc(0)
-
-  private constructor(socket: TLSSocket) {
-    this.socket = socket
-    socket.on('data', (data) => this.#take(data))
-    socket.on('error', () => {})
-    for (const event of ['end', 'close']) {
-      socket.on(event, () => {
-        this.closed = true
-      })
-    }
-  }
-
+class FrameClient extends FramePeer {
   static async connect(t: Test, front: Front): Promise<FrameClient> {
     const socket = connectTls({
       host: '127.0.0.1',
@@ -77,61 +33,8 @@ class FrameClient {
     return client
   }
 
-  send(...frames: Buffer[]): void {
-    if (this.socket.writable) this.socket.write(Buffer.concat(frames))
-  }
-
-  block(fields: readonly (readonly [string, string])[]): Buffer {
-    const out = Buffer.alloc(200_000)
-    let o = this.#encoder.begin(out, 0)
-    for (const [name, value] of fields) {
-      const bytes = Buffer.from(name + value, 'latin1')
-      o = this.#encoder.field(out, o, bytes, 0, name.length, name.length, bytes.length)
-    }
-    return Buffer.from(out.subarray(0, o))
-  }
-
   request(streamId: number, flags: number = FLAG.END_STREAM, more: [string, string][] = []): void {
     this.send(frame(FRAME.HEADERS, flags | FLAG.END_HEADERS, streamId, this.block([...GET, ...more])))
-  }
-
-  async frame(matches: (frame: Frame) => boolean): Promise<Frame> {
-    await until(() => this.frames.some(matches) || this.closed)
-    const found = this.frames.find(matches)
-    if (found === undefined) throw new Error('closed before the frame came')
-    return found
-  }
-
-  /** The error of the GOAWAY that ends the connection. */
-  async goAway(): Promise<number> {
-    const { payload } = await this.frame(({ type }) => type === FRAME.GOAWAY)
-    await until(() => this.closed)
-    return payload.readUInt32BE(4)
-  }
-
-  async reset(streamId: number): Promise<number> {
-    const { payload } = await this.frame((f) => f.type === FRAME.RST_STREAM && f.streamId === streamId)
-    return payload.readUInt32BE(0)
-  }
-
-  dataOf(streamId: number): Buffer {
-    const data = this.frames.filter((f) => f.type === FRAME.DATA && f.streamId === streamId)
-    return Buffer.concat(data.map((f) => f.payload))
-  }
-
-  #take(data: Buffer): void {
-    this.#pending = Buffer.concat([this.#pending, data])
-    while (this.#pending.length >= 9) {
-      const length = this.#pending.readUIntBE(0, 3)
-      if (this.#pending.length < 9 + length) return
-      this.frames.push({
-        type: this.#pending[3]!,
-        flags: this.#pending[4]!,
-        streamId: this.#pending.readUInt32BE(5),
-        payload: this.#pending.subarray(9, 9 + length),
-      })
-      this.#pending = this.#pending.subarray(9 + length)
-    }
   }
 }
 
