@@ -20,7 +20,7 @@ import { type Directory, fetchDirectory, fetchNonce, fetchRenewalInfo } from './
 import { CaHttp } from './acme-http.ts'
 import { type Issued, orderCertificate } from './acme-order.ts'
 import { failure, isAlreadyRevoked } from './acme-problem.ts'
-import type { AcmeWire, Endpoint, ExternalAccountBinding } from './acme-wire.ts'
+import { AcmeWire, type Endpoint, type ExternalAccountBinding } from './acme-wire.ts'
 import type { IssueRequest, Issuer, RenewalInfo } from './issuer.ts'
 
 export interface AcmeIssuerOptions {
@@ -112,12 +112,11 @@ export class AcmeIssuer implements Issuer {
     })
   }
 
-  /** RFC 8555 section 7.6, by the account that ordered it. Idempotent. */
+  /** RFC 8555 section 7.6, by the account that ordered it, or by the certificate's key where that is gone. Idempotent. */
   revoke(certificate: Certificate, reason: number): Promise<void> {
     return this.#converse('revocation', undefined, async (http, limited) => {
       try {
-        const pem = certificate.leaf.toString()
-        await this.#asAccount(http, limited, (wire) => wire.revoke(pem, reason, limited))
+        await this.#revokeByAny(certificate, reason, http, limited)
       } catch (error) {
         if (!isAlreadyRevoked(error)) throw error
       }
@@ -183,6 +182,22 @@ export class AcmeIssuer implements Issuer {
     if (this.#directory === undefined) return undefined
     const { value, fetchedAt } = this.#directory
     return this.#options.clock.monotonic() - fetchedAt < DIRECTORY_AGE_MS ? value : undefined
+  }
+
+  async #revokeByAny(
+    { keyPem, leaf }: Certificate,
+    reason: number,
+    http: CaHttp,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const pem = leaf.toString()
+    try {
+      await this.#asAccount(http, signal, (wire) => wire.revoke(pem, reason, signal))
+    } catch (error) {
+      if (!(error instanceof IssueError) || error.code !== 'ACCOUNT_REJECTED') throw error
+      const wire = new AcmeWire(await this.#endpoint(http, signal), keyPem)
+      await wire.revokeByItsKey(pem, reason, signal)
+    }
   }
 
   #verified({ chainPem, keyPem }: Issued, { names }: IssueRequest): Certificate {

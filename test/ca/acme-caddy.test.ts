@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { createServer } from 'node:http'
 import t from 'tap'
 import { startCaddy } from '../peers/caddy.ts'
-import { requestFor, startWorld } from './acme-world.ts'
+import { issueErrorOf, requestFor, startWorld } from './acme-world.ts'
 
 /** It looks for proofs on port 80 only: each process has that of an address of its own. */
 const address = `127.${1 + (process.pid % 250)}.${(process.pid >> 8) % 250}.80`
@@ -31,6 +31,15 @@ t.test('issues, and renews on the same account with another key', async (t) => {
   t.not(second.serial, first.serial)
   t.not(second.keyPem, first.keyPem)
   t.equal((await records.loadAccount('caddy'))?.url, account?.url)
+})
+
+t.test('changes no account keys (501), which costs nothing', async (t) => {
+  const before = await records.loadAccount('caddy')
+  t.match(await issueErrorOf(issuer.changeAccountKey()), {
+    message: /^caddy: change of the account key: 501 /,
+  })
+  await issuer.issue(requestFor([address]), forever)
+  t.same(await records.loadAccount('caddy'), before)
 })
 
 t.test('answers a probe, and confirms the account', async (t) => {

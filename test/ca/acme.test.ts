@@ -35,6 +35,15 @@ for (const version of ['2.4', '2.10'] as const) {
       })
     }
 
+    t.test('revokes by the key of the certificate what an account ordered that is gone', async (t) => {
+      const certificate = await issuer.issue(requestFor(['orphan.example.com']), forever)
+      await issuer.deactivateAccount()
+      await issuer.revoke(certificate, 1)
+      const url = `${pebble.managementUrl}/cert-status-by-serial/${certificate.serial}`
+      const { body } = await exchange(url, { ca: pebble.minicaPem })
+      t.match(JSON.parse(body.toString()), { Status: 'Revoked', Reason: 1 })
+    })
+
     t.test('revokes, also what is revoked already', async (t) => {
       const certificate = await issuer.issue(requestFor(['revoked.example.com']), forever)
       await issuer.revoke(certificate, 4)
