@@ -120,6 +120,7 @@ export class ProxyError extends Error {
     | 'UPSTREAM_INVALID'
     | 'UPSTREAM_TIMEOUT'
     | 'NO_UPSTREAM'
+    | 'UPSTREAM_BUSY'
     | 'REQUEST_TIMEOUT'
     | 'CLIENT_GONE'
   readonly status: number

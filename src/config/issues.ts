@@ -37,7 +37,7 @@ function problemsOfOne(issue: Issue, path: Path, written: unknown, schema: JsonS
       )
     case 'invalid_union': {
       // The one form that the value has the type of says more than "none of these".
-      const form = issue.errors.filter((errors) => errors.every(isInside))
+      const form = issue.errors.filter((errors) => errors.every(isOfItsType))
       if (form.length !== 1) return at(withValue(issue.message, found))
       return (form[0] ?? []).flatMap((each) => problemsOfOne(each, [...path, ...each.path], written, schema))
     }
@@ -58,9 +58,9 @@ function problemsOfOne(issue: Issue, path: Path, written: unknown, schema: JsonS
   }
 }
 
-/** Is it about something within the value, rather than about the value's type? */
-function isInside(issue: Issue): boolean {
-  return issue.path.length > 0 || issue.code === 'unrecognized_keys'
+/** Is it about something other than the type of the value itself? */
+function isOfItsType(issue: Issue): boolean {
+  return issue.path.length > 0 || (issue.code !== 'invalid_type' && issue.code !== 'invalid_value')
 }
 
 /** `not a host: …` → `"x y" is not a host: …` */

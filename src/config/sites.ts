@@ -3,9 +3,10 @@
  * Receives a checked `Config` from `load.ts`; hands `Site` to `http/` and `renew/`, `Ca` to `ca/`, through `server.ts`.
  */
 import { isPrivateHost } from './addresses.ts'
+import { type Balancing, balancingOf } from './balancing.ts'
 import { type Ca, canServe, INTERNAL, resolveCa, typeOf } from './cas.ts'
 import { type Delivery, deliveryOf } from './deliver.ts'
-import type { CaConfig, Config, RouteConfig, SiteConfig } from './schema.ts'
+import type { CaConfig, Config, RouteConfig, SiteConfig, UpstreamConfig } from './schema.ts'
 import { spreadCas } from './spread.ts'
 
 /** Certificates are ordered and renewed, one a host and role. */
@@ -34,13 +35,20 @@ export interface FilePolicy {
 
 export type TlsPolicy = IssuedPolicy | FilePolicy
 
+/** Where requests below one path go, and how they are spread. */
+export interface SiteRoute {
+  readonly path: string
+  readonly upstreams: readonly UpstreamConfig[]
+  readonly balancing: Balancing
+}
+
 export interface Site {
   /** A-labels, `*.` wildcards and canonical IP addresses; no host is in two sites. */
   readonly hosts: readonly string[]
   /** One for all its hosts. */
   readonly tls: TlsPolicy
   /** Longest path first; the site's own upstreams are the route `/`. At least one. */
-  readonly routes: readonly RouteConfig[]
+  readonly routes: readonly SiteRoute[]
   /** Each rule for each host. */
   readonly deliver: readonly Delivery[]
   readonly hsts: SiteConfig['hsts']
@@ -133,7 +141,13 @@ export function answerable(
   return challenges.filter((type) => (type === 'http-01' ? listen.http : listen.https).length > 0)
 }
 
-function routesOf(site: SiteConfig): RouteConfig[] {
-  const own = site.upstreams === undefined ? [] : [{ path: '/', upstreams: site.upstreams }]
-  return [...site.routes, ...own].sort((a, b) => b.path.length - a.path.length)
+function routesOf(site: SiteConfig): SiteRoute[] {
+  const own: RouteConfig[] = site.upstreams === undefined ? [] : [{ path: '/', upstreams: site.upstreams }]
+  return [...site.routes, ...own]
+    .map((route) => ({
+      path: route.path,
+      upstreams: route.upstreams,
+      balancing: balancingOf(site, route),
+    }))
+    .sort((a, b) => b.path.length - a.path.length)
 }

@@ -28,8 +28,18 @@ export class Backend {
   readonly tls: BackendTls | undefined
   /** Aborts when a reload has left the backend unused: close what is idle; requests in flight may finish. */
   readonly retired: AbortSignal
-  /** On the clock's monotonic scale: until then others are preferred. */
+  /** Requests in progress, of all routes. */
+  active = 0
+  /** Requests since the start. */
+  requests = 0
+  failures = 0
+  failuresInRow = 0
+  /** On the clock's monotonic scale: until then others are preferred. 0: it has not failed, or is back. */
   ejectedUntil = 0
+  /** When it came back, on the same scale. */
+  upSince = Number.NEGATIVE_INFINITY
+  /** Called when a request is done; empty unless some wait for that. */
+  readonly onRelease = new Set<() => void>()
   readonly #retire = new AbortController()
 
   constructor(upstream: Upstream, tls: BackendTls | undefined) {
@@ -39,6 +49,11 @@ export class Backend {
     this.protocol = upstream.protocol
     this.tls = tls
     this.retired = this.#retire.signal
+  }
+
+  failed(): void {
+    this.failures++
+    this.failuresInRow++
   }
 
   retire(): void {

@@ -1,51 +1,158 @@
 /**
- * Which upstream takes the next request: round-robin, with passive ejection. One for each route. Receives outcomes of
- * connecting from the wires; knows nothing of sockets.
+ * Which upstream takes the next request, and what its failures mean for the requests after it: strategy, weights,
+ * backups, limits, passive ejection, retries. One for each route; each process has its own.
+ *
+ * Receives outcomes from the wires; knows nothing of sockets. Strategies are in `balancing/`.
  */
-import { type Clock, SECOND } from '../time.ts'
+import type { Balancing } from '../config/balancing.ts'
+import type { UpstreamConfig } from '../config/schema.ts'
+import { ProxyError } from '../errors.ts'
+import type { Clock } from '../time.ts'
 import type { Backend } from './backend.ts'
+import { Member } from './balancing/member.ts'
+import { RetryBudget } from './balancing/retry-budget.ts'
+import { type BalancedRequest, createStrategy, type Strategy } from './balancing/strategies.ts'
+import { type Waiter, WaitingLine } from './balancing/waiting-line.ts'
 
-/** How long an upstream that could not be connected to is left alone while there are others. */
-const EJECTION_MS = 10 * SECOND
+export interface BalancerOptions {
+  readonly clock: Clock
+  /** From 0 up to 1. */
+  readonly random: () => number
+}
+
+const NOTHING_TRIED: readonly Backend[] = []
 
 export class Balancer {
-  readonly backends: readonly Backend[]
+  readonly members: readonly Member[]
+  readonly #tiers: readonly (readonly Member[])[]
+  readonly #policy: Balancing
   readonly #clock: Clock
-  #next = 0
+  readonly #strategy: Strategy
+  readonly #budget = new RetryBudget()
+  readonly #line: WaitingLine | undefined
+  /** Reused by every pick, so that none allocates. */
+  readonly #candidates: Member[] = []
 
-  constructor(backends: readonly Backend[], clock: Clock) {
-    this.backends = backends
+  constructor(
+    upstreams: readonly (readonly [Backend, UpstreamConfig])[],
+    policy: Balancing,
+    { clock, random }: BalancerOptions,
+  ) {
+    this.members = upstreams.map(([backend, config]) => new Member(backend, config, policy.slowStart))
+    this.#tiers = [this.members.filter(({ backup }) => !backup), this.members.filter(({ backup }) => backup)]
+    this.#policy = policy
     this.#clock = clock
+    this.#strategy = createStrategy(policy.balance, random)
+    const { queue } = policy
+    this.#line = queue === undefined ? undefined : new WaitingLine(queue.size, queue.timeout, clock)
   }
 
   /**
-   * The next backend that this request has not tried; undefined when there is none left. When all failed lately, the
-   * one that failed first is tried, so that a service that is back is found at once; a request that has tried one
-   * already does not wait for more of these.
+   * The upstream for a request that has tried others already, or none; undefined when none can take it. Whoever gets
+   * one calls `release` once it is done with it.
    */
-  pick(tried: readonly Backend[] = []): Backend | undefined {
+  pick(request: BalancedRequest, tried: readonly Backend[] = NOTHING_TRIED): Backend | undefined {
     const now = this.#clock.monotonic()
-    const count = this.backends.length
-    let fallback: Backend | undefined
-    for (let step = 0; step < count; step++) {
-      const index = (this.#next + step) % count
-      const backend = this.backends[index]
-      if (backend === undefined || tried.includes(backend)) continue
-      if (backend.ejectedUntil <= now) {
-        this.#next = index + 1
-        return backend
-      }
-      if (fallback === undefined || backend.ejectedUntil < fallback.ejectedUntil) fallback = backend
-    }
-    return tried.length === 0 ? fallback : undefined
+    if (tried.length === 0) this.#budget.earn()
+    const member = this.#strategy(this.#gather(now, tried), request, now)
+    if (member === undefined) return undefined
+    const { backend } = member
+    // Half open: this request finds out whether it is back; the others leave it alone meanwhile.
+    if (backend.ejectedUntil !== 0) backend.ejectedUntil = now + this.#policy.failTimeout
+    backend.active++
+    backend.requests++
+    return backend
   }
 
-  /** The backend could not be connected to. */
+  /** Another upstream for a request that one has failed, within `retries` and the budget; as `pick`. */
+  pickAgain(request: BalancedRequest, tried: readonly Backend[], retries: number): Backend | undefined {
+    if (retries >= this.#policy.retries || tried.length >= this.members.length) return undefined
+    return this.#budget.spend() ? this.pick(request, tried) : undefined
+  }
+
+  /** For a request that got no upstream: true, it waits and will be told; false: refuse it by `refusal`. */
+  wait(waiter: Waiter): boolean {
+    if (!this.#isFull() || this.#line?.enter(waiter) !== true) return false
+    for (const { backend } of this.members) backend.onRelease.add(this.#admit)
+    return true
+  }
+
+  /** The waiter is gone. Harmless for one that does not wait. */
+  leave(waiter: Waiter): void {
+    this.#line?.leave(waiter)
+    this.#unsubscribe()
+  }
+
+  /** Why a request got no upstream. */
+  refusal(): ProxyError {
+    return this.#isFull()
+      ? new ProxyError('UPSTREAM_BUSY', 503, 'every upstream of the route is at its `maxConnections`')
+      : new ProxyError('NO_UPSTREAM', 503, 'the route has no upstream that can be asked')
+  }
+
+  release(backend: Backend): void {
+    backend.active--
+    for (const admit of backend.onRelease) admit()
+  }
+
+  /** Nothing was sent: it is left alone at once. */
   connectFailed(backend: Backend): void {
-    backend.ejectedUntil = this.#clock.monotonic() + EJECTION_MS
+    backend.failed()
+    if (this.#policy.maxFails > 0) this.#eject(backend)
   }
 
-  connected(backend: Backend): void {
+  /** It broke off, was silent, or answered that it cannot serve. */
+  failed(backend: Backend): void {
+    backend.failed()
+    const { maxFails } = this.#policy
+    if (maxFails > 0 && (backend.failuresInRow >= maxFails || backend.ejectedUntil !== 0))
+      this.#eject(backend)
+  }
+
+  succeeded(backend: Backend): void {
+    backend.failuresInRow = 0
+    if (backend.ejectedUntil === 0) return
     backend.ejectedUntil = 0
+    backend.upSince = this.#clock.monotonic()
+  }
+
+  #eject(backend: Backend): void {
+    backend.ejectedUntil = this.#clock.monotonic() + this.#policy.failTimeout
+  }
+
+  /**
+   * Who can take the request: backups only where no other can. When all failed lately, they are asked all the same, so
+   * that a service that is back is found at once; a request that has tried one already does not go through these.
+   */
+  #gather(now: number, tried: readonly Backend[]): readonly Member[] {
+    const candidates = this.#candidates
+    candidates.length = 0
+    for (const tier of this.#tiers) {
+      for (const member of tier) {
+        const { backend } = member
+        if (backend.ejectedUntil > now || member.full || tried.includes(backend)) continue
+        candidates.push(member)
+      }
+      if (candidates.length > 0) return candidates
+    }
+    if (tried.length > 0) return candidates
+    for (const member of this.members) if (!member.full) candidates.push(member)
+    return candidates
+  }
+
+  #isFull(): boolean {
+    return this.members.length > 0 && this.members.every(({ full }) => full)
+  }
+
+  /** In an event of its own: the one that frees a place may be in the middle of writing. */
+  readonly #admit = (): void =>
+    queueMicrotask(() => {
+      if (!this.#isFull()) this.#line?.admit()
+      this.#unsubscribe()
+    })
+
+  #unsubscribe(): void {
+    if (this.#line === undefined || this.#line.length > 0) return
+    for (const { backend } of this.members) backend.onRelease.delete(this.#admit)
   }
 }

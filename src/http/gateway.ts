@@ -3,7 +3,7 @@
  * Receives sites from `server.ts` (at start and at reload), facts from a wire; hands back a verdict that the wire carries out.
  */
 import type { Timeouts } from '../config/schema.ts'
-import type { Site } from '../config/sites.ts'
+import type { Site, SiteRoute } from '../config/sites.ts'
 import { ProxyError } from '../errors.ts'
 import type { Clock } from '../time.ts'
 import { authorityOf, hostOf } from './authority.ts'
@@ -47,8 +47,14 @@ export interface UpstreamStatus {
   readonly host: string
   readonly path: string
   readonly url: string
-  /** Left alone for a while, since it could not be connected to. */
+  /** Left alone for a while, since it failed. */
   readonly ejected: boolean
+  readonly backup: boolean
+  readonly weight: number
+  /** Requests in progress, of all routes; of this process, as the counts below. */
+  readonly active: number
+  readonly requests: number
+  readonly failures: number
 }
 
 /** What a reload can change. */
@@ -115,9 +121,9 @@ export class Gateway {
     const table = new Map<string, SiteEntry>()
     this.#backends.renew((find) => {
       for (const site of sites) {
-        const entry = new SiteEntry(site, (upstreams) => {
-          const backends = upstreams.map((upstream) => find(upstream, site.upstreamTls))
-          return new Balancer(backends, this.#options.clock)
+        const entry = new SiteEntry(site, ({ upstreams, balancing }) => {
+          const backends = upstreams.map((upstream) => [find(upstream, site.upstreamTls), upstream] as const)
+          return new Balancer(backends, balancing, { clock: this.#options.clock, random: Math.random })
         })
         for (const host of site.hosts) table.set(host, entry)
       }
@@ -181,24 +187,29 @@ class SiteEntry {
     verdict: Extract<Verdict, { action: 'forward' }>
   }[]
 
-  constructor(site: Site, balance: (upstreams: Site['routes'][number]['upstreams']) => Balancer) {
+  constructor(site: Site, balance: (route: SiteRoute) => Balancer) {
     this.redirect = site.redirect
     const hsts = hstsValue(site.hsts)
     this.#routes = [...site.routes]
       .sort((a, b) => b.path.length - a.path.length)
-      .map(({ path, upstreams }) => ({
-        path,
-        below: path.endsWith('/') ? path : `${path}/`,
-        verdict: { action: 'forward', route: { path, balancer: balance(upstreams), hsts } },
+      .map((route) => ({
+        path: route.path,
+        below: route.path.endsWith('/') ? route.path : `${route.path}/`,
+        verdict: { action: 'forward', route: { path: route.path, balancer: balance(route), hsts } },
       }))
   }
 
   upstreams(now: number): Omit<UpstreamStatus, 'host'>[] {
     return this.#routes.flatMap(({ path, verdict }) =>
-      verdict.route.balancer.backends.map(({ url, ejectedUntil }) => ({
+      verdict.route.balancer.members.map(({ backend, backup, weight }) => ({
         path,
-        url,
-        ejected: ejectedUntil > now,
+        url: backend.url,
+        ejected: backend.ejectedUntil > now,
+        backup,
+        weight,
+        active: backend.active,
+        requests: backend.requests,
+        failures: backend.failures,
       })),
     )
   }

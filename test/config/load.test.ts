@@ -64,8 +64,8 @@ const BAD: readonly [name: string, config: unknown, lines: string[]][] = [
   ],
   [
     'an unknown key like no other',
-    { sites: [{ ...site, routes: [{ path: '/a', upstreams, weight: 1 }] }] },
-    ['sites[0].routes[0]: unknown key "weight" (known here: path, upstreams)'],
+    { sites: [{ ...site, upstreamTls: { weight: 1 } }] },
+    ['sites[0].upstreamTls: unknown key "weight" (known here: roots, verify, serverName)'],
   ],
   [
     'an unknown key within a union',
@@ -296,7 +296,7 @@ const BAD: readonly [name: string, config: unknown, lines: string[]][] = [
     [
       'sites[0].hsts: "on" is not an HSTS policy: write true, false or { "maxAge": "365d" }',
       'log.access: 2 is not an access log setting: write true, false, or the share of requests to log, from 0 to 1',
-      'workers: 0 is not a number of processes: write "auto" or 1, since one serves everything so far',
+      'workers: 0 is not a number of processes: write "auto", or how many from 1 to 256',
     ],
   ],
   [
@@ -499,7 +499,7 @@ const BAD: readonly [name: string, config: unknown, lines: string[]][] = [
     [
       'sites[1].upstreams[0]: the environment variable APP is not set (set it, or write "${APP:-default}")',
       'sites[0]: unknown key "upstream" (did you mean "upstreams"?)',
-      'workers: 1.5 is not a number of processes: write "auto" or 1, since one serves everything so far',
+      'workers: 1.5 is not a number of processes: write "auto", or how many from 1 to 256',
       'sites[2].hosts[1]: "c.example.com" is there twice (remove one of the two)',
       'sites[2].tls.certificate: ./absent.pem does not exist (a relative path starts at the folder of the config)',
     ],
@@ -743,6 +743,7 @@ t.test('the smallest config gets every default', async (t) => {
     drain: 30_000,
   })
   t.strictSame(config.tls, {
+    spread: false,
     standby: 'always',
     challenges: ['tls-alpn-01', 'http-01'],
     keyType: 'ecdsa-p256',
@@ -752,7 +753,18 @@ t.test('the smallest config gets every default', async (t) => {
   t.strictSame(config.sites[0], {
     deliver: [],
     hosts: ['app.example.com'],
-    upstreams: [{ url: 'http://127.0.0.1:3000', secure: false, host: '127.0.0.1', port: 3000 }],
+    upstreams: [
+      {
+        url: 'http://127.0.0.1:3000',
+        protocol: 'http/1.1',
+        secure: false,
+        host: '127.0.0.1',
+        port: 3000,
+        weight: 1,
+        backup: false,
+        maxConnections: undefined,
+      },
+    ],
     routes: [],
     tls: {},
     hsts: false,

@@ -1,67 +1,190 @@
 import t from 'tap'
 import { VirtualClock } from '../../src/commands/simulate/virtual-clock.ts'
-import { parseUpstream } from '../../src/config/schema.ts'
+import { type Balancing, DEFAULT_BALANCING } from '../../src/config/balancing.ts'
 import { Backend } from '../../src/http/backend.ts'
 import { Balancer } from '../../src/http/balancer.ts'
+import { makeUpstream } from './front.ts'
 
-function makeBalancer(count: number): { balancer: Balancer; backends: Backend[]; clock: VirtualClock } {
+type Part = Partial<Parameters<typeof makeUpstream>[0] & object>
+
+function makeBalancer(parts: readonly Part[], policy: Partial<Balancing> = {}) {
   const clock = new VirtualClock()
-  const backends = Array.from(
-    { length: count },
-    (_, i) => new Backend(parseUpstream(`http://127.0.0.1:${i + 1}`)!, undefined),
+  const upstreams = parts.map((part, i) => makeUpstream({ url: `http://127.0.0.1:${i + 1}`, ...part }))
+  const backends = upstreams.map((upstream) => new Backend(upstream, undefined))
+  let state = 1
+  const random = (): number => {
+    state = (state * 16807) % 2147483647
+    return state / 2147483647
+  }
+  const balancer = new Balancer(
+    upstreams.map((upstream, i) => [backends[i]!, upstream] as const),
+    { ...DEFAULT_BALANCING, ...policy },
+    { clock, random },
   )
-  return { balancer: new Balancer(backends, clock), backends, clock }
+  /** Indexes of the upstreams that so many requests get, each done at once. */
+  const turns = (count: number, request = ANYBODY): number[] =>
+    Array.from({ length: count }, () => {
+      const backend = balancer.pick(request)
+      if (backend !== undefined) balancer.release(backend)
+      return backends.indexOf(backend!)
+    })
+  return { balancer, backends, clock, turns }
 }
 
+const ANYBODY = { clientAddress: '192.0.2.1', field: (_: string): string | undefined => undefined }
+
+const from = (clientAddress: string) => ({ ...ANYBODY, clientAddress })
+
 t.test('each in its turn', async (t) => {
-  const { balancer, backends } = makeBalancer(3)
+  t.strictSame(makeBalancer([{}, {}, {}]).turns(7), [0, 1, 2, 0, 1, 2, 0])
+})
+
+t.test('weights are kept within every round, and smoothly', async (t) => {
+  const turns = makeBalancer([{ weight: 5 }, {}, {}]).turns(14)
+  t.strictSame(turns.slice(0, 7), [0, 0, 1, 0, 2, 0, 0])
+  t.strictSame(turns.slice(7), turns.slice(0, 7))
+})
+
+t.test('least connections: the idle one, measured by weight', async (t) => {
+  const { balancer, backends } = makeBalancer([{ weight: 2 }, {}], { balance: 'least-connections' })
+  for (let i = 0; i < 9; i++) balancer.pick(ANYBODY)
   t.strictSame(
-    Array.from({ length: 7 }, () => backends.indexOf(balancer.pick()!)),
-    [0, 1, 2, 0, 1, 2, 0],
+    backends.map(({ active }) => active),
+    [6, 3],
   )
+})
+
+t.test('two choices keeps the load even', async (t) => {
+  const { balancer, backends } = makeBalancer([{}, {}, {}, {}], { balance: 'two-choices' })
+  for (let i = 0; i < 1000; i++) balancer.pick(ANYBODY)
+  for (const { active } of backends) t.ok(active > 240 && active < 260, String(active))
+})
+
+t.test('a hash sends one key to one upstream, and moves the keys of a lost one alone', async (t) => {
+  const { balancer, backends, turns } = makeBalancer([{}, {}, {}, { weight: 2 }], { balance: { hash: 'ip' } })
+  const keys = Array.from({ length: 5000 }, (_, i) => `10.0.${i >> 8}.${i & 255}`)
+  const place = (): number[] => keys.map((key) => turns(1, from(key))[0]!)
+  const before = place()
+  t.strictSame(place(), before)
+  for (const [index, share] of [0.2, 0.2, 0.2, 0.4].entries()) {
+    const count = before.filter((each) => each === index).length
+    t.ok(Math.abs(count / keys.length - share) < 0.03, `${index}: ${count}`)
+  }
+  balancer.connectFailed(backends[1]!)
+  const after = place()
+  t.notOk(after.includes(1))
+  t.ok(after.every((each, i) => each === before[i] || before[i] === 1))
+})
+
+t.test('a hash by header; without the header, each in its turn', async (t) => {
+  const { turns } = makeBalancer([{}, {}], { balance: { hash: 'header:X-User' } })
+  const user = { ...ANYBODY, field: (name: string) => (name === 'x-user' ? 'ann' : undefined) }
+  t.equal(new Set(turns(5, user)).size, 1)
+  t.equal(new Set(turns(5)).size, 2)
+})
+
+t.test('a hash by cookie', async (t) => {
+  const { turns } = makeBalancer([{}, {}, {}], { balance: { hash: 'cookie:sid' } })
+  const visitor = (sid: number) => ({ ...ANYBODY, field: () => `a=b; sid=${sid}; c=d` })
+  t.equal(new Set(turns(5, visitor(1))).size, 1)
+  t.equal(new Set(Array.from({ length: 50 }, (_, i) => turns(1, visitor(i))[0])).size, 3)
 })
 
 t.test('one that cannot be connected to is left out for ten seconds', async (t) => {
-  const { balancer, backends, clock } = makeBalancer(3)
+  const { balancer, backends, clock, turns } = makeBalancer([{}, {}, {}])
   balancer.connectFailed(backends[1]!)
-  const turns = (): number[] => Array.from({ length: 4 }, () => backends.indexOf(balancer.pick()!))
-  t.strictSame(turns(), [0, 2, 0, 2])
   await clock.advance(9_999)
-  t.notOk(turns().includes(1))
+  t.notOk(turns(6).includes(1))
   await clock.advance(1)
-  t.ok(turns().includes(1))
+  t.equal(turns(9).filter((each) => each === 1).length, 1, 'one request tries it again')
+  balancer.succeeded(backends[1]!)
+  t.equal(turns(6).filter((each) => each === 1).length, 2)
 })
 
-t.test('one that is connected to again is back at once', async (t) => {
-  const { balancer, backends } = makeBalancer(2)
+t.test('failures in a row eject, others do not', async (t) => {
+  const { balancer, backends, turns } = makeBalancer([{}, {}])
+  const [first] = backends as [Backend, Backend]
+  for (let i = 0; i < 2; i++) balancer.failed(first)
+  balancer.succeeded(first)
+  for (let i = 0; i < 2; i++) balancer.failed(first)
+  t.ok(turns(4).includes(0))
+  balancer.failed(first)
+  t.notOk(turns(4).includes(0))
+})
+
+t.test('maxFails 0: nothing ejects', async (t) => {
+  const { balancer, backends, turns } = makeBalancer([{}, {}], { maxFails: 0 })
   balancer.connectFailed(backends[0]!)
-  balancer.connected(backends[0]!)
-  t.ok([balancer.pick(), balancer.pick()].includes(backends[0]))
+  t.ok(turns(4).includes(0))
 })
 
 t.test('a request does not get one that it has tried', async (t) => {
-  const { balancer, backends } = makeBalancer(2)
-  const first = balancer.pick()!
-  const second = balancer.pick([first])!
-  t.strictSame([first, second].map((backend) => backends.indexOf(backend)).sort(), [0, 1])
-  t.equal(balancer.pick([first, second]), undefined)
+  const { balancer, backends } = makeBalancer([{}, {}])
+  const first = balancer.pick(ANYBODY)!
+  t.equal(balancer.pick(ANYBODY, [first]), backends[1])
+  t.equal(balancer.pick(ANYBODY, backends), undefined)
 })
 
-t.test('when all failed lately, the one that failed first is tried, and only one', async (t) => {
-  const { balancer, backends, clock } = makeBalancer(2)
+t.test('when all have failed they are asked all the same, each request one of them', async (t) => {
+  const { balancer, backends, turns } = makeBalancer([{}, {}])
+  for (const backend of backends) balancer.connectFailed(backend)
+  t.strictSame(new Set(turns(4)), new Set([0, 1]))
+  t.equal(balancer.pick(ANYBODY, [backends[0]!]), undefined)
+})
+
+t.test('a backup is asked only where no other can be', async (t) => {
+  const { balancer, backends, turns } = makeBalancer([{ backup: true }, {}])
+  t.strictSame(turns(3), [1, 1, 1])
   balancer.connectFailed(backends[1]!)
-  await clock.advance(10)
-  balancer.connectFailed(backends[0]!)
-  t.equal(balancer.pick(), backends[1])
-  t.equal(balancer.pick([backends[1]!]), undefined)
+  t.strictSame(turns(3), [0, 0, 0])
 })
 
-t.test('the only one is never given up', async (t) => {
-  const { balancer, backends } = makeBalancer(1)
-  balancer.connectFailed(backends[0]!)
-  t.equal(balancer.pick(), backends[0])
+t.test('no more at once than maxConnections; the first to wait is the first served', async (t) => {
+  const queue = { size: 2, timeout: 1000 }
+  const { balancer, clock } = makeBalancer([{ maxConnections: 1 }], { queue })
+  const backend = balancer.pick(ANYBODY)!
+  t.equal(balancer.pick(ANYBODY), undefined)
+  t.match(balancer.refusal(), { code: 'UPSTREAM_BUSY', status: 503 })
+  const told: string[] = []
+  const waiter = (name: string) => ({
+    onTurn: () => told.push(`${name} ${balancer.pick(ANYBODY) === backend}`),
+    onWaitedTooLong: () => told.push(`${name} too long`),
+  })
+  const [a, b, c] = [waiter('a'), waiter('b'), waiter('c')]
+  t.strictSame(
+    [a, b, c].map((each) => balancer.wait(each)),
+    [true, true, false],
+  )
+  balancer.release(backend)
+  await clock.advance(1)
+  t.strictSame(told, ['a true'])
+  await clock.advance(1000)
+  t.strictSame(told, ['a true', 'b too long'])
 })
 
-t.test('no backends, no pick', async (t) => {
-  t.equal(makeBalancer(0).balancer.pick(), undefined)
+t.test('retries: within their number and a fifth of the requests', async (t) => {
+  const { balancer, backends } = makeBalancer([{}, {}])
+  t.equal(balancer.pickAgain(ANYBODY, [backends[0]!], 1), undefined, 'one by default')
+  let again = 0
+  for (let i = 0; i < 1000; i++) {
+    balancer.pick(ANYBODY)
+    if (balancer.pickAgain(ANYBODY, [backends[0]!], 0) !== undefined) again++
+  }
+  t.ok(again > 190 && again <= 210, String(again))
+})
+
+t.test('slow start: one that is back gets its share little by little', async (t) => {
+  const { balancer, backends, clock, turns } = makeBalancer([{}, {}], { slowStart: 10_000 })
+  await clock.advance(1)
+  balancer.connectFailed(backends[0]!)
+  balancer.succeeded(backends[0]!)
+  t.ok(turns(100).filter((each) => each === 0).length < 10)
+  await clock.advance(10_000)
+  t.ok(Math.abs(turns(100).filter((each) => each === 0).length - 50) <= 1)
+})
+
+t.test('no upstreams, no pick', async (t) => {
+  const { balancer } = makeBalancer([])
+  t.equal(balancer.pick(ANYBODY), undefined)
+  t.equal(balancer.refusal().code, 'NO_UPSTREAM')
 })

@@ -4,6 +4,7 @@
  */
 import type { Test } from 'tap'
 import { abuse } from './contract/abuse.ts'
+import { balancing } from './contract/balancing.ts'
 import { draining } from './contract/draining.ts'
 import { failures } from './contract/failures.ts'
 import { http2 } from './contract/http2.ts'
@@ -19,6 +20,7 @@ export function wireContract(t: Test, makeWire: MakeWire): void {
   t.test('requests', async (t) => requests(t, makeWire))
   t.test('responses', async (t) => responses(t, makeWire))
   t.test('failures', async (t) => failures(t, makeWire))
+  t.test('balancing', async (t) => balancing(t, makeWire))
   t.test('refusals', async (t) => refusals(t, makeWire))
   t.test('upgrades', async (t) => upgrades(t, makeWire))
   t.test('streaming', async (t) => streaming(t, makeWire))

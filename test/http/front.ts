@@ -7,7 +7,8 @@ import { type AddressInfo, createServer, type Server } from 'node:net'
 import type { Writable } from 'node:stream'
 import { createServer as createTlsServer, type TLSSocket } from 'node:tls'
 import type { Test } from 'tap'
-import { parseUpstream, type Timeouts } from '../../src/config/schema.ts'
+import { type Balancing, DEFAULT_BALANCING } from '../../src/config/balancing.ts'
+import { parseUpstream, type Timeouts, type UpstreamConfig } from '../../src/config/schema.ts'
 import type { Site } from '../../src/config/sites.ts'
 import { AccessLog } from '../../src/http/access-log.ts'
 import { Gateway, type Policy } from '../../src/http/gateway.ts'
@@ -40,9 +41,13 @@ const TIMEOUTS: Timeouts = {
   drain: 10_000,
 }
 
+/** A URL, or with its part in the balancing. */
+export type UpstreamOptions = string | (Partial<UpstreamConfig> & { readonly url: string })
+
 export interface SiteOptions extends Partial<Omit<Site, 'routes'>> {
-  readonly upstreams?: readonly string[]
-  readonly routes?: readonly { readonly path: string; readonly upstreams: readonly string[] }[]
+  readonly upstreams?: readonly UpstreamOptions[]
+  readonly routes?: readonly { readonly path: string; readonly upstreams: readonly UpstreamOptions[] }[]
+  readonly balancing?: Partial<Balancing>
 }
 
 export interface FrontOptions {
@@ -55,8 +60,13 @@ export interface FrontOptions {
   readonly challenges?: Readonly<Record<string, string>>
 }
 
+export function makeUpstream(options: UpstreamOptions): UpstreamConfig {
+  const { url, ...part } = typeof options === 'string' ? { url: options } : options
+  return { ...parseUpstream(url)!, weight: 1, backup: false, maxConnections: undefined, ...part }
+}
+
 /** A site with what a test leaves out. */
-export function makeSite({ upstreams, routes = [], ...rest }: SiteOptions): Site {
+export function makeSite({ upstreams, routes = [], balancing, ...rest }: SiteOptions): Site {
   const own = upstreams === undefined ? [] : [{ path: '/', upstreams }]
   return {
     hosts: [HOST],
@@ -67,7 +77,8 @@ export function makeSite({ upstreams, routes = [], ...rest }: SiteOptions): Site
     upstreamTls: { verify: true },
     routes: [...routes, ...own].map((route) => ({
       path: route.path,
-      upstreams: route.upstreams.map((url) => parseUpstream(url)!),
+      upstreams: route.upstreams.map(makeUpstream),
+      balancing: { ...DEFAULT_BALANCING, ...balancing },
     })),
     ...rest,
   }

@@ -5,6 +5,8 @@ import { ConfigError } from '../../src/errors.ts'
 import { Gateway, type Policy, type RequestFacts } from '../../src/http/gateway.ts'
 import { makeSite, type SiteOptions } from './front.ts'
 
+const ANYBODY = { clientAddress: '192.0.2.1', field: () => undefined }
+
 const timeouts = { head: 1, body: 2, connect: 3, response: 4, keepAlive: 5, upgrade: 6, drain: 7 }
 
 function policy(sites: readonly SiteOptions[], trustedProxies: string[] = []): Policy {
@@ -46,7 +48,7 @@ function decide(gateway: Gateway, facts: Partial<RequestFacts>): string {
     ...facts,
   })
   if (verdict.action === 'refuse') return String(verdict.error.status)
-  if (verdict.action === 'forward') return verdict.route.balancer.pick()?.url.slice(17) ?? 'none'
+  if (verdict.action === 'forward') return verdict.route.balancer.pick(ANYBODY)?.url.slice(17) ?? 'none'
   return `${verdict.status} ${verdict.headers.find(([name]) => name === 'location')?.[1] ?? verdict.body}`
 }
 
@@ -153,7 +155,9 @@ t.test('a reload swaps everything, and keeps the backends that did not change', 
   const backends = (): unknown[] => {
     const host = 'app.example.com'
     const verdict = gateway.decide({ secure: true, serverName: host, method: 'GET', host, target: '/' })
-    return verdict.action === 'forward' ? [verdict.route.balancer.pick(), verdict.route.balancer.pick()] : []
+    return verdict.action === 'forward'
+      ? [verdict.route.balancer.pick(ANYBODY), verdict.route.balancer.pick(ANYBODY)]
+      : []
   }
   const [one, two] = backends() as [{ retired: AbortSignal }, { retired: AbortSignal }]
   gateway.replace({

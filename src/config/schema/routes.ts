@@ -1,11 +1,12 @@
 /** What becomes of the requests of a site, or below one of its paths. Part of `schema.ts`. */
-import { file, host, upstream, z } from './fields.ts'
+import { balancingKeys, upstreamEntry } from './balancing.ts'
+import { file, host, z } from './fields.ts'
 
 export const upstreams = z
-  .array(upstream)
+  .array(upstreamEntry)
   .min(1, 'names no upstream')
   .describe(
-    'Where requests go, in turn: `http://host:port`, `https://host:port`, or for HTTP/2 and gRPC `h2c://host:port` (without TLS) or `h2://host:port` (with TLS).',
+    'Where requests go, by `balance`: `http://host:port`, `https://host:port`, or for HTTP/2 and gRPC `h2c://host:port` (without TLS) or `h2://host:port` (with TLS); or an object with the URL and its part.',
   )
 
 export const upstreamTls = z
@@ -23,4 +24,5 @@ export const route = z.strictObject({
     .regex(/^\/[^?#\s]*$/, 'not a path: it starts with "/" and has no space, "?" or "#"')
     .describe('Requests whose path is this, or below it, take the route; the longest wins.'),
   upstreams,
+  ...balancingKeys,
 })

@@ -1,4 +1,5 @@
 /** The section `sites`: hosts, and what is done for each. Part of `schema.ts`. */
+import { balancingKeys } from './balancing.ts'
 import { duration, file, host, text, z } from './fields.ts'
 import { route, upstreams, upstreamTls } from './routes.ts'
 import { siteTls } from './tls.ts'
@@ -63,6 +64,7 @@ export const site = z.strictObject({
     .min(1, 'names no host')
     .describe('Names of the site: `app.example.com`, `*.example.com` (one label), or an IP address.'),
   upstreams: upstreams.optional(),
+  ...balancingKeys,
   routes: z.array(route).prefault([]).describe('Upstreams by path, besides the site’s own.'),
   tls: siteTls.prefault({}).describe('What differs from the `tls` at the top, or a certificate of your own.'),
   deliver: z

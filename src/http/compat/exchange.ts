@@ -6,6 +6,8 @@ import type { ClientRequest, IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import { messageOf, ProxyError } from '../../errors.ts'
 import type { Backend } from '../backend.ts'
+import type { BalancedRequest } from '../balancing/strategies.ts'
+import type { Waiter } from '../balancing/waiting-line.ts'
 import type { Route } from '../gateway.ts'
 import { IdleTimer } from '../idle-timer.ts'
 import { errorPage, titleOf } from '../pages.ts'
@@ -31,12 +33,10 @@ const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRAC
 /** Kept connections that may turn out to be closed before the request is given up. */
 const MAX_RESENDS = 3
 
-const NO_UPSTREAM = new ProxyError('NO_UPSTREAM', 503, 'the route has no upstream')
-
 /** `waiting` for a response; `responding` once its head was sent; `over` when its end was, or when it was cut off. */
 type Phase = 'waiting' | 'responding' | 'over'
 
-export class Exchange {
+export class Exchange implements BalancedRequest, Waiter {
   readonly #wire: WireOptions
   readonly #forwarder: Forwarder
   readonly #client: Downstream
@@ -48,6 +48,9 @@ export class Exchange {
   #route: Route | undefined
   #request: ClientRequest | undefined
   #resends = 0
+  #retries = 0
+  /** Where a place is taken. */
+  #occupied: Backend | undefined
   /** Is all of the request on its way? */
   #sent = false
   #bodyIdle: IdleTimer | undefined
@@ -84,17 +87,55 @@ export class Exchange {
     else if (verdict.action === 'answer') this.#answer(verdict.status, verdict.headers, verdict.body)
     else {
       this.#route = verdict.route
-      this.#tryNext(verdict.route, NO_UPSTREAM)
+      this.#choose(verdict.route)
     }
   }
 
-  #tryNext(route: Route, lastError: ProxyError): void {
-    const backend = route.balancer.pick(this.#tried)
-    if (backend === undefined) this.#fail(lastError)
-    else {
-      this.#tried.push(backend)
-      this.#send(route, backend)
-    }
+  get clientAddress(): string {
+    return this.#client.peer.clientAddress
+  }
+
+  field(name: string): string | undefined {
+    const values = valuesOf(this.#client.fields, name)
+    return values.length === 0 ? undefined : values.join(name === 'cookie' ? '; ' : ', ')
+  }
+
+  #choose(route: Route): void {
+    const backend = route.balancer.pick(this)
+    if (backend !== undefined) this.#ask(route, backend)
+    else if (!route.balancer.wait(this)) this.#fail(route.balancer.refusal())
+  }
+
+  onTurn(): void {
+    if (this.#route !== undefined) this.#choose(this.#route)
+  }
+
+  onWaitedTooLong(): void {
+    if (this.#route !== undefined) this.#fail(this.#route.balancer.refusal())
+  }
+
+  #ask(route: Route, backend: Backend): void {
+    this.#release()
+    this.#occupied = backend
+    this.#tried.push(backend)
+    this.#send(route, backend)
+  }
+
+  #release(): void {
+    if (this.#occupied !== undefined) this.#route?.balancer.release(this.#occupied)
+    this.#occupied = undefined
+  }
+
+  /** Another upstream, where sending the request twice is safe and the route's budget allows it. */
+  #another(route: Route): Backend | undefined {
+    if (this.#phase !== 'waiting' || !this.#repeatable) return undefined
+    const next = route.balancer.pickAgain(this, this.#tried, this.#retries)
+    if (next !== undefined) this.#retries++
+    return next
+  }
+
+  get #repeatable(): boolean {
+    return this.#client.body === undefined && IDEMPOTENT.has(this.#client.method)
   }
 
   #send(route: Route, backend: Backend): void {
@@ -107,13 +148,15 @@ export class Exchange {
     }
     try {
       const request = this.#forwarder.open(backend, outgoing, {
-        connected: () => {
-          route.balancer.connected(backend)
-          this.#sendBody(request)
-        },
+        connected: () => this.#sendBody(request),
         informed: (status, rawHeaders) => this.#inform(status, pairs(rawHeaders)),
-        responded: (response) => this.#respond(response),
-        switched: (response, socket, first) => this.#switch(response, socket, first),
+        responded: (response) => {
+          if (request === this.#request) this.#onResponse(route, backend, request, response)
+        },
+        switched: (response, socket, first) => {
+          route.balancer.succeeded(backend)
+          this.#switch(response, socket, first)
+        },
         failed: (error, stage) => {
           if (request === this.#request) this.#onFailure(route, backend, error, stage)
         },
@@ -129,12 +172,38 @@ export class Exchange {
   #onFailure(route: Route, backend: Backend, error: ProxyError, stage: FailureStage): void {
     if (this.#phase !== 'waiting') return
     this.#stopTimers()
-    const repeatable = this.#client.body === undefined && IDEMPOTENT.has(this.#client.method)
+    if (stage === 'reused' && this.#repeatable && this.#resends++ < MAX_RESENDS) {
+      this.#send(route, backend)
+      return
+    }
+    let next: Backend | undefined
     if (stage === 'connecting') {
       route.balancer.connectFailed(backend)
-      this.#tryNext(route, error)
-    } else if (stage === 'reused' && repeatable && this.#resends++ < MAX_RESENDS) this.#send(route, backend)
-    else this.#fail(error)
+      next = route.balancer.pick(this, this.#tried)
+    } else {
+      route.balancer.failed(backend)
+      if (error.code === 'UPSTREAM_UNREACHABLE') next = this.#another(route)
+    }
+    if (next === undefined) this.#fail(error)
+    else this.#ask(route, next)
+  }
+
+  #onResponse(route: Route, backend: Backend, request: ClientRequest, response: IncomingMessage): void {
+    const { statusCode = 0 } = response
+    if (statusCode < 502 || statusCode > 504) route.balancer.succeeded(backend)
+    else {
+      route.balancer.failed(backend)
+      const next = this.#another(route)
+      if (next !== undefined) {
+        this.#stopTimers()
+        this.#request = undefined
+        response.on('error', () => {})
+        request.destroy()
+        this.#ask(route, next)
+        return
+      }
+    }
+    this.#respond(response)
   }
 
   #sendBody(request: ClientRequest): void {
@@ -297,11 +366,14 @@ export class Exchange {
         ? new ProxyError('CLIENT_GONE', 499, 'the client did not read the response in time')
         : new ProxyError('UPSTREAM_TIMEOUT', 504, `${this.#upstream}: no answer in time`),
     )
+    if (this.#occupied !== undefined && !sink.writableNeedDrain) this.#route?.balancer.failed(this.#occupied)
   }
 
   /** The response was sent, or the client is gone. */
   #onClose(): void {
     this.#stopTimers()
+    this.#release()
+    this.#route?.balancer.leave(this)
     if (this.#phase !== 'over') {
       this.#phase = 'over'
       this.#error = new ProxyError('CLIENT_GONE', 499, 'the client closed the connection')

@@ -6,6 +6,8 @@
  */
 import { ProxyError } from '../../errors.ts'
 import type { Backend } from '../backend.ts'
+import type { BalancedRequest } from '../balancing/strategies.ts'
+import type { Waiter } from '../balancing/waiting-line.ts'
 import type { Route } from '../gateway.ts'
 import type { Engine } from './engine.ts'
 import type { Head } from './head.ts'
@@ -46,7 +48,7 @@ export const HAVE_CONTENT: ReadonlySet<string> = new Set(['POST', 'PUT', 'PATCH'
 /** How a request's body is framed on its way to the upstream; `raw` is for tunnels. */
 export type RequestFraming = 'none' | 'length' | 'chunked' | 'raw'
 
-export class Exchange implements UpstreamUser {
+export class Exchange implements UpstreamUser, BalancedRequest, Waiter {
   readonly facts: ExchangeFacts
   readonly isHead: boolean
   upgrade = ''
@@ -62,7 +64,11 @@ export class Exchange implements UpstreamUser {
   readonly #startedMs: number
   readonly #tried: Backend[] = []
   #route: Route | undefined
+  /** The upstream that was asked last. */
   #backend: Backend | undefined
+  /** Is a place at it taken? */
+  #occupies = false
+  #retries = 0
   #connection: UpstreamConnection | undefined
   #requestHead: Buffer | undefined
   #framing: RequestFraming = 'none'
@@ -104,7 +110,7 @@ export class Exchange implements UpstreamUser {
     this.#requestHead = head
     this.#framing = framing
     this.requestDone = framing === 'none'
-    this.#connect(false, corked)
+    this.#choose(route.balancer.pick(this), corked)
   }
 
   /** For a request that is not sent on: its lines, in which `accept` looks. */
@@ -151,6 +157,8 @@ export class Exchange implements UpstreamUser {
     this.#connection = undefined
     this.#held = undefined
     connection?.destroy()
+    this.#release()
+    this.#route?.balancer.leave(this)
     const { id, method, host, target, clientAddress, protocol } = this.facts
     this.#engine.accessLog.record({
       id,
@@ -185,14 +193,57 @@ export class Exchange implements UpstreamUser {
     return false
   }
 
-  #connect(fresh: boolean, corked = false): void {
-    const route = this.#route
-    const backend = fresh ? this.#backend : route?.balancer.pick(this.#tried)
-    if (backend === undefined) {
-      this.#fail(new ProxyError('NO_UPSTREAM', 503, 'the route has no upstream that can be asked'))
-      return
-    }
+  get clientAddress(): string {
+    return this.facts.clientAddress
+  }
+
+  /** Searches the request's lines. */
+  field(name: string): string | undefined {
+    const head = this.#requestHead?.toString('latin1') ?? ''
+    const values = head.split('\r\n').flatMap((line) => {
+      const colon = line.indexOf(':')
+      return line.slice(0, colon).toLowerCase() === name ? [line.slice(colon + 1).trim()] : []
+    })
+    return values.length === 0 ? undefined : values.join(name === 'cookie' ? '; ' : ', ')
+  }
+
+  #choose(backend: Backend | undefined, corked = false): void {
+    if (backend !== undefined) this.#connect(backend, false, corked)
+    else if (this.#route?.balancer.wait(this) === false) this.#fail(this.#route.balancer.refusal())
+  }
+
+  onTurn(): void {
+    this.#choose(this.#route?.balancer.pick(this))
+  }
+
+  onWaitedTooLong(): void {
+    if (this.#route !== undefined) this.#fail(this.#route.balancer.refusal())
+  }
+
+  #release(): void {
+    if (!this.#occupies || this.#backend === undefined) return
+    this.#occupies = false
+    this.#route?.balancer.release(this.#backend)
+  }
+
+  /** On to another upstream, where sending the request twice is safe and the route's budget allows it. */
+  #tryAnother(): boolean {
+    const backend = this.#backend
+    if (backend === undefined || this.#responding || this.#bodyStarted) return false
+    if (!IDEMPOTENT.has(this.facts.method)) return false
+    this.#tried.push(backend)
+    const next = this.#route?.balancer.pickAgain(this, this.#tried, this.#retries)
+    if (next === undefined) return false
+    this.#retries++
+    this.#connection?.destroy()
+    this.#release()
+    this.#connect(next, true)
+    return true
+  }
+
+  #connect(backend: Backend, fresh: boolean, corked = false): void {
     this.#backend = backend
+    this.#occupies = true
     const connection = this.#upstreams.acquire(backend, this, fresh)
     this.#connection = connection
     this.#connected = connection.reused
@@ -201,7 +252,6 @@ export class Exchange implements UpstreamUser {
   }
 
   onConnected(): void {
-    if (this.#backend !== undefined) this.#route?.balancer.connected(this.#backend)
     this.#connected = true
     const held = this.#held
     this.#held = undefined
@@ -218,10 +268,10 @@ export class Exchange implements UpstreamUser {
     this.#connection = undefined
     this.#tried.push(backend)
     route.balancer.connectFailed(backend)
-    const next = route.balancer.pick(this.#tried)
+    this.#release()
+    const next = route.balancer.pick(this, this.#tried)
     if (next !== undefined) {
-      this.#backend = next
-      this.#connect(true)
+      this.#connect(next, true)
       return
     }
     const status = timedOut ? 504 : 502
@@ -234,7 +284,12 @@ export class Exchange implements UpstreamUser {
   onResponseHead(head: Head, lines: Buffer): void {
     // We have asked for no 100 ourselves: the client's Expect was answered here.
     if (head.status === 100) return
-    if (head.status >= 200 || head.status === 101) this.#responding = true
+    if (head.status >= 200 || head.status === 101) {
+      const unable = head.status >= 502 && head.status <= 504
+      this.#judge(!unable)
+      if (unable && this.#tryAnother()) return
+      this.#responding = true
+    }
     this.#client.onResponseHead(head, lines)
   }
 
@@ -242,8 +297,15 @@ export class Exchange implements UpstreamUser {
     this.#client.onContent(bytes, start, end)
   }
 
+  #judge(good: boolean): void {
+    if (this.#backend === undefined) return
+    if (good) this.#route?.balancer.succeeded(this.#backend)
+    else this.#route?.balancer.failed(this.#backend)
+  }
+
   onResponseEnd(trailers: Buffer | undefined): void {
     this.#connection = undefined
+    this.#release()
     this.#client.onResponseEnd(trailers)
   }
 
@@ -261,13 +323,17 @@ export class Exchange implements UpstreamUser {
     // RFC 9113 section 8.7: safe for any method.
     if (fault === 'refused' && this.#backend !== undefined && !this.#resent && !this.#bodyStarted) {
       this.#resent = true
-      this.#connect(true)
+      this.#connect(this.#backend, true)
       return
     }
-    if (stale && !this.#bodyStarted && IDEMPOTENT.has(this.facts.method)) {
-      this.#connect(true)
+    if (stale && this.#backend !== undefined && !this.#bodyStarted && IDEMPOTENT.has(this.facts.method)) {
+      this.#connect(this.#backend, true)
       return
     }
+    this.#judge(false)
+    // One that went silent may be at work on it, and the client has waited long.
+    if (fault === 'closed' && this.#tryAnother()) return
+    this.#release()
     this.#fail(errorOf(fault, this.#responding, this.#backend?.url ?? '', detail))
   }
 

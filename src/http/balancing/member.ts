@@ -1,0 +1,48 @@
+/**
+ * An upstream as one route sees it: the shared `Backend`, and the part it plays there. `balancer.ts` makes these from
+ * the config; `strategies.ts` chooses among them.
+ */
+import type { UpstreamConfig } from '../../config/schema.ts'
+import type { Backend } from '../backend.ts'
+import { hashOf } from './hash.ts'
+
+/** What a slow start begins with, so that the first request comes at all. */
+const LEAST_SHARE = 0.05
+
+export class Member {
+  readonly backend: Backend
+  readonly weight: number
+  readonly backup: boolean
+  /** Infinity for no limit. */
+  readonly maxConnections: number
+  /** Its place in consistent hashing; the same in every process. */
+  readonly seed: number
+  /** Of smooth weighted round-robin: what it is owed. */
+  credit = 0
+  readonly #slowStartMs: number
+
+  constructor(backend: Backend, { weight, backup, maxConnections }: UpstreamConfig, slowStartMs: number) {
+    this.backend = backend
+    this.weight = weight
+    this.backup = backup
+    this.maxConnections = maxConnections ?? Number.POSITIVE_INFINITY
+    this.seed = hashOf(backend.url)
+    this.#slowStartMs = slowStartMs
+  }
+
+  get full(): boolean {
+    return this.backend.active >= this.maxConnections
+  }
+
+  /** Its weight; less, and growing steadily, while it starts slowly. `now` is monotonic. */
+  weightAt(now: number): number {
+    if (this.#slowStartMs === 0) return this.weight
+    const share = (now - this.backend.upSince) / this.#slowStartMs
+    return this.weight * Math.min(1, Math.max(LEAST_SHARE, share))
+  }
+
+  /** Requests in progress, measured by what it can take. */
+  loadAt(now: number): number {
+    return this.backend.active / this.weightAt(now)
+  }
+}

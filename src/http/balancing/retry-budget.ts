@@ -1,0 +1,26 @@
+/**
+ * How many requests may be sent a second time: a share of those sent a first time, so that an outage is never made
+ * worse by trying again. One for each route.
+ */
+
+/** Of the requests. */
+const SHARE = 0.2
+/** What a quiet route may spend at once, and what a busy one may save up. */
+const AT_FIRST = 10
+const AT_MOST = 100
+
+export class RetryBudget {
+  #tokens = AT_FIRST
+
+  /** A request is sent a first time. */
+  earn(): void {
+    this.#tokens = Math.min(AT_MOST, this.#tokens + SHARE)
+  }
+
+  /** True: one may be sent again now. */
+  spend(): boolean {
+    if (this.#tokens < 1) return false
+    this.#tokens--
+    return true
+  }
+}

@@ -1,0 +1,104 @@
+/** Requests that go to another upstream, wait for one, or stay with theirs. */
+import type { Test } from 'tap'
+import { Front, HOST, type MakeWire, until } from '../front.ts'
+import { RawClient, statusOf } from '../raw-client.ts'
+import { bodyOf, ok, RawUpstream, type Respond } from '../raw-upstream.ts'
+
+export function balancing(t: Test, makeWire: MakeWire): void {
+  const unable: Respond = (socket) =>
+    socket.write('HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n')
+  const get = (client: RawClient, ...fields: string[]): void =>
+    client.send('GET / HTTP/1.1', `Host: ${HOST}`, ...fields)
+
+  for (const [what, respond] of [
+    ['answers 503', unable],
+    ['breaks off', (socket) => socket.destroy()],
+  ] as const satisfies readonly (readonly [string, Respond])[]) {
+    t.test(`a GET goes to another upstream when the first ${what}, a POST does not`, async (t) => {
+      const bad = await RawUpstream.start(t, respond)
+      const good = await RawUpstream.start(t, (socket) => socket.write(ok()))
+      const front = await Front.start(t, makeWire, {
+        sites: [{ upstreams: [bad.url, good.url], balancing: { maxFails: 0 } }],
+      })
+      const client = await RawClient.connect(t, front)
+      get(client)
+      t.equal(statusOf(await client.response()), 200)
+      t.equal(bad.requests.length, 1)
+      await until(() => front.gateway.upstreams().every(({ active }) => active === 0))
+      const posted: number[] = []
+      for (let i = 0; i < 2; i++) {
+        client.send('POST / HTTP/1.1', `Host: ${HOST}`, 'Content-Length: 1')
+        client.write('x')
+        posted.push(statusOf(await client.response()))
+      }
+      t.equal(posted.filter((status) => status === 200).length, 1)
+    })
+  }
+
+  t.test('503 of the last upstream is passed on as it is', async (t) => {
+    const bad = await RawUpstream.start(t, unable)
+    const front = await Front.start(t, makeWire, { upstreams: [bad.url] })
+    const client = await RawClient.connect(t, front)
+    get(client)
+    t.match(await client.response(), /^HTTP\/1\.1 503 Service Unavailable\r\n/)
+    t.equal(bad.requests.length, 1)
+  })
+
+  t.test('upstreams that answer 503 three times in a row are left alone', async (t) => {
+    const bad = await RawUpstream.start(t, unable)
+    const good = await RawUpstream.start(t, (socket) => socket.write(ok()))
+    const front = await Front.start(t, makeWire, { upstreams: [bad.url, good.url] })
+    const client = await RawClient.connect(t, front)
+    for (let i = 0; i < 12; i++) {
+      get(client)
+      t.equal(statusOf(await client.response()), 200)
+    }
+    t.equal(bad.requests.length, 3)
+    t.match(front.gateway.upstreams()[0], { ejected: true, failures: 3 })
+  })
+
+  t.test('a request past maxConnections waits for the one before; 503 without a queue', async (t) => {
+    const held: (() => void)[] = []
+    const up = await RawUpstream.start(t, (socket, _, index) => {
+      held.push(() => socket.write(ok(String(index))))
+    })
+    const upstreams = [{ url: up.url, maxConnections: 1 }]
+    const front = await Front.start(t, makeWire, {
+      sites: [
+        { upstreams, balancing: { queue: { size: 1, timeout: 10_000 } } },
+        { hosts: ['other.example.com'], upstreams },
+      ],
+    })
+    const [first, second] = [await RawClient.connect(t, front), await RawClient.connect(t, front)]
+    get(first)
+    await until(() => held.length === 1)
+    second.send('POST / HTTP/1.1', `Host: ${HOST}`, 'Content-Length: 4')
+    second.write('body')
+    const refused = await RawClient.connect(t, front, { serverName: 'other.example.com' })
+    refused.send('GET / HTTP/1.1', 'Host: other.example.com')
+    t.equal(statusOf(await refused.response()), 503)
+    t.equal(up.requests.length, 1)
+    held[0]?.()
+    t.equal(bodyOf(await first.response()), '0')
+    await until(() => held.length === 2)
+    held[1]?.()
+    t.equal(bodyOf(await second.response()), '1')
+    t.equal(bodyOf(up.requests[1] ?? ''), 'body')
+  })
+
+  t.test('the same cookie goes to the same upstream', async (t) => {
+    const ups = await Promise.all(
+      [0, 1, 2].map((i) => RawUpstream.start(t, (socket) => socket.write(ok(String(i))))),
+    )
+    const front = await Front.start(t, makeWire, {
+      sites: [{ upstreams: ups.map(({ url }) => url), balancing: { balance: { hash: 'cookie:sid' } } }],
+    })
+    const client = await RawClient.connect(t, front)
+    const bodies = new Set<string>()
+    for (let i = 0; i < 6; i++) {
+      get(client, 'Cookie: a=b; sid=ann')
+      bodies.add(bodyOf(await client.response()))
+    }
+    t.equal(bodies.size, 1)
+  })
+}
