@@ -186,6 +186,7 @@ export class Server {
       judge,
       outlook,
       issuer: (ca) => this.#supply.issuer(ca),
+      reloadRoots: () => this.#supply.reloadRoots(),
       upstreams: () => this.#front.upstreams(),
       events: this.#events,
       sites: () => resolveSites(this.#config),

@@ -141,6 +141,13 @@ export class Supply {
     await this.renewer.load(targetsOf(resolveSites(this.#config)))
   }
 
+  /** Takes over the roots that are pinned in the store, and judges anew what they speak for. @throws StoreError */
+  async reloadRoots(): Promise<void> {
+    await this.#issuers.load()
+    await this.judge.review()
+    this.renewer.wake()
+  }
+
   /** From now on certificates that are missing follow, and those that fall due are renewed. */
   async start(): Promise<void> {
     this.#files.start()

@@ -32,6 +32,8 @@ export interface AdminState {
   reload(host: string): Promise<boolean>
   /** The operator's word on a CA. False: no such CA. */
   setDistrusted(ca: string, distrusted: boolean): Promise<boolean>
+  /** Takes over the pinned roots of the store. False: no such CA. */
+  reloadRoots(ca: string): Promise<boolean>
   /** Gives our account at a CA a new key. False: no such CA, or one without accounts. Rejects with an `IssueError`. */
   changeAccountKey(ca: string): Promise<boolean>
   /** Ends our account at a CA. As `changeAccountKey`. */
@@ -176,6 +178,7 @@ export class Admin {
       'certificates revoke': (host) => state.revoke(host, reason),
       'cas distrust': (ca) => state.setDistrusted(ca, true),
       'cas trust': (ca) => state.setDistrusted(ca, false),
+      'cas roots': (ca) => state.reloadRoots(ca),
       'cas rollover': (ca) => state.changeAccountKey(ca),
       'cas deactivate': (ca) => state.deactivateAccount(ca),
     }

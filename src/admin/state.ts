@@ -21,6 +21,7 @@ export interface AdminParts {
   readonly judge: Judge
   /** By the CA's name. */
   readonly issuer: (ca: string) => Issuer | undefined
+  readonly reloadRoots: () => Promise<void>
   readonly upstreams: () => Promise<readonly UpstreamStatus[]>
   readonly events: Events
   readonly outlook: Outlook
@@ -47,6 +48,11 @@ export function adminState(parts: AdminParts): AdminState {
       if (health.snapshot(ca) === undefined) return false
       await judge.setDistrusted(ca, distrusted)
       renewer.wake()
+      return true
+    },
+    reloadRoots: async (ca) => {
+      if (issuer(ca) === undefined) return false
+      await parts.reloadRoots()
       return true
     },
     changeAccountKey: async (ca) => {

@@ -36,8 +36,8 @@ export interface AcmeIssuerOptions {
   readonly preferredRoot?: string | undefined
   /** PEM of roots to trust for the CA's HTTPS endpoint, beside the runtime's. */
   readonly endpointRoots?: string | undefined
-  /** Where the chains that it issues must end. */
-  readonly trust: 'any' | readonly X509Certificate[]
+  /** Where the chains that it issues must end, now. */
+  readonly trust: () => 'any' | readonly X509Certificate[]
   /** At most one of a type. */
   readonly solvers: readonly Solver[]
   readonly records: AccountRecords
@@ -201,10 +201,10 @@ export class AcmeIssuer implements Issuer {
   }
 
   #verified({ chainPem, keyPem }: Issued, { names }: IssueRequest): Certificate {
-    const { id: ca, trust: roots, clock } = this.#options
+    const { id: ca, trust, clock } = this.#options
     try {
       const certificate = new Certificate(chainPem, keyPem, ca, `certificate from ${ca}`)
-      verifyChain(certificate, { names, roots, now: clock.now() })
+      verifyChain(certificate, { names, roots: trust(), now: clock.now() })
       return certificate
     } catch (cause) {
       if (!(cause instanceof CertificateError)) throw cause

@@ -19,32 +19,47 @@ export interface IssuersOptions {
   readonly solvers: readonly Solver[]
 }
 
+/** Where chains must end. */
+export type Anchors = 'any' | readonly X509Certificate[]
+
 export class Issuers {
   readonly #options: IssuersOptions
   readonly #publicRoots = publicRoots()
-  /** Roots that the operator has pinned, PEM by CA. */
-  #pins: ReadonlyMap<string, string> = new Map()
-  /** By CA. */
-  readonly #anchors = new Map<string, 'any' | readonly X509Certificate[]>()
+  /** Roots that the operator has pinned, by CA. */
+  #pins: ReadonlyMap<string, readonly X509Certificate[]> = new Map()
+  /** What the config says, by CA; `isPublic`: pinned roots count too. */
+  readonly #configured = new Map<string, { readonly anchors: Anchors; readonly isPublic: boolean }>()
 
   constructor(options: IssuersOptions) {
     this.#options = options
   }
 
-  /** Reads the pinned roots; those made of before stay as they are. */
+  /** Reads the pinned roots, for the issuers that were made before as well. */
   async load(): Promise<void> {
-    this.#pins = await this.#options.records.loadPinnedRoots()
+    const pinned = await this.#options.records.loadPinnedRoots()
+    this.#pins = new Map([...pinned].map(([ca, pem]) => [ca, parseRoots(pem, `the pinned roots of ${ca}`)]))
   }
 
   /** Reads the PEM files that the CA names (blocking). @throws CertificateError, or the file's own error */
   create(ca: Ca): Issuer {
     const { solvers, ...shared } = this.#options
-    if (ca.type === 'internal')
-      return new InternalIssuer({ ...shared, id: ca.name, lifetimeMs: ca.lifetimeMs })
+    const { name: id } = ca
+    if (ca.type === 'internal') return new InternalIssuer({ ...shared, id, lifetimeMs: ca.lifetimeMs })
     const endpointRoots = ca.roots === undefined ? undefined : readFileSync(ca.roots, 'utf8')
-    const trust = this.#anchorsOf(ca, endpointRoots)
-    this.#anchors.set(ca.name, trust)
-    return new AcmeIssuer({ ...ca, ...shared, id: ca.name, endpointRoots, trust, solvers })
+    this.#configured.set(id, {
+      anchors: this.#anchorsIn(ca, endpointRoots),
+      isPublic: ca.trust === 'public',
+    })
+    const trust = (): Anchors => this.anchors(id) ?? this.#publicRoots
+    return new AcmeIssuer({ ...ca, ...shared, id, endpointRoots, trust, solvers })
+  }
+
+  /** Where the chains of an ACME CA that was created must end; undefined for every other source. */
+  anchors(source: string): Anchors | undefined {
+    const configured = this.#configured.get(source)
+    if (configured === undefined || configured.anchors === 'any' || !configured.isPublic)
+      return configured?.anchors
+    return [...configured.anchors, ...(this.#pins.get(source) ?? [])]
   }
 
   /**
@@ -53,19 +68,14 @@ export class Issuers {
    * @returns the root that it ends in, where it must end in one @throws CertificateError
    */
   verify(certificate: Certificate): X509Certificate | undefined {
-    const roots = this.#anchors.get(certificate.source)
+    const roots = this.anchors(certificate.source)
     if (roots === undefined) return undefined
     return verifyChain(certificate, { names: certificate.names, roots, now: this.#options.clock.now() })
   }
 
-  #anchorsOf({ name, trust }: AcmeCa, endpointRoots: string | undefined): 'any' | readonly X509Certificate[] {
+  #anchorsIn({ trust }: AcmeCa, endpointRoots: string | undefined): Anchors {
     if (trust === 'any') return 'any'
     if (trust !== 'public') return parseRoots(readFileSync(trust, 'utf8'), trust)
-    const pinned = this.#pins.get(name)
-    return [
-      ...this.#publicRoots,
-      ...(endpointRoots === undefined ? [] : parseRoots(endpointRoots, 'roots')),
-      ...(pinned === undefined ? [] : parseRoots(pinned, `the pinned roots of ${name}`)),
-    ]
+    return [...this.#publicRoots, ...(endpointRoots === undefined ? [] : parseRoots(endpointRoots, 'roots'))]
   }
 }

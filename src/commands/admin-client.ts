@@ -26,6 +26,19 @@ export class AdminClient {
     this.url = `http://${host.includes(':') ? `[${host}]` : host}:${admin.port}`
   }
 
+  /** The running instance; undefined: none runs, or none can be asked. */
+  static async find(config: Config): Promise<AdminClient | undefined> {
+    if (config.listen.admin === false) return undefined
+    const client = new AdminClient(config)
+    try {
+      await client.get('/api/cas')
+      return client
+    } catch (error) {
+      if (error instanceof AdminUnreachableError) return undefined
+      throw error
+    }
+  }
+
   /** The caller knows the shape: it is this version's own API. */
   async get<T>(path: string): Promise<T> {
     const response = await this.#request(path, 'GET', LIMIT_MS)

@@ -146,7 +146,7 @@ function roots(loaded: LoadedConfig, [verb, ca]: readonly string[], { all, out }
     if (verb !== 'pin' && verb !== 'unpin')
       throw new UsageError(`certs roots ${verb}: there are pin, unpin, export`)
     if (ca === undefined) throw new UsageError('say which CA (see `holdfast certs --help`)')
-    return verb === 'pin' ? pinRoots(loaded, records, ca) : unpinRoots(records, ca)
+    return verb === 'pin' ? pinRoots(loaded, records, ca) : unpinRoots(loaded, records, ca)
   })
 }
 

@@ -1,11 +1,10 @@
 /** Each way in which a CA fails, by a fault proxy in front of a real Pebble: what it is called, and whose fault it is. */
 import { setImmediate as turn } from 'node:timers/promises'
 import t from 'tap'
-import type { AcmeIssuerOptions } from '../../src/ca/acme.ts'
 import type { Solver } from '../../src/challenge/solver.ts'
 import { DAY, SECOND } from '../../src/time.ts'
 import type { Fault } from '../peers/fault-proxy.ts'
-import { issueErrorOf, requestFor, startWorld } from './acme-world.ts'
+import { type IssuerOptions, issueErrorOf, requestFor, startWorld } from './acme-world.ts'
 
 const world = await startWorld(t)
 const { http01 } = world
@@ -14,7 +13,7 @@ const proxy = await world.startFaultProxy(pebble)
 const forever = new AbortController().signal
 const request = requestFor(['app.example.com'])
 
-const issuerWith = async (options: Partial<AcmeIssuerOptions> = {}) =>
+const issuerWith = async (options: IssuerOptions = {}) =>
   world.issuer(pebble, { directory: proxy.directory, endpointRoots: proxy.rootPem, ...options })
 
 const DIRECTORY = /^\/dir$/

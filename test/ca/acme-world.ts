@@ -21,6 +21,11 @@ import { type MemoryLog, memoryLog } from '../support/log.ts'
 /** What an issuer needs to know of its CA. */
 type Endpoint = Pick<Pebble, 'directory' | 'minicaPem' | 'root'>
 
+/** What differs from an issuer that trusts the CA's own root. */
+export type IssuerOptions = Partial<Omit<AcmeIssuerOptions, 'trust'>> & {
+  readonly trust?: ReturnType<AcmeIssuerOptions['trust']>
+}
+
 export interface World {
   readonly dns: Dns
   readonly http01: Http01Solver
@@ -30,7 +35,7 @@ export interface World {
   /** In front of a Pebble. */
   startFaultProxy(pebble: Pebble): Promise<FaultProxy>
   /** An issuer at this CA, with a store of its own unless `records` says otherwise. */
-  issuer(ca: Endpoint, options?: Partial<AcmeIssuerOptions>): Promise<AcmeIssuer>
+  issuer(ca: Endpoint, options?: IssuerOptions): Promise<AcmeIssuer>
   records(): Promise<Records>
 }
 
@@ -74,13 +79,14 @@ export async function startWorld(t: Test): Promise<World> {
       t.teardown(() => proxy.stop())
       return proxy
     },
-    async issuer(ca, options = {}) {
+    async issuer(ca, { trust, ...options } = {}) {
+      const anchors = trust ?? [new X509Certificate(await ca.root())]
       return new AcmeIssuer({
         id: 'pebble',
         directory: ca.directory,
         contact: ['mailto:ops@example.com'],
         endpointRoots: ca.minicaPem,
-        trust: [new X509Certificate(await ca.root())],
+        trust: () => anchors,
         solvers: [http01, tlsAlpn01],
         records: options.records ?? (await records()),
         clock,

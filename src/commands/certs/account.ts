@@ -7,7 +7,7 @@ import type { LoadedConfig } from '../../config/load.ts'
 import { resolveCas } from '../../config/sites.ts'
 import { createLog } from '../../log.ts'
 import { MINUTE, SystemClock } from '../../time.ts'
-import { AdminClient, AdminUnreachableError } from '../admin-client.ts'
+import { AdminClient } from '../admin-client.ts'
 import { print, UsageError } from '../terminal.ts'
 import { withRecords } from './store.ts'
 
@@ -20,7 +20,7 @@ const LIMIT_MS = 2 * MINUTE
 export async function changeAccount(loaded: LoadedConfig, [name, verb]: readonly string[]): Promise<number> {
   if (name === undefined || !isVerb(verb))
     throw new UsageError(`write \`certs account CA ${VERBS.join('|')}\``)
-  const admin = await findInstance(loaded)
+  const admin = await AdminClient.find(loaded.config)
   if (admin === undefined) await changeHere(loaded, name, verb)
   else if (!(await admin.post(`/api/cas/${encodeURIComponent(name)}/${verb}`, LIMIT_MS)))
     throw new Error(`the running instance has no CA ${name} with an account`)
@@ -34,19 +34,6 @@ export async function changeAccount(loaded: LoadedConfig, [name, verb]: readonly
 
 function isVerb(text: string | undefined): text is Verb {
   return VERBS.some((verb) => verb === text)
-}
-
-/** undefined: none runs. */
-async function findInstance(loaded: LoadedConfig): Promise<AdminClient | undefined> {
-  if (loaded.config.listen.admin === false) return undefined
-  const admin = new AdminClient(loaded.config)
-  try {
-    await admin.get('/api/cas')
-    return admin
-  } catch (error) {
-    if (error instanceof AdminUnreachableError) return undefined
-    throw error
-  }
 }
 
 function changeHere(loaded: LoadedConfig, name: string, verb: Verb): Promise<number> {

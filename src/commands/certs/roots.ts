@@ -12,8 +12,12 @@ import { resolveCas } from '../../config/sites.ts'
 import { messageOf } from '../../errors.ts'
 import { silentLog } from '../../log.ts'
 import type { Records } from '../../store/records.ts'
-import { SystemClock } from '../../time.ts'
+import { MINUTE, SystemClock } from '../../time.ts'
+import { AdminClient } from '../admin-client.ts'
 import { complain, print, table } from '../terminal.ts'
+
+/** Every certificate is judged anew, and asks for its revocation. */
+const REVIEW_LIMIT_MS = 5 * MINUTE
 
 interface RootInUse {
   readonly root: X509Certificate
@@ -55,16 +59,22 @@ export async function pinRoots(loaded: LoadedConfig, records: Records, ca: strin
   if (roots.length === 0) throw new Error(`the store holds no certificate from ${ca} that ends in a root`)
   await records.savePinnedRoots(ca, roots.map(({ root }) => root.toString()).join(''))
   const names = roots.map(({ root }) => `"${commonNameOf(root.subject)}"`).join(', ')
-  print(
-    `Pinned ${names} for ${ca}: its chains may end there from the next start on, whatever the runtime bundles.`,
-  )
+  await tellInstance(loaded, ca)
+  print(`Pinned ${names} for ${ca}: its chains may end there, whatever the runtime bundles.`)
   return 0
 }
 
-export async function unpinRoots(records: Records, ca: string): Promise<number> {
+export async function unpinRoots(loaded: LoadedConfig, records: Records, ca: string): Promise<number> {
   await records.removePinnedRoots(ca)
-  print(`The roots of ${ca} are those of its \`trust\` again, from the next start on.`)
+  await tellInstance(loaded, ca)
+  print(`The roots of ${ca} are those of its \`trust\` again.`)
   return 0
+}
+
+/** The running instance, if there is one, takes the pins over at once; another reads them as it starts. */
+async function tellInstance(loaded: LoadedConfig, ca: string): Promise<void> {
+  const admin = await AdminClient.find(loaded.config)
+  await admin?.post(`/api/cas/${encodeURIComponent(ca)}/roots`, REVIEW_LIMIT_MS)
 }
 
 async function rootsInUse(loaded: LoadedConfig, records: Records): Promise<RootInUse[]> {

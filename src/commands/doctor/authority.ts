@@ -77,7 +77,7 @@ function issuerOf(ca: AcmeCa, records: Records | undefined, clock: Clock): AcmeI
     id: ca.name,
     endpointRoots: ca.roots === undefined ? undefined : readFileSync(ca.roots, 'utf8'),
     // Nothing is ordered.
-    trust: 'any',
+    trust: () => 'any',
     solvers: [],
     records: records ?? NO_RECORDS,
     clock,

@@ -1,7 +1,6 @@
 /** The certificates that the store holds for a host: do they verify, how long do they last, does the standby stand by? */
 
-import type { X509Certificate } from 'node:crypto'
-import { readFileSync } from 'node:fs'
+import { type Anchors, Issuers } from '../../ca/issuers.ts'
 import { type Certificate, formatMoment } from '../../cert/certificate.ts'
 import { loadCertificateFile } from '../../cert/files.ts'
 import type { Holding } from '../../cert/inventory.ts'
@@ -9,11 +8,10 @@ import { parseRoots, publicRoots, verifyChain } from '../../cert/verify.ts'
 import type { Ca } from '../../config/cas.ts'
 import type { FilePolicy, IssuedPolicy } from '../../config/sites.ts'
 import { messageOf } from '../../errors.ts'
+import { silentLog } from '../../log.ts'
 import type { Records } from '../../store/records.ts'
-import { formatDuration } from '../../time.ts'
+import { type Clock, formatDuration } from '../../time.ts'
 import { type Finding, fail, ok, warn } from './finding.ts'
-
-export type Roots = readonly X509Certificate[] | 'any'
 
 /** A certificate with less left than this share of its lifetime is late: it falls due at a third. */
 const LATE_SHARE = 0.2
@@ -22,22 +20,20 @@ const LATE_SHARE = 0.2
 export async function loadRoots(
   cas: ReadonlyMap<string, Ca>,
   records: Records | undefined,
-): Promise<(source: string) => Roots> {
+  clock: Clock,
+): Promise<(source: string) => Anchors> {
   const everywhere = publicRoots()
-  const roots = new Map<string, Roots>()
+  if (records === undefined) return () => everywhere
+  const issuers = new Issuers({ records, clock, log: silentLog(), solvers: [] })
+  await issuers.load()
+  const internal = new Map<string, Anchors>()
   for (const ca of cas.values()) {
-    if (ca.type === 'internal') {
-      const authority = await records?.loadAuthority(ca.name)
-      roots.set(ca.name, authority === undefined ? 'any' : parseRoots(authority.rootPem, ca.name))
-    } else if (ca.trust === 'any') roots.set(ca.name, 'any')
-    else if (ca.trust !== 'public') roots.set(ca.name, read(ca.trust))
-    else roots.set(ca.name, ca.roots === undefined ? everywhere : [...everywhere, ...read(ca.roots)])
+    issuers.create(ca)
+    if (ca.type === 'acme') continue
+    const authority = await records.loadAuthority(ca.name)
+    internal.set(ca.name, authority === undefined ? 'any' : parseRoots(authority.rootPem, ca.name))
   }
-  return (source) => roots.get(source) ?? everywhere
-}
-
-function read(file: string): readonly X509Certificate[] {
-  return parseRoots(readFileSync(file, 'utf8'), file)
+  return (source) => internal.get(source) ?? issuers.anchors(source) ?? everywhere
 }
 
 /** Of a host that CAs supply. */
@@ -45,7 +41,7 @@ export function checkHolding(
   host: string,
   policy: IssuedPolicy,
   { live, standby }: Holding,
-  rootsOf: (source: string) => Roots,
+  rootsOf: (source: string) => Anchors,
   now: number,
 ): Finding[] {
   if (live === undefined) {
@@ -62,7 +58,7 @@ export function checkHolding(
 export async function checkFile(
   host: string,
   policy: FilePolicy,
-  rootsOf: (source: string) => Roots,
+  rootsOf: (source: string) => Anchors,
   now: number,
 ): Promise<Finding[]> {
   const byHand = 'renewed by hand: no CA supplies it'
@@ -79,7 +75,7 @@ function checkCertificate(
   check: string,
   host: string,
   certificate: Certificate,
-  rootsOf: (source: string) => Roots,
+  rootsOf: (source: string) => Anchors,
   now: number,
 ): Finding {
   const { source, notBefore, notAfter } = certificate

@@ -5,6 +5,7 @@
 
 import type { HostView } from '../../admin/views.ts'
 import type { CaaLookup } from '../../ca/caa.ts'
+import type { Anchors } from '../../ca/issuers.ts'
 import type { Holding } from '../../cert/inventory.ts'
 import { isPrivateHost } from '../../config/addresses.ts'
 import type { Ca } from '../../config/cas.ts'
@@ -14,7 +15,7 @@ import type { Records } from '../../store/records.ts'
 import type { Clock } from '../../time.ts'
 import { type AuthorityReport, examineAuthority } from './authority.ts'
 import { checkCaa, loadCaaState } from './caa.ts'
-import { checkFile, checkHolding, loadRoots, type Roots } from './certificates.ts'
+import { checkFile, checkHolding, loadRoots } from './certificates.ts'
 import { checkClock } from './clock.ts'
 import { type Finding, fail, failed, ok, warn } from './finding.ts'
 import { checkName } from './names.ts'
@@ -64,7 +65,7 @@ export async function examine(options: ExaminationOptions): Promise<Diagnosis> {
         .filter(({ name }) => used.has(name))
         .map((ca) => examineAuthority(ca, records, clock)),
     ),
-    loadRoots(cas, records),
+    loadRoots(cas, records, clock),
     loadHoldings(records),
   ])
   const examination = new HostExamination(options, authorities, rootsOf, holdings)
@@ -110,7 +111,7 @@ async function loadHoldings(records: Records | undefined): Promise<ReadonlyMap<s
 class HostExamination {
   readonly #options: ExaminationOptions
   readonly #authorities: ReadonlyMap<string, AuthorityReport>
-  readonly #rootsOf: (source: string) => Roots
+  readonly #rootsOf: (source: string) => Anchors
   readonly #holdings: ReadonlyMap<string, Holding>
   /** Of everything that this instance may show; undefined: none runs. */
   readonly #fingerprints: ReadonlySet<string> | undefined
@@ -118,7 +119,7 @@ class HostExamination {
   constructor(
     options: ExaminationOptions,
     authorities: readonly AuthorityReport[],
-    rootsOf: (source: string) => Roots,
+    rootsOf: (source: string) => Anchors,
     holdings: ReadonlyMap<string, Holding>,
   ) {
     this.#options = options
