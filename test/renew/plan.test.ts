@@ -52,6 +52,16 @@ t.test('what is ordered, from whom', async (t) => {
       undefined,
     ],
     [
+      'young ones of both, the order of the CAs turned around, as `spread` does: nothing',
+      {
+        policy: { cas: ['b', 'a'], standby: 'always' },
+        candidates: [open('b'), open('a')],
+        live: held('a', 0.1),
+        standby: held('b', 0.1),
+      },
+      undefined,
+    ],
+    [
       'young live, one CA: nothing',
       { live: held('a', 0.1), policy: { cas: ['a'], standby: 'always' }, candidates: [open('a')] },
       undefined,
