@@ -1,25 +1,40 @@
 /** argv to a command. `bin/holdfast.js` calls `main`. */
 import { readFileSync } from 'node:fs'
-import { CERTS_USAGE, certs } from './commands/certs.ts'
-import { check } from './commands/check.ts'
-import { doctor } from './commands/doctor.ts'
-import { drill } from './commands/drill.ts'
-import { serve } from './commands/serve.ts'
-import { simulate } from './commands/simulate.ts'
-import { status } from './commands/status.ts'
 import { complain, print, UsageError } from './commands/terminal.ts'
 
 /** Arguments after the command's name, and the environment; resolves with the exit code. */
 type Command = (args: string[], env: NodeJS.ProcessEnv) => Promise<number>
 
-const COMMANDS: Readonly<Record<string, { run: Command; summary: string }>> = {
-  serve: { run: serve, summary: 'run the proxy (the default)' },
-  check: { run: check, summary: 'validate the config; exit 1 with every error' },
-  status: { run: status, summary: 'hosts, certificates and CA health of the running instance' },
-  doctor: { run: doctor, summary: 'is failover ready? exit 1 when a host depends on one CA alone' },
-  drill: { run: drill, summary: 'rehearse a CA outage on the running instance, or --practice one' },
-  simulate: { run: simulate, summary: 'play a CA outage over a fleet on a virtual clock' },
-  certs: { run: certs, summary: 'list, export, import, renew or revoke certificates; roots; distrust a CA' },
+/** Each is loaded when it is asked for, so that none costs the others time or memory. */
+const COMMANDS: Readonly<Record<string, { load: () => Promise<Command>; summary: string }>> = {
+  serve: {
+    load: async () => (await import('./commands/serve.ts')).serve,
+    summary: 'run the proxy (the default)',
+  },
+  check: {
+    load: async () => (await import('./commands/check.ts')).check,
+    summary: 'validate the config; exit 1 with every error',
+  },
+  status: {
+    load: async () => (await import('./commands/status.ts')).status,
+    summary: 'hosts, certificates and CA health of the running instance',
+  },
+  doctor: {
+    load: async () => (await import('./commands/doctor.ts')).doctor,
+    summary: 'is failover ready? exit 1 when a host depends on one CA alone',
+  },
+  drill: {
+    load: async () => (await import('./commands/drill.ts')).drill,
+    summary: 'rehearse a CA outage on the running instance, or --practice one',
+  },
+  simulate: {
+    load: async () => (await import('./commands/simulate.ts')).simulate,
+    summary: 'play a CA outage over a fleet on a virtual clock',
+  },
+  certs: {
+    load: async () => (await import('./commands/certs.ts')).certs,
+    summary: 'list, export, import, renew or revoke certificates; roots; distrust a CA',
+  },
 }
 
 const HELP = `Usage: holdfast COMMAND [options]
@@ -44,10 +59,12 @@ export async function main(argv: string[]): Promise<void> {
     process.exitCode = 2
     return
   }
-  if (name === 'certs' && rest.includes('--help')) return print(CERTS_USAGE)
+  if (name === 'certs' && rest.includes('--help'))
+    return print((await import('./commands/certs.ts')).CERTS_USAGE)
   if (name !== 'check' && rest.includes('--help')) return print(HELP)
   try {
-    process.exitCode = await command.run(implicit ? argv : rest, process.env)
+    const run = await command.load()
+    process.exitCode = await run(implicit ? argv : rest, process.env)
   } catch (error) {
     complain(error)
     process.exitCode = isUsageError(error) ? 2 : 1

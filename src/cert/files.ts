@@ -10,7 +10,6 @@ import { CertificateError, ConfigError, messageOf } from '../errors.ts'
 import type { Log } from '../log.ts'
 import type { Clock } from '../time.ts'
 import { Certificate, commonNameOf, formatMoment, parseCertificates } from './certificate.ts'
-import { readPkcs12 } from './pkcs12.ts'
 
 /** Where one certificate comes from. */
 export interface CertificateSource {
@@ -168,6 +167,8 @@ async function readSource({ certificate: path, key, passphrase }: CertificateSou
     if (isDerCertificate(bytes))
       throw unreadable(path, 'is a certificate in DER without a key: convert it to PEM')
     if (key !== undefined) throw unreadable(path, 'is not PEM; PKCS#12 brings its own key: leave `key` out')
+    // What it takes to read these fills megabytes that few need.
+    const { readPkcs12 } = await import('./pkcs12.ts')
     return { ...readPkcs12(bytes, passphrase, path), keyFile: path }
   }
   const chainPem = bytes.toString()

@@ -10,7 +10,6 @@ import { renameSync } from 'node:fs'
 import { access, type FileHandle, mkdir, open, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import type { Certificate } from '../cert/certificate.ts'
-import { readPkcs12, writePkcs12 } from '../cert/pkcs12.ts'
 import type { Delivery, Form } from '../config/deliver.ts'
 import { messageOf } from '../errors.ts'
 import { gidOf, uidOf } from './accounts.ts'
@@ -59,7 +58,7 @@ export async function writeFiles(delivery: Delivery, certificate: Certificate): 
     for (const { form, path } of delivery.files) {
       const temporary = temporaryOf(path)
       staged.push({ temporary, path })
-      await stage(temporary, path, contentOf(form, certificate, delivery.passphrase), ownershipOf(form))
+      await stage(temporary, path, await contentOf(form, certificate, delivery.passphrase), ownershipOf(form))
     }
     if (delivery.command !== undefined) await writeFile(markerOf(delivery), '', { mode: 0o600 })
     for (const { temporary, path } of staged) renameSync(temporary, path)
@@ -90,7 +89,11 @@ function markerOf({ files: [first] }: Delivery): string {
   return join(dirname(path), `.${basename(path)}.holdfast-due`)
 }
 
-function contentOf(form: Form, certificate: Certificate, passphrase: string | undefined): string | Buffer {
+async function contentOf(
+  form: Form,
+  certificate: Certificate,
+  passphrase: string | undefined,
+): Promise<string | Buffer> {
   switch (form) {
     case 'fullchain':
       return certificate.chainPem
@@ -105,8 +108,11 @@ function contentOf(form: Form, certificate: Certificate, passphrase: string | un
       return certificate.keyPem
     case 'combined':
       return certificate.chainPem + certificate.keyPem
-    case 'pkcs12':
+    case 'pkcs12': {
+      // Loaded for those who need it: it fills megabytes.
+      const { writePkcs12 } = await import('../cert/pkcs12.ts')
       return writePkcs12(certificate, passphrase ?? '')
+    }
   }
 }
 
@@ -123,8 +129,11 @@ async function isCurrent(
     if (wanted.gid !== undefined && wanted.gid !== gid) return false
     if ((mode & 0o7777) !== wanted.mode) return false
     // Encrypted anew, it differs at every writing.
-    if (form === 'pkcs12') return isSame(readPkcs12(found, passphrase, path), certificate)
-    return found.equals(Buffer.from(contentOf(form, certificate, passphrase)))
+    if (form === 'pkcs12') {
+      const { readPkcs12 } = await import('../cert/pkcs12.ts')
+      return isSame(readPkcs12(found, passphrase, path), certificate)
+    }
+    return found.equals(Buffer.from(await contentOf(form, certificate, passphrase)))
   } catch {
     // Missing, or not ours: to be written.
     return false
