@@ -1,8 +1,8 @@
 /**
- * Frames on their way to one HTTP/2 client: gathered in a borrowed buffer, written with one call when the event loop
+ * Frames on their way over one HTTP/2 connection: gathered in a borrowed buffer, written with one call when the event loop
  * has turned, one write at a time.
  *
- * `client-http2.ts` writes into `out` at the offset that `reserve` gave, and sets `length`.
+ * `client-http2.ts` and `upstream-http2.ts` write into `out` at the offset that `reserve` gave, and set `length`.
  */
 import type { Socket } from 'node:net'
 import type { Engine } from './engine.ts'

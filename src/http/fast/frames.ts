@@ -1,4 +1,4 @@
-/** Frame layout and codes of HTTP/2 (RFC 9113 sections 4, 6 and 7). `client-http2.ts` gives them meaning. */
+/** Frame layout and codes of HTTP/2 (RFC 9113 sections 4, 6 and 7). `client-http2.ts` and `upstream-http2.ts` give them meaning. */
 
 export const PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n')
 export const FRAME_HEADER_BYTES = 9
