@@ -41,6 +41,8 @@ export class Server {
   readonly #metrics = new Metrics()
   readonly #events = new Events()
   readonly #log: Log
+  /** For `doctor`. Random, so that it can be nobody's key authorization. */
+  readonly #reachProof = { token: randomName(), answer: randomName() }
   readonly #records: Records
   readonly #inventory: Inventory
   readonly #front: Front
@@ -106,6 +108,7 @@ export class Server {
     await this.#supply.load()
     await this.#admin?.start()
     await this.#front.start()
+    await this.#presentReachProof()
     await this.#supply.start()
     this.#rotateTicketKeys()
     this.#ready = true
@@ -161,6 +164,12 @@ export class Server {
     return this.#admin?.port
   }
 
+  async #presentReachProof(): Promise<void> {
+    const { token, answer: keyAuthorization } = this.#reachProof
+    const http01 = this.#front.solvers.find(({ type }) => type === 'http-01')
+    await http01?.present({ type: 'http-01', name: 'localhost', token, keyAuthorization })
+  }
+
   #rotateTicketKeys(): void {
     this.#cancelRotation = this.#clock.after(TICKET_KEYS_MS, () => {
       this.#front.setTicketKeys(newTicketKeys())
@@ -186,6 +195,7 @@ export class Server {
       judge,
       outlook,
       issuer: (ca) => this.#supply.issuer(ca),
+      reachProof: this.#reachProof,
       reloadRoots: () => this.#supply.reloadRoots(),
       upstreams: () => this.#front.upstreams(),
       events: this.#events,
@@ -196,6 +206,10 @@ export class Server {
     const expose = async () => this.#metrics.expose(await this.#front.metrics())
     return new Admin({ address, expose, clock: this.#clock, log: this.#log, drills: this.#drills, state })
   }
+}
+
+function randomName(): string {
+  return randomBytes(16).toString('base64url')
 }
 
 function newTicketKeys(): Buffer {

@@ -26,6 +26,7 @@ export interface AdminState {
   forecast(): readonly ForecastView[]
   /** Is it taking connections? False while starting and while draining. */
   isReady(): boolean
+  reachProof(): ReachProof
   /** Orders a new certificate now. False: no such host, or not one that a CA supplies. */
   renew(host: string): boolean
   /** Reads a host's certificates from the store again. False: no such host. */
@@ -42,6 +43,12 @@ export interface AdminState {
   condemn(host: string): Promise<boolean>
   /** Revokes the live certificate, which gives way to others. False: there is none. Rejects with an `IssueError`. */
   revoke(host: string, reason: RevocationReason): Promise<boolean>
+}
+
+/** What nobody but this instance answers on port 80: the answer to a challenge that no CA has made. */
+export interface ReachProof {
+  readonly token: string
+  readonly answer: string
 }
 
 export interface AdminOptions {
@@ -152,6 +159,8 @@ export class Admin {
         return json(200, state.cas())
       case '/api/upstreams':
         return json(200, await state.upstreams())
+      case '/api/reach':
+        return json(200, state.reachProof())
       case '/api/events':
         return json(200, state.events())
       case '/api/forecast':

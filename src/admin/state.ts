@@ -9,7 +9,7 @@ import type { Outlook } from '../notify/outlook.ts'
 import type { Judge } from '../renew/judge.ts'
 import type { Renewer } from '../renew/renewer.ts'
 import type { Clock } from '../time.ts'
-import type { AdminState } from './api.ts'
+import type { AdminState, ReachProof } from './api.ts'
 import type { Events } from './events.ts'
 import { type HostFacts, viewCa, viewForecast, viewHost } from './views.ts'
 
@@ -21,6 +21,7 @@ export interface AdminParts {
   readonly judge: Judge
   /** By the CA's name. */
   readonly issuer: (ca: string) => Issuer | undefined
+  readonly reachProof: ReachProof
   readonly reloadRoots: () => Promise<void>
   readonly upstreams: () => Promise<readonly UpstreamStatus[]>
   readonly events: Events
@@ -42,6 +43,7 @@ export function adminState(parts: AdminParts): AdminState {
         .filter(({ id }) => id !== INTERNAL)
         .map((snapshot) => viewForecast(snapshot, outlook.exposures(snapshot.id), clock.now())),
     isReady,
+    reachProof: () => parts.reachProof,
     renew: (host) => renewer.renewNow(host),
     reload: (host) => renewer.reload(host),
     setDistrusted: async (ca, distrusted) => {

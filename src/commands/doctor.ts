@@ -1,6 +1,7 @@
 /** `holdfast doctor`: would failover work? Looks at every CA and host, and changes nothing; also while no instance runs. */
 import { Resolver } from 'node:dns/promises'
 import { parseArgs } from 'node:util'
+import type { ReachProof } from '../admin/api.ts'
 import type { HostView } from '../admin/views.ts'
 import type { CaaLookup } from '../ca/caa.ts'
 import { parseAddress } from '../config/addresses.ts'
@@ -47,10 +48,14 @@ export async function diagnose(
   ports: Ports = CA_PORTS,
 ): Promise<Diagnosis> {
   const { config } = loaded
-  const [records, running] = await Promise.all([openRecords(loaded), loadRunning(config)])
+  const [records, running, proof] = await Promise.all([
+    openRecords(loaded),
+    askInstance<HostView[]>(config, '/api/certificates'),
+    askInstance<ReachProof>(config, '/api/reach'),
+  ])
   try {
     const clock = new SystemClock()
-    return await examine({ config, cas: resolveCas(config), records, lookup, ports, clock, running })
+    return await examine({ config, cas: resolveCas(config), records, lookup, ports, clock, running, proof })
   } finally {
     await records?.close()
   }
@@ -78,9 +83,10 @@ async function openRecords({ config, baseDir }: LoadedConfig): Promise<Records |
   }
 }
 
-async function loadRunning(config: Config): Promise<readonly HostView[] | undefined> {
+/** undefined: none runs. */
+async function askInstance<T>(config: Config, path: string): Promise<T | undefined> {
   try {
-    return await new AdminClient(config).get<HostView[]>('/api/certificates')
+    return await new AdminClient(config).get<T>(path)
   } catch (error) {
     if (error instanceof AdminUnreachableError) return undefined
     throw error

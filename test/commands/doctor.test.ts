@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
-import { type Diagnosis, examine } from '../../src/commands/doctor/examination.ts'
+import { type Diagnosis, type ExaminationOptions, examine } from '../../src/commands/doctor/examination.ts'
 import type { Ports } from '../../src/commands/doctor/reach.ts'
 import { createResolver, diagnose, doctor } from '../../src/commands/doctor.ts'
 import { loadConfig } from '../../src/config/load.ts'
@@ -66,11 +66,12 @@ const lookup = createResolver(dns.address)
 async function examineAs(caaIdentities: readonly string[], asked = ports): Promise<Diagnosis> {
   const cas = [...resolveCas(loaded.config)].map(([name, ca]) => [name, { ...ca, caaIdentities }] as const)
   const records = new Records(await openStore(loaded.config.store, folder, silentLog()), silentLog())
-  const answer = await fetch(`http://127.0.0.1:${admin}/api/certificates`)
-  const running = (await answer.json()) as NonNullable<Parameters<typeof examine>[0]['running']>
+  const ask = async (path: string) => (await fetch(`http://127.0.0.1:${admin}${path}`)).json()
+  const running = (await ask('/api/certificates')) as ExaminationOptions['running']
+  const proof = (await ask('/api/reach')) as ExaminationOptions['proof']
   try {
     const cloned = { config: loaded.config, cas: new Map(cas), records, lookup, clock: new SystemClock() }
-    return await examine({ ...cloned, ports: asked, running })
+    return await examine({ ...cloned, ports: asked, running, proof })
   } finally {
     await records.close()
   }
@@ -131,7 +132,9 @@ t.test('while an instance runs', async (t) => {
     t.ok(aboutCa(diagnosis, 'b').includes('ok profile: default is on offer'))
     const words = aboutHost(diagnosis)
     t.ok(words.includes(`ok port ${ports.https}: shows a certificate of this instance, for tls-alpn-01`))
-    t.ok(words.includes(`ok port ${ports.http}: answers as this instance does, for http-01`))
+    t.ok(
+      words.includes(`ok port ${ports.http}: gives the answer that this instance alone knows, for http-01`),
+    )
     t.ok(words.some((each) => /^ok standby: is from another CA/.test(each)))
   })
 
@@ -179,10 +182,10 @@ t.test('while an instance runs', async (t) => {
     )
     t.ok(
       words.includes(
-        `warn port ${http}: 127.0.0.1:${http} answers 200, not 404, to a challenge that nobody made | fix: see that http-01 for ${HOST} reaches this instance, not another server on the way`,
+        `fail port ${http}: http-01 leads elsewhere: 127.0.0.1:${http} does not know the challenge of this instance (it answers 200) | fix: let the DNS of ${HOST} name this instance only, or forward http-01 to it`,
       ),
     )
-    t.match(diagnosis.hosts, [{ usable: ['a', 'b'], dependsOnOne: false }], 'http-01 may yet serve')
+    t.match(diagnosis.hosts, [{ usable: [], dependsOnOne: true }])
   })
 
   t.test('a port that does not answer here may yet answer the outside', async (t) => {
@@ -210,6 +213,7 @@ t.test('while an instance runs', async (t) => {
       ports,
       clock,
       running: [],
+      proof: undefined,
     })
     t.ok(
       aboutHost(diagnosis).includes(

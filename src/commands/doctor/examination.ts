@@ -3,6 +3,7 @@
  * host can really have a certificate from. Receives a checked config and the two sources of truth, store and DNS.
  */
 
+import type { ReachProof } from '../../admin/api.ts'
 import type { HostView } from '../../admin/views.ts'
 import type { CaaLookup } from '../../ca/caa.ts'
 import type { Anchors } from '../../ca/issuers.ts'
@@ -31,6 +32,8 @@ export interface ExaminationOptions {
   readonly clock: Clock
   /** The hosts of the running instance; undefined: none runs. */
   readonly running: readonly HostView[] | undefined
+  /** What it answers on port 80; undefined: none runs. */
+  readonly proof: ReachProof | undefined
 }
 
 export interface Diagnosis {
@@ -144,9 +147,9 @@ class HostExamination {
     const authorities = policy.cas.flatMap((name) => this.#authorities.get(name) ?? [])
     if (authorities.every(({ ca }) => ca.type === 'internal'))
       return { host, usable: policy.cas, dependsOnOne: false, findings: [alone(), ...held] }
-    const { lookup, ports, clock } = this.#options
+    const { lookup, ports, clock, proof } = this.#options
     const [reach, caa] = await Promise.all([
-      checkReach(host, policy.challenges, { lookup, ports, clock, fingerprints: this.#fingerprints }),
+      checkReach(host, policy.challenges, { lookup, ports, clock, proof, fingerprints: this.#fingerprints }),
       loadCaaState(host, lookup, clock),
     ])
     const isReached = reach.challenges.length > 0

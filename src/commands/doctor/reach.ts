@@ -1,8 +1,7 @@
 /**
  * Do the ports that CAs will ask lead to this instance? The host's addresses come from the DNS, as a CA would find them.
- * On 443 the instance is known by its certificate. On 80 nothing proves it: an answer other than 404 to a challenge that
- * nobody made is worth a look, for it may be another server's or the app's. A port that does not answer here may yet
- * answer the outside (NAT). So only a foreign certificate fails.
+ * On 443 the instance is known by its certificate, on 80 by its answer to a challenge that it alone knows. A port that
+ * does not answer here may yet answer the outside (NAT). So only another server fails.
  */
 
 import type { Resolver } from 'node:dns/promises'
@@ -10,6 +9,7 @@ import { once } from 'node:events'
 import { type IncomingMessage, request } from 'node:http'
 import { isIP } from 'node:net'
 import { connect } from 'node:tls'
+import type { ReachProof } from '../../admin/api.ts'
 import type { ChallengeType } from '../../challenge/solver.ts'
 import type { Clock } from '../../time.ts'
 import { bounded, type Finding, fail, ok, warn } from './finding.ts'
@@ -26,6 +26,8 @@ export interface ReachOptions {
   readonly lookup: AddressLookup
   readonly ports: Ports
   readonly clock: Clock
+  /** What the instance answers on port 80; undefined: none runs. */
+  readonly proof: ReachProof | undefined
   /** SHA-256 of every certificate that this instance may show, lower-case hex; undefined: no instance runs. */
   readonly fingerprints: ReadonlySet<string> | undefined
 }
@@ -36,7 +38,7 @@ export interface Reach {
   readonly challenges: readonly ChallengeType[]
 }
 
-type Answer = 'ours' | 'silent' | 'doubtful' | 'foreign'
+type Answer = 'ours' | 'silent' | 'foreign'
 
 interface Probed {
   readonly answer: Answer
@@ -44,8 +46,8 @@ interface Probed {
   readonly says: string
 }
 
-/** A path of a challenge that no CA asks for. */
-const PATH = '/.well-known/acme-challenge/holdfast-doctor'
+const PATH = '/.well-known/acme-challenge/'
+const LONGEST_ANSWER = 1000
 
 export async function checkReach(
   host: string,
@@ -63,7 +65,7 @@ export async function checkReach(
     return { findings: [fail('address', says, `add an A or AAAA record for ${host}`)], challenges: [] }
   }
   const found = ok('address', addresses.join(', '))
-  if (options.fingerprints === undefined) {
+  if (options.fingerprints === undefined || options.proof === undefined) {
     const skipped = warn(
       'reach',
       'not tried: no instance runs',
@@ -100,7 +102,7 @@ async function checkPort(
   host: string,
   type: ChallengeType,
   addresses: readonly string[],
-  { ports, clock, fingerprints }: ReachOptions,
+  { ports, clock, fingerprints, proof }: ReachOptions,
 ): Promise<Finding> {
   const port = type === 'http-01' ? ports.http : ports.https
   const probes = await Promise.all(
@@ -109,7 +111,7 @@ async function checkPort(
         clock,
         (signal) =>
           type === 'http-01'
-            ? probeHttp(address, port, host, signal)
+            ? probeHttp(address, port, host, proof, signal)
             : probeTls(address, port, host, fingerprints ?? new Set(), signal),
         (why) => ({ answer: 'silent', says: `${at(address, port)}: ${why}` }),
       ),
@@ -127,16 +129,14 @@ function judge(host: string, type: ChallengeType, port: number, probes: readonly
   const check = `port ${port}`
   if (probes.every(({ answer }) => answer === 'ours')) {
     const found =
-      type === 'http-01' ? 'answers as this instance does' : 'shows a certificate of this instance'
+      type === 'http-01'
+        ? 'gives the answer that this instance alone knows'
+        : 'shows a certificate of this instance'
     return ok(check, `${found}, for ${type}`)
   }
   if (probes.some(({ answer }) => answer === 'foreign')) {
     const fix = `let the DNS of ${host} name this instance only, or forward ${type} to it`
     return fail(check, `${type} leads elsewhere: ${told('foreign')}`, fix)
-  }
-  if (probes.some(({ answer }) => answer === 'doubtful')) {
-    const fix = `see that ${type} for ${host} reaches this instance, not another server on the way`
-    return warn(check, told('doubtful'), fix)
   }
   const fix = `open port ${port} to the outside and forward it here; behind a NAT, try it from outside`
   return warn(check, `no answer, as seen from here: ${told('silent')}`, fix)
@@ -167,15 +167,31 @@ async function probeTls(
   }
 }
 
-async function probeHttp(address: string, port: number, host: string, signal: AbortSignal): Promise<Probed> {
-  const asked = request({ host: address, port, path: PATH, headers: { host }, agent: false, signal })
+async function probeHttp(
+  address: string,
+  port: number,
+  host: string,
+  proof: ReachProof | undefined,
+  signal: AbortSignal,
+): Promise<Probed> {
+  const path = PATH + (proof?.token ?? '')
+  const asked = request({ host: address, port, path, headers: { host }, agent: false, signal })
   asked.end()
   const [response] = (await once(asked, 'response')) as [IncomingMessage]
-  response.on('error', () => {}).destroy()
-  const status = response.statusCode ?? 0
-  if (status === 404) return { answer: 'ours', says: at(address, port) }
-  const says = `${at(address, port)} answers ${status}, not 404, to a challenge that nobody made`
-  return { answer: 'doubtful', says }
+  const answer = await readStart(response)
+  if (answer === proof?.answer) return { answer: 'ours', says: at(address, port) }
+  const says = `${at(address, port)} does not know the challenge of this instance (it answers ${response.statusCode})`
+  return { answer: 'foreign', says }
+}
+
+/** Longer ones are another server's: leaving the loop closes the connection. */
+async function readStart(response: IncomingMessage): Promise<string> {
+  let text = ''
+  for await (const chunk of response.setEncoding('utf8')) {
+    text += chunk
+    if (text.length > LONGEST_ANSWER) break
+  }
+  return text
 }
 
 function at(address: string, port: number): string {
