@@ -330,7 +330,7 @@ export class Exchange implements UpstreamUser, BalancedRequest, Waiter {
       this.#connect(this.#backend, true)
       return
     }
-    this.#judge(false)
+    if (fault !== 'unsupported') this.#judge(false)
     // One that went silent may be at work on it, and the client has waited long.
     if (fault === 'closed' && this.#tryAnother()) return
     this.#release()
