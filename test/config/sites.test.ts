@@ -16,7 +16,7 @@ function resolve(config: object) {
 function supply(config: object): string[] {
   return resolve(config).sites.map(
     ({ hosts, tls }) =>
-      `${hosts.join(' ')}: ${tls.kind === 'issued' ? tls.cas.join(' ') : tls.kind === 'file' ? tls.certificate : tls.kind}`,
+    ({ hosts, tls }) => `${hosts.join(' ')}: ${tls.kind === 'issued' ? tls.cas.join(' ') : tls.certificate}`,
   )
 }
 
