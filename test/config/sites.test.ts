@@ -15,7 +15,6 @@ function resolve(config: object) {
 /** `a.example.com b.example.com: letsencrypt zerossl` for each site. */
 function supply(config: object): string[] {
   return resolve(config).sites.map(
-    ({ hosts, tls }) =>
     ({ hosts, tls }) => `${hosts.join(' ')}: ${tls.kind === 'issued' ? tls.cas.join(' ') : tls.certificate}`,
   )
 }
