@@ -11,7 +11,7 @@ import { Http01Solver } from './challenge/http-01.ts'
 import type { Solver } from './challenge/solver.ts'
 import { TlsAlpn01Solver } from './challenge/tls-alpn-01.ts'
 import type { Address, Config } from './config/schema.ts'
-import { resolveSites } from './config/sites.ts'
+import { resolveSites, type Site } from './config/sites.ts'
 import { AccessLog } from './http/access-log.ts'
 import { CompatWire } from './http/compat/wire.ts'
 import { FastWire } from './http/fast/wire.ts'
@@ -20,6 +20,7 @@ import { RequestIds } from './http/request-id.ts'
 import type { Wire } from './http/wire.ts'
 import type { Log } from './log.ts'
 import type { Metrics, MetricsSnapshot } from './metrics.ts'
+import { Streams } from './tcp/streams.ts'
 import { type Clock, withDeadline } from './time.ts'
 import { Contexts } from './tls/contexts.ts'
 import { Listener, type ListenerPolicy } from './tls/listener.ts'
@@ -76,6 +77,7 @@ export class LocalFront implements Front {
   readonly #contexts = new Contexts()
   readonly #gateway: Gateway
   readonly #wire: Wire
+  readonly #streams: Streams
   readonly #listener: Listener
   #config: Config
 
@@ -95,6 +97,13 @@ export class LocalFront implements Front {
     const accessLog = new AccessLog({ log, metrics, access: config.log.access, random: Math.random })
     const wireOptions = { gateway: this.#gateway, accessLog, requestIds: new RequestIds(), clock }
     this.#wire = config.forwarder === 'fast' ? new FastWire(wireOptions) : new CompatWire(wireOptions)
+    this.#streams = new Streams({
+      clock,
+      log,
+      timeouts: () => this.#config.timeouts,
+      access: config.log.access,
+      random: Math.random,
+    })
     this.#listener = new Listener({
       policy: listenerPolicyOf(config),
       clock,
@@ -105,7 +114,11 @@ export class LocalFront implements Front {
       ticketKeys,
       sharesPorts,
       challenge: (serverName, keyType) => tlsAlpn01.find(serverName, keyType),
-      onConnection: (socket, connection) => this.#wire.accept(socket, connection),
+      onConnection: (socket, connection) => {
+        const { stream } = connection
+        if (stream === undefined) this.#wire.accept(socket, connection)
+        else this.#streams.accept(socket, connection, stream)
+      },
     })
   }
 
@@ -140,7 +153,7 @@ export class LocalFront implements Front {
     this.#listener.stopAccepting()
     const limitMs = this.#config.timeouts.drain
     await withDeadline(this.#clock, limitMs, 'draining', undefined, (signal) =>
-      this.#wire.drain(signal),
+      Promise.all([this.#wire.drain(signal), this.#streams.drain(signal)]),
     ).catch(() => this.#log.warn('the drain limit is over: closed what was still open'))
     this.#listener.stop()
   }
@@ -159,11 +172,28 @@ export class LocalFront implements Front {
 }
 
 function policyOf(config: Config): Policy {
-  return { sites: resolveSites(config), timeouts: config.timeouts, trustedProxies: config.trustedProxies }
+  const sites = resolveSites(config).filter(({ stream }) => stream === undefined)
+  return { sites, timeouts: config.timeouts, trustedProxies: config.trustedProxies }
 }
 
-function listenerPolicyOf({ listen, timeouts, tls }: Config): ListenerPolicy {
-  const { https, http, proxyProtocol } = listen
-  const { defaultHost, minVersion } = tls
-  return { https, http, proxyProtocol, minVersion, defaultHost, handshakeTimeoutMs: timeouts.head }
+function listenerPolicyOf(config: Config): ListenerPolicy {
+  const { https, http, proxyProtocol } = config.listen
+  const { defaultHost, minVersion } = config.tls
+  const sites = sitesByHost(config)
+  return {
+    https,
+    http,
+    proxyProtocol,
+    sites,
+    minVersion,
+    defaultHost,
+    handshakeTimeoutMs: config.timeouts.head,
+  }
+}
+
+/** None where all speak HTTP. */
+function sitesByHost(config: Config): ReadonlyMap<string, Site> {
+  const sites = resolveSites(config)
+  if (sites.every(({ stream }) => stream === undefined)) return new Map()
+  return new Map(sites.flatMap((site) => site.hosts.map((host) => [host, site] as const)))
 }

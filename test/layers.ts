@@ -9,7 +9,7 @@ import { type Import, type SourceText, scan } from './source-text.ts'
 const LAYERS: readonly (readonly string[])[] = [
   ['config/', 'cert/'],
   ['ca/', 'challenge/', 'store/'],
-  ['tls/', 'http/', 'renew/', 'notify/', 'deliver/'],
+  ['tls/', 'http/', 'tcp/', 'renew/', 'notify/', 'deliver/'],
   ['admin/'],
   ['front.ts', 'supply.ts'],
   ['server.ts'],

@@ -49,13 +49,16 @@ export function formatAddress({ host, port }: Address): string {
   return `${host === undefined ? '' : isIP(host) === 6 ? `[${host}]` : host}:${port}`
 }
 
-/** Where to connect, and what is spoken there: `http://host:port`, `https://…`, `h2c://…` or `h2://…`. */
+/** Where to connect, and what is spoken there: `http://host:port`, `https://…`, `h2c://…`, `h2://…` or `tcp://…`. */
 export interface Upstream {
   /** Canonical: lower case, no default port, no path. */
   readonly url: string
   readonly secure: boolean
-  /** `h2`: HTTP/2, without asking first on a plain connection (RFC 9113 section 3.3), and by ALPN over TLS. */
-  readonly protocol: 'http/1.1' | 'h2'
+  /**
+   * `h2`: HTTP/2, without asking first on a plain connection (RFC 9113 section 3.3), and by ALPN over TLS.
+   * `tcp`: whatever the clients speak.
+   */
+  readonly protocol: 'http/1.1' | 'h2' | 'tcp'
   /** DNS name or IP address, without brackets. */
   readonly host: string
   readonly port: number
@@ -70,6 +73,7 @@ const EQUIVALENT_SCHEME: ReadonlyMap<string, 'http' | 'https'> = new Map([
 ])
 
 export function parseUpstream(text: string): Upstream | undefined {
+  if (/^tcp:/i.test(text)) return parseTcpUpstream(text)
   const [, written = '', rest = ''] = /^(\w+)(:\/\/[^/].*)$/.exec(text) ?? []
   const scheme = written.toLowerCase()
   const equivalent = EQUIVALENT_SCHEME.get(scheme)
@@ -85,6 +89,23 @@ export function parseUpstream(text: string): Upstream | undefined {
     host: url.hostname.replace(/^\[(.*)\]$/, '$1'),
     port: url.port === '' ? (secure ? 443 : 80) : Number(url.port),
   }
+}
+
+/** No port is the usual one of `tcp://`, so that it has to be there, and stays. */
+function parseTcpUpstream(text: string): Upstream | undefined {
+  const port = Number(/:(\d{1,5})$/.exec(text)?.[1] ?? 0)
+  const http = port === 0 ? undefined : parseUpstream(text.replace(/^tcp:/i, 'http:'))
+  if (http === undefined) return undefined
+  const host = isIP(http.host) === 6 ? `[${http.host}]` : http.host
+  return { ...http, url: `tcp://${host}:${port}`, protocol: 'tcp' }
+}
+
+/** What a table by host holds for a name: by the name itself, else by the wildcard that stands for its first label. */
+export function findByHost<T>(table: ReadonlyMap<string, T>, name: string): T | undefined {
+  const exact = table.get(name)
+  if (exact !== undefined) return exact
+  const dot = name.indexOf('.')
+  return dot === -1 ? undefined : table.get(`*${name.slice(dot)}`)
 }
 
 /** `10.0.0.0/8`, `fd00::/8`, or a single IP address. */

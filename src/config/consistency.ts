@@ -7,6 +7,7 @@ import type { ConfigProblem } from '../errors.ts'
 import { type Address, formatAddress, isPrivateHost } from './addresses.ts'
 import { type Ca, canServe, INTERNAL, resolveCa, typeOf } from './cas.ts'
 import { deliveryOf, FORMS, pathsOf } from './deliver.ts'
+import { checkMode } from './modes.ts'
 import { CA_PRESETS, presetAt, presetNamed } from './presets.ts'
 import { didYouMean, quoteAll } from './problems.ts'
 import type { CaConfig, Config, Sections, SiteConfig } from './schema.ts'
@@ -25,7 +26,8 @@ export function findContradictions(sections: Sections): ConfigProblem[] {
     ...checkHosts(sites),
     ...checkDeliveredFiles(sites),
     ...sites.flatMap(({ site, path }) => [
-      ...checkRoutes(site, path),
+      ...checkMode(site, path),
+      ...(site.mode === 'http' ? checkRoutes(site, path) : []),
       ...(forwarder === 'compat' ? checkUpstreamProtocols(site, path) : []),
       ...checkOwnCertificate(site, path),
       ...checkDeliver(site, path),
@@ -133,12 +135,12 @@ function checkList(names: readonly string[] | undefined, path: string, cas: CaCo
 
 function checkDefaultHost({ tls, sites }: Sections): ConfigProblem[] {
   const host = tls?.defaultHost
-  const hosts = sites.flatMap((site) => site?.hosts ?? [])
+  const hosts = sites.flatMap((site) => (site === undefined || site.mode === 'passthrough' ? [] : site.hosts))
   if (host === undefined || sites.includes(undefined) || hosts.includes(host)) return []
   return [
     problem(
       'tls.defaultHost',
-      `"${host}" is no host of any site`,
+      `"${host}" is no host of any site that has a certificate`,
       didYouMean(host, hosts) ?? 'name one of the hosts',
     ),
   ]
@@ -251,7 +253,7 @@ function checkDeliveredFiles(sites: readonly { site: SiteConfig; path: string }[
 
 /** Can each host of the site get a certificate? A CA that is not known or does not parse has its own error. */
 function checkSupply(site: SiteConfig, path: string, { listen, tls, cas }: Sections): ConfigProblem[] {
-  if (site.tls.certificate !== undefined || tls === undefined) return []
+  if (site.mode === 'passthrough' || site.tls.certificate !== undefined || tls === undefined) return []
   const problems: ConfigProblem[] = []
   let acme = false
   for (const [index, host] of site.hosts.entries()) {

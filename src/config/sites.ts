@@ -6,7 +6,7 @@ import { isPrivateHost } from './addresses.ts'
 import { type Balancing, balancingOf } from './balancing.ts'
 import { type Ca, canServe, INTERNAL, resolveCa, typeOf } from './cas.ts'
 import { type Delivery, deliveryOf } from './deliver.ts'
-import type { CaConfig, Config, RouteConfig, SiteConfig, UpstreamConfig } from './schema.ts'
+import type { CaConfig, Config, RouteConfig, SiteConfig, Upstream, UpstreamConfig } from './schema.ts'
 import { spreadCas } from './spread.ts'
 
 /** Certificates are ordered and renewed, one a host and role. */
@@ -33,7 +33,24 @@ export interface FilePolicy {
   readonly passphrase: string | undefined
 }
 
-export type TlsPolicy = IssuedPolicy | FilePolicy
+/** TLS is the upstream's, and so are the certificates. */
+export interface PassthroughPolicy {
+  readonly kind: 'passthrough'
+}
+
+export type TlsPolicy = IssuedPolicy | FilePolicy | PassthroughPolicy
+
+/** Where connections go that are not taken for HTTP. */
+export interface Stream {
+  /** `tcp`: TLS ends here. */
+  readonly mode: 'tcp' | 'passthrough'
+  /** Protocols for ALPN, in order of preference. */
+  readonly alpn: readonly string[]
+  /** At least one. */
+  readonly upstreams: readonly Upstream[]
+  /** Which PROXY header the upstreams get. */
+  readonly proxyProtocol: 'v1' | 'v2' | undefined
+}
 
 /** Where requests below one path go, and how they are spread. */
 export interface SiteRoute {
@@ -47,8 +64,10 @@ export interface Site {
   readonly hosts: readonly string[]
   /** One for all its hosts. */
   readonly tls: TlsPolicy
-  /** Longest path first; the site's own upstreams are the route `/`. At least one. */
+  /** Longest path first; the site's own upstreams are the route `/`. At least one, but none where there is a `stream`. */
   readonly routes: readonly SiteRoute[]
+  /** Absent: the site speaks HTTP. */
+  readonly stream?: Stream
   /** Each rule for each host. */
   readonly deliver: readonly Delivery[]
   readonly hsts: SiteConfig['hsts']
@@ -64,7 +83,9 @@ export interface Site {
 export function resolveSites(config: Config): Site[] {
   return config.sites.flatMap((site) => {
     const { hsts, redirect, upstreamTls } = site
-    const rest = { routes: routesOf(site), hsts, redirect, upstreamTls }
+    const stream = streamOf(site)
+    const ways = stream === undefined ? { routes: routesOf(site) } : { routes: [], stream }
+    const rest = { ...ways, hsts, redirect, upstreamTls }
     return policiesOf(site, config).map(({ hosts, tls }) => {
       const deliver = hosts.flatMap((host) => site.deliver.map((rule) => deliveryOf(host, rule)))
       return { hosts, tls, deliver, ...rest }
@@ -107,6 +128,7 @@ function isPublic(ca: Ca | undefined): boolean {
 }
 
 function policiesOf(site: SiteConfig, config: Config): { hosts: string[]; tls: TlsPolicy }[] {
+  if (site.mode === 'passthrough') return [{ hosts: site.hosts, tls: { kind: 'passthrough' } }]
   const { certificate, key, passphrase } = site.tls
   if (certificate !== undefined)
     return [{ hosts: site.hosts, tls: { kind: 'file', certificate, key, passphrase } }]
@@ -139,6 +161,10 @@ export function answerable(
   listen: Config['listen'],
 ): Config['tls']['challenges'] {
   return challenges.filter((type) => (type === 'http-01' ? listen.http : listen.https).length > 0)
+}
+
+function streamOf({ mode, alpn = [], upstreams = [], proxyProtocol }: SiteConfig): Stream | undefined {
+  return mode === 'http' ? undefined : { mode, alpn, upstreams, proxyProtocol }
 }
 
 function routesOf(site: SiteConfig): SiteRoute[] {

@@ -1,3 +1,5 @@
+import type { Stream } from '../config/sites.ts'
+
 /** What the listener hands on together with a socket: `http/` takes the same shape by the name of `Connection` too. */
 export interface Connection {
   /** Was it TLS? */
@@ -7,7 +9,16 @@ export interface Connection {
   /** Chosen by ALPN; `http/1.1` where the client offered none, and on plain connections. */
   readonly protocol: 'h2' | 'http/1.1'
   readonly clientAddress: string
+  readonly clientPort: number
   readonly localPort: number
+  /** Where it goes as it is; undefined: it speaks HTTP. Where that passes TLS through, none of it was spoken. */
+  readonly stream: Stream | undefined
+}
+
+/** What is known of a connection before its handshake. */
+export interface Origin extends Pick<Connection, 'clientAddress' | 'clientPort' | 'localPort' | 'stream'> {
+  /** As the ClientHello says, where it was read ahead. */
+  readonly serverName: string | undefined
 }
 
 /** A dual-stack socket tells IPv4 addresses as `::ffff:192.0.2.1`; everything else knows them in their own form. */

@@ -11,7 +11,7 @@ import type { Certificate } from '../cert/certificate.ts'
 import type { Inventory } from '../cert/inventory.ts'
 import type { Log } from '../log.ts'
 import type { Metrics } from '../metrics.ts'
-import { type Connection, plainAddress } from './connection.ts'
+import { type Connection, type Origin, plainAddress } from './connection.ts'
 import type { Contexts } from './contexts.ts'
 
 /** What a reload may change; it holds from the next connection on. */
@@ -51,8 +51,6 @@ const MAX_HANDSHAKES = 2048
 
 const ACME_PROTOCOL = 'acme-tls/1'
 
-type Protocol = Connection['protocol'] | typeof ACME_PROTOCOL
-
 /** RFC 8446 sections 5.1 and 6: a record of type alert, version 3.3 and length 2, with fatal, unrecognized_name. */
 const UNRECOGNIZED_NAME = Buffer.of(21, 3, 3, 0, 2, 2, 112)
 
@@ -82,8 +80,7 @@ const DEFENCES: TlsOptions = {
 interface Handshake {
   /** Below the TLSSocket. Let go of in the end, for whatever the connection starts inherits the async context. */
   raw: Socket | undefined
-  readonly localPort: number
-  readonly clientAddress: string
+  readonly origin: Origin
   /** The certificate that is shown, where it answers a challenge and is for the eyes of a CA only. */
   challenge: SecureContext | undefined
 }
@@ -130,15 +127,15 @@ export class Handshakes {
     this.#strictServer = this.#createServer()
   }
 
-  /** Takes over a socket that a listening one has accepted; `clientAddress` is what the connection is handed on with. */
-  begin(raw: Socket, localPort: number, clientAddress: string): void {
+  /** Takes over a socket that a listening one has accepted; `origin` is what the connection is handed on with. */
+  begin(raw: Socket, origin: Origin): void {
     if (this.#pending.size >= (this.#options.maxHandshakes ?? MAX_HANDSHAKES)) this.#giveUpOldest()
     this.#pending.add(raw)
     raw.on('close', this.#onRawClose)
     // Half-open is for answers: a client that ends its side during the handshake is gone.
     raw.allowHalfOpen = false
     const server = this.#serverFor(plainAddress(raw.localAddress ?? ''))
-    this.#current.run({ raw, localPort, clientAddress, challenge: undefined }, inject, server, raw)
+    this.#current.run({ raw, origin, challenge: undefined }, inject, server, raw)
   }
 
   /** Ends what is under way; connections that were handed on are not touched. */
@@ -213,7 +210,7 @@ export class Handshakes {
   }
 
   /** RFC 7301 section 3.2. Undefined: the client gets the alert no_application_protocol. */
-  #protocolFor(socket: TLSSocket, name: string, offered: readonly string[]): Protocol | undefined {
+  #protocolFor(socket: TLSSocket, name: string, offered: readonly string[]): string | undefined {
     const handshake = this.#handshake()
     if (offered.length === 1 && offered[0] === ACME_PROTOCOL) {
       handshake.challenge ??= this.#challengeFor(name)
@@ -225,6 +222,8 @@ export class Handshakes {
       this.#refuse(() => {})
       return undefined
     }
+    const { stream } = handshake.origin
+    if (stream !== undefined) return stream.alpn.find((protocol) => offered.includes(protocol))
     if (offered.includes('h2')) return 'h2'
     return offered.includes('http/1.1') ? 'http/1.1' : undefined
   }
@@ -253,11 +252,10 @@ export class Handshakes {
     if (handshake.challenge !== undefined || socket.remoteAddress === undefined) socket.destroySoon()
     else
       this.#options.onConnection(socket, {
+        ...handshake.origin,
         secure: true,
-        serverName: socket.servername ? socket.servername.toLowerCase() : undefined,
+        serverName: socket.servername ? socket.servername.toLowerCase() : handshake.origin.serverName,
         protocol: socket.alpnProtocol === 'h2' ? 'h2' : 'http/1.1',
-        clientAddress: handshake.clientAddress,
-        localPort: handshake.localPort,
       })
   }
 

@@ -3,11 +3,13 @@
  * before the rest is drained. Receives addresses from the configuration; hands on connections, TLS done.
  */
 import { BlockList, isIP, type Socket } from 'node:net'
-import { type Address, formatAddress } from '../config/addresses.ts'
+import { type Address, findByHost, formatAddress } from '../config/addresses.ts'
+import type { Site, Stream } from '../config/sites.ts'
 import { ConfigError } from '../errors.ts'
 import { type ProxyHeader, readProxyHeader } from '../proxy-protocol.ts'
 import type { Clock } from '../time.ts'
-import { plainAddress } from './connection.ts'
+import { type ClientHello, readClientHello } from './client-hello.ts'
+import { type Origin, plainAddress } from './connection.ts'
 import { Endpoint, type Place } from './endpoint.ts'
 import { type HandshakeOptions, type HandshakePolicy, Handshakes } from './handshakes.ts'
 import { type Preface, Prefaces } from './prefaces.ts'
@@ -18,6 +20,8 @@ export interface ListenerPolicy extends HandshakePolicy {
   readonly http: readonly Address[]
   /** Addresses and ranges of the proxies whose connections begin with a PROXY header, all of them; no others may. */
   readonly proxyProtocol: readonly string[]
+  /** By host, all of them; none: every site speaks HTTP, and no ClientHello is read ahead. */
+  readonly sites: ReadonlyMap<string, Pick<Site, 'stream'>>
 }
 
 export interface ListenerOptions extends HandshakeOptions {
@@ -133,12 +137,13 @@ export class Listener {
       return
     }
     const peer = plainAddress(socket.remoteAddress)
+    const direct = { clientAddress: peer, clientPort: socket.remotePort ?? 0 }
     if (this.#proxies === undefined || !this.#proxies.check(peer, isIP(peer) === 6 ? 'ipv6' : 'ipv4'))
-      this.#enter(socket, scheme, localPort, peer)
+      this.#enter(socket, scheme, { ...direct, localPort })
     else
       this.#prefaces.read(socket, findProxyHeader, (header) => {
         if (header === 'invalid') this.#refuse(socket, peer)
-        else this.#enter(socket, scheme, localPort, header.endpoints?.clientAddress ?? peer)
+        else this.#enter(socket, scheme, { ...clientOf(header, direct), localPort })
       })
   }
 
@@ -150,17 +155,47 @@ export class Listener {
     socket.destroy()
   }
 
-  #enter(socket: Socket, scheme: Place['scheme'], localPort: number, clientAddress: string): void {
-    if (scheme === 'https') this.#handshakes.begin(socket, localPort, clientAddress)
-    else
-      this.#options.onConnection(socket, {
-        secure: false,
-        serverName: undefined,
-        protocol: 'http/1.1',
-        clientAddress,
-        localPort,
-      })
+  #enter(socket: Socket, scheme: Place['scheme'], arrival: Arrival): void {
+    const origin = { ...arrival, serverName: undefined, stream: undefined }
+    if (scheme === 'http') this.#handOn(socket, origin)
+    else if (this.#policy.sites.size === 0) this.#handshakes.begin(socket, origin)
+    else this.#prefaces.read(socket, findClientHello, (hello) => this.#sort(socket, arrival, hello))
   }
+
+  /** What is no ClientHello gets its answer from TLS. */
+  #sort(socket: Socket, arrival: Arrival, hello: ClientHello | 'invalid'): void {
+    const serverName = hello === 'invalid' ? undefined : hello.serverName
+    const stream = this.#streamFor(serverName ?? plainAddress(socket.localAddress ?? ''))
+    const origin = { ...arrival, serverName, stream }
+    if (stream?.mode === 'passthrough') this.#handOn(socket, origin)
+    else this.#handshakes.begin(socket, origin)
+  }
+
+  /** As certificates are chosen: where the name is unknown, the default host stands in. */
+  #streamFor(name: string): Stream | undefined {
+    const { sites, defaultHost } = this.#policy
+    const site = findByHost(sites, name) ?? (defaultHost === undefined ? undefined : sites.get(defaultHost))
+    return site?.stream
+  }
+
+  #handOn(socket: Socket, origin: Origin): void {
+    this.#options.onConnection(socket, { ...origin, secure: false, protocol: 'http/1.1' })
+  }
+}
+
+type Client = Pick<Origin, 'clientAddress' | 'clientPort'>
+
+type Arrival = Pick<Origin, 'clientAddress' | 'clientPort' | 'localPort'>
+
+/** For whom the proxy speaks: for itself where it names nobody. */
+function clientOf({ endpoints }: ProxyHeader, proxy: Client): Client {
+  if (endpoints === undefined) return proxy
+  return { clientAddress: endpoints.clientAddress, clientPort: endpoints.clientPort }
+}
+
+function findClientHello(bytes: Buffer): Preface<ClientHello | 'invalid'> {
+  const hello = readClientHello(bytes)
+  return hello === undefined ? undefined : { value: hello, size: 0 }
 }
 
 /** undefined: nobody sends PROXY headers, and no connection pays for the question. */

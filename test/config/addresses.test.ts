@@ -1,5 +1,6 @@
 import t from 'tap'
 import {
+  findByHost,
   formatAddress,
   isAddressRange,
   isPrivateHost,
@@ -143,4 +144,30 @@ t.test('private hosts are those that no public CA can check', async (t) => {
     '2606:4700::1',
   ]
   for (const host of open) t.notOk(isPrivateHost(host), host)
+})
+
+t.test('a tcp:// upstream has a port of its own, which stays', (t) => {
+  t.match(parseUpstream('TCP://DB.example.com:80'), {
+    url: 'tcp://db.example.com:80',
+    protocol: 'tcp',
+    secure: false,
+    host: 'db.example.com',
+    port: 80,
+  })
+  t.match(parseUpstream('tcp://[::1]:5432'), { url: 'tcp://[::1]:5432', host: '::1', port: 5432 })
+  for (const text of ['tcp://db', 'tcp://db:0', 'tcp://db:70000', 'tcp://db:1/a', 'tcp://u@db:1', 'tcp:db:1'])
+    t.equal(parseUpstream(text), undefined, text)
+  t.end()
+})
+
+t.test('a name is found by itself, else by the wildcard for its first label', (t) => {
+  const table = new Map([
+    ['a.example.com', 1],
+    ['*.example.com', 2],
+  ])
+  t.equal(findByHost(table, 'a.example.com'), 1)
+  t.equal(findByHost(table, 'b.example.com'), 2)
+  for (const name of ['example.com', 'a.b.example.com', 'localhost'])
+    t.equal(findByHost(table, name), undefined)
+  t.end()
 })

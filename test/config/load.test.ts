@@ -458,7 +458,9 @@ const BAD: readonly [name: string, config: unknown, lines: string[]][] = [
   [
     'a default host that no site has',
     { sites: [site], tls: { defaultHost: 'ap.example.com' } },
-    ['tls.defaultHost: "ap.example.com" is no host of any site (did you mean "app.example.com"?)'],
+    [
+      'tls.defaultHost: "ap.example.com" is no host of any site that has a certificate (did you mean "app.example.com"?)',
+    ],
   ],
   [
     'files that cannot be used',
@@ -753,6 +755,7 @@ t.test('the smallest config gets every default', async (t) => {
   t.strictSame(config.sites[0], {
     deliver: [],
     hosts: ['app.example.com'],
+    mode: 'http',
     upstreams: [
       {
         url: 'http://127.0.0.1:3000',

@@ -15,7 +15,8 @@ function resolve(config: object) {
 /** `a.example.com b.example.com: letsencrypt zerossl` for each site. */
 function supply(config: object): string[] {
   return resolve(config).sites.map(
-    ({ hosts, tls }) => `${hosts.join(' ')}: ${tls.kind === 'issued' ? tls.cas.join(' ') : tls.certificate}`,
+    ({ hosts, tls }) =>
+      `${hosts.join(' ')}: ${tls.kind === 'issued' ? tls.cas.join(' ') : tls.kind === 'file' ? tls.certificate : tls.kind}`,
   )
 }
 

@@ -79,6 +79,7 @@ t.test('a connection is told of in full', async (t) => {
     serverName: servername,
     protocol: 'h2',
     clientAddress: '127.0.0.1',
+    clientPort: rig.handedOn[0]?.clientPort,
     localPort: rig.port,
   })
 })

@@ -12,10 +12,14 @@ const servername = 'app.example.com'
 t.test('plain connections are handed on as they come', async (t) => {
   const rig = await startRig(t, { policy: { http: [LOOPBACK] } })
   const port = portOf(rig.listener, 'http')
-  t.strictSame(JSON.parse(await textOf(connect(port, '127.0.0.1'))), {
+  const client = connect(port, '127.0.0.1')
+  await once(client, 'connect')
+  const clientPort = client.localPort
+  t.strictSame(JSON.parse(await textOf(client)), {
     secure: false,
     protocol: 'http/1.1',
     clientAddress: '127.0.0.1',
+    clientPort,
     localPort: port,
   })
 })

@@ -52,6 +52,7 @@ export async function startRig(t: Test, { serve = describe, ...options }: RigOpt
     https: [LOOPBACK],
     http: [],
     proxyProtocol: [],
+    sites: new Map(),
     minVersion: '1.2',
     handshakeTimeoutMs: 120_000,
   } as const

@@ -136,7 +136,10 @@ class HostExamination {
   async examine(host: string, tls: TlsPolicy): Promise<HostReport> {
     const now = this.#options.clock.now()
     if (tls.kind === 'issued') return this.#examineIssued(host, tls, now)
-    const findings = await checkFile(host, tls, this.#rootsOf, now)
+    const findings =
+      tls.kind === 'file'
+        ? await checkFile(host, tls, this.#rootsOf, now)
+        : [ok('certificate', 'is the upstream’s: TLS is passed through')]
     return { host, usable: [], dependsOnOne: false, findings }
   }
 

@@ -62,7 +62,11 @@ export const timeouts = z
     connect: duration.prefault('5s').describe('To connect to an upstream.'),
     response: duration.prefault('60s').describe('Longest pause while an upstream answers.'),
     keepAlive: duration.prefault('75s').describe('How long an idle client connection is kept.'),
-    upgrade: duration.prefault('1h').describe('Longest silence of a WebSocket or other upgraded connection.'),
+    upgrade: duration
+      .prefault('1h')
+      .describe(
+        'Longest silence of a WebSocket, of another upgraded connection, or of one of a `tcp` or `passthrough` site.',
+      ),
     drain: duration
       .prefault('30s')
       .describe('After SIGTERM: how long requests and WebSockets may take to finish.'),

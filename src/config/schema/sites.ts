@@ -2,6 +2,7 @@
 import { balancingKeys } from './balancing.ts'
 import { duration, file, host, text, z } from './fields.ts'
 import { route, upstreams, upstreamTls } from './routes.ts'
+import { streamKeys } from './streams.ts'
 import { siteTls } from './tls.ts'
 
 /** `0640` to permission bits. */
@@ -63,6 +64,7 @@ export const site = z.strictObject({
     .array(host)
     .min(1, 'names no host')
     .describe('Names of the site: `app.example.com`, `*.example.com` (one label), or an IP address.'),
+  ...streamKeys,
   upstreams: upstreams.optional(),
   ...balancingKeys,
   routes: z.array(route).prefault([]).describe('Upstreams by path, besides the site’s own.'),

@@ -1,7 +1,7 @@
 /** Two connections joined after a 101: bytes pass both ways, unread, until one side ends or both are silent. */
 import type { Socket } from 'node:net'
+import { IdleTimer } from '../../idle-timer.ts'
 import type { Clock } from '../../time.ts'
-import { IdleTimer } from '../idle-timer.ts'
 
 /** Takes both sockets over. `onBytes` is told how much went to the client. */
 export function joinSockets(

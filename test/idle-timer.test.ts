@@ -1,6 +1,6 @@
 import t from 'tap'
-import { VirtualClock } from '../../src/commands/simulate/virtual-clock.ts'
-import { IdleTimer } from '../../src/http/idle-timer.ts'
+import { VirtualClock } from '../src/commands/simulate/virtual-clock.ts'
+import { IdleTimer } from '../src/idle-timer.ts'
 
 t.test('silence is noticed when it has lasted, and again when it lasts on', async (t) => {
   const clock = new VirtualClock()

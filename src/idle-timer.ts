@@ -1,5 +1,5 @@
-/** Notices silence: a peer that has not sent or taken anything for too long. Wire-neutral. */
-import type { Cancel, Clock } from '../time.ts'
+/** Notices silence: a peer that has not sent or taken anything for too long. For every engine that carries octets. */
+import type { Cancel, Clock } from './time.ts'
 
 export class IdleTimer {
   readonly #clock: Clock

@@ -1,0 +1,89 @@
+/** What a site of each mode may say: HTTP keys for HTTP only, streams to `tcp://`. Pure; part of `consistency.ts`. */
+import { isIP } from 'node:net'
+import type { ConfigProblem } from '../errors.ts'
+import type { SiteConfig } from './schema.ts'
+
+export function checkMode(site: SiteConfig, path: string): ConfigProblem[] {
+  if (site.mode === 'http') return checkHttp(site, path)
+  return [...checkStream(site, path), ...(site.mode === 'passthrough' ? checkPassthrough(site, path) : [])]
+}
+
+function checkHttp(site: SiteConfig, path: string): ConfigProblem[] {
+  const lists = [
+    { upstreams: site.upstreams ?? [], at: `${path}.upstreams` },
+    ...site.routes.map(({ upstreams }, index) => ({ upstreams, at: `${path}.routes[${index}].upstreams` })),
+  ]
+  return [
+    ...lists.flatMap(({ upstreams, at }) =>
+      upstreams.flatMap(({ url, protocol }, index) =>
+        protocol === 'tcp'
+          ? [
+              {
+                path: `${at}[${index}]`,
+                message: `${url} takes no requests`,
+                hint: 'write http:// or https://, or add "mode": "tcp"',
+              },
+            ]
+          : [],
+      ),
+    ),
+    ...meaningless(
+      { alpn: site.alpn, proxyProtocol: site.proxyProtocol },
+      path,
+      'add "mode": "tcp", or remove it',
+    ),
+  ]
+}
+
+function checkStream({ upstreams, routes, hsts, mode }: SiteConfig, path: string): ConfigProblem[] {
+  const http = { routes: routes.length > 0 ? routes : undefined, hsts: hsts === false ? undefined : hsts }
+  const missing = {
+    path,
+    message: `has no \`upstreams\`, which the mode "${mode}" needs`,
+    hint: 'add "upstreams": ["tcp://127.0.0.1:5432"]',
+  }
+  return [
+    ...(upstreams === undefined ? [missing] : []),
+    ...(upstreams ?? []).flatMap(({ url, protocol, host, port }, index) =>
+      protocol === 'tcp'
+        ? []
+        : [
+            {
+              path: `${path}.upstreams[${index}]`,
+              message: `${url} is for HTTP, and the mode is "${mode}"`,
+              hint: `write "tcp://${isIP(host) === 6 ? `[${host}]` : host}:${port}"`,
+            },
+          ],
+    ),
+    ...meaningless(http, path, `it is for HTTP, and the mode is "${mode}": remove it`),
+  ]
+}
+
+function checkPassthrough({ hosts, alpn, deliver, tls }: SiteConfig, path: string): ConfigProblem[] {
+  const ended = { alpn, deliver: deliver.length > 0 ? deliver : undefined }
+  const ofTls = Object.fromEntries(Object.entries(tls).map(([key, value]) => [`tls.${key}`, value]))
+  return [
+    ...meaningless(
+      { ...ended, ...ofTls },
+      path,
+      'TLS is the upstream’s where it is passed through: remove it',
+    ),
+    ...hosts.flatMap((host, index) =>
+      isIP(host) === 0
+        ? []
+        : [
+            {
+              path: `${path}.hosts[${index}]`,
+              message: `"${host}" is an address, for which clients send no server name`,
+              hint: 'pass through by DNS names only',
+            },
+          ],
+    ),
+  ]
+}
+
+function meaningless(keys: Readonly<Record<string, unknown>>, path: string, hint: string): ConfigProblem[] {
+  return Object.entries(keys).flatMap(([key, value]) =>
+    value === undefined ? [] : [{ path: `${path}.${key}`, message: 'means nothing here', hint }],
+  )
+}
