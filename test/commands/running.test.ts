@@ -210,7 +210,7 @@ t.test('certs: what cannot be done is one line', async (t) => {
       '1 holdfast: own.pem: the certificate is for localhost, not for app.test\n',
       '1 holdfast: the running instance has no host app.test that a CA supplies\n',
       '1 holdfast: the store holds no live certificate for app.test\n',
-      '2 holdfast: say what to do: certs list, export, import, renew, revoke, roots, distrust, trust (see `holdfast certs --help`)\n',
+      '2 holdfast: say what to do: certs list, export, import, renew, revoke, roots, distrust, trust, account (see `holdfast certs --help`)\n',
       '2 holdfast: certs import: --certificate FILE is missing\n',
     ],
   )
