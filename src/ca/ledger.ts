@@ -1,6 +1,7 @@
 /**
  * The rate-limit ledger of one CA account: what was ordered and refused lately, so that no limit is broken and a 429
  * sets a deadline instead of a sleep. Synchronous, in memory; `snapshot` and the constructor carry it over restarts.
+ * It counts by the monotonic clock: the CA's own does not jump with ours.
  * The only user of tldts (the public suffix list).
  */
 import { isIP } from 'node:net'
@@ -32,6 +33,7 @@ export interface LedgerSnapshot {
 
 interface Refusal {
   readonly domain: string
+  /** In a snapshot since the epoch, else on the monotonic clock. */
   readonly at: number
   readonly forMs: number
 }
@@ -39,6 +41,7 @@ interface Refusal {
 export class Ledger {
   readonly #limits: readonly RateLimit[]
   readonly #clock: Clock
+  /** Times on the monotonic clock, oldest first, as in `#refusals`. */
   readonly #events: Map<string, number[]>
   #refusals: Refusal[]
 
@@ -48,8 +51,12 @@ export class Ledger {
     this.#limits = limits
     this.#clock = clock
     this.#onChange = onChange
-    this.#events = new Map(Object.entries(snapshot?.events ?? {}).map(([key, times]) => [key, [...times]]))
-    this.#refusals = [...(snapshot?.refusals ?? [])]
+    const [now, monotonic] = [clock.now(), clock.monotonic()]
+    // What lies in the future was told by a clock that was set back since: taken for new, it breaks no limit.
+    const monotonicOf = (at: number): number => monotonic - Math.max(0, now - at)
+    const { events = {}, refusals = [] } = snapshot ?? {}
+    this.#events = new Map(Object.entries(events).map(([key, times]) => [key, times.map(monotonicOf)]))
+    this.#refusals = refusals.map((refusal) => ({ ...refusal, at: monotonicOf(refusal.at) }))
   }
 
   /**
@@ -57,13 +64,15 @@ export class Ledger {
    * @param exempt an ARI renewal, where the CA counts those outside its limits (refusals still hold)
    */
   openAt(names: readonly string[], exempt: boolean): number {
-    const now = this.#clock.now()
-    let openAt = this.#refusedUntil(names, now)
-    if (exempt) return openAt
-    for (const limit of this.#limits) {
-      for (const key of keysOf(limit.scope, names)) openAt = Math.max(openAt, this.#roomAt(key, limit, now))
+    const now = this.#clock.monotonic()
+    let waitMs = this.#refusedForMs(names, now)
+    if (!exempt) {
+      for (const limit of this.#limits) {
+        for (const key of keysOf(limit.scope, names))
+          waitMs = Math.max(waitMs, this.#fullForMs(key, limit, now))
+      }
     }
-    return openAt
+    return waitMs === 0 ? 0 : this.#clock.now() + waitMs
   }
 
   /** An order is being placed. Counts at once, so that orders that run side by side see each other. */
@@ -81,7 +90,7 @@ export class Ledger {
 
   /** The CA answered 429: stay away with this domain, and with all when several domains hear the same. */
   refused(names: readonly string[], retryAfterMs: number | undefined): void {
-    const now = this.#clock.now()
+    const now = this.#clock.monotonic()
     const forMs = Math.min(retryAfterMs ?? DEFAULT_RETRY_AFTER_MS, LONGEST_RETRY_AFTER_MS)
     this.#refusals = this.#refusals.filter((refusal) => isWithin(now, refusal.at, refusal.forMs))
     for (const domain of new Set(names.map(registeredDomain))) this.#refusals.push({ domain, at: now, forMs })
@@ -94,7 +103,7 @@ export class Ledger {
   }
 
   snapshot(): LedgerSnapshot {
-    const now = this.#clock.now()
+    const now = this.#clock.monotonic()
     for (const limit of this.#limits) {
       for (const [key, times] of this.#events) {
         if (!key.startsWith(`${limit.scope} `)) continue
@@ -103,12 +112,17 @@ export class Ledger {
         else this.#events.set(key, kept)
       }
     }
-    return { events: Object.fromEntries(this.#events), refusals: this.#refusals }
+    const epochOf = (at: number): number => this.#clock.now() - (now - at)
+    const events = [...this.#events].map(([key, times]) => [key, times.map(epochOf)] as const)
+    return {
+      events: Object.fromEntries(events),
+      refusals: this.#refusals.map((refusal) => ({ ...refusal, at: epochOf(refusal.at) })),
+    }
   }
 
   #record(scope: LimitScope, names: readonly string[]): void {
     if (!this.#limits.some((limit) => limit.scope === scope)) return
-    const now = this.#clock.now()
+    const now = this.#clock.monotonic()
     for (const key of keysOf(scope, names)) {
       const times = this.#events.get(key)
       if (times === undefined) this.#events.set(key, [now])
@@ -116,31 +130,30 @@ export class Ledger {
     }
   }
 
-  /** When the oldest event that fills the window leaves it. */
-  #roomAt(key: string, limit: RateLimit, now: number): number {
+  /** Until the oldest event that fills the window leaves it. */
+  #fullForMs(key: string, limit: RateLimit, now: number): number {
     const times = this.#events.get(key)
     if (times === undefined || times.length < limit.limit) return 0
     const filling = times[times.length - limit.limit] as number
-    return isWithin(now, filling, limit.windowMs) ? filling + limit.windowMs : 0
+    return Math.max(0, filling + limit.windowMs - now)
   }
 
-  #refusedUntil(names: readonly string[], now: number): number {
+  #refusedForMs(names: readonly string[], now: number): number {
     const current = this.#refusals.filter((refusal) => isWithin(now, refusal.at, refusal.forMs))
     const domains = new Set(names.map(registeredDomain))
     const recent = current.filter((refusal) => isWithin(now, refusal.at, HOUR))
     const speakForAll = new Set(recent.map((refusal) => refusal.domain)).size >= DOMAINS_THAT_SPEAK_FOR_ALL
-    let until = 0
+    let until = now
     for (const refusal of current) {
       if (domains.has(refusal.domain)) until = Math.max(until, refusal.at + refusal.forMs)
     }
     if (speakForAll) until = Math.max(until, Math.min(...recent.map((refusal) => refusal.at + refusal.forMs)))
-    return until
+    return Math.max(0, until - now)
   }
 }
 
-/** A time that lies in the future was taken by a clock that has been set back: it no longer counts. */
 function isWithin(now: number, at: number, windowMs: number): boolean {
-  return at <= now && now < at + windowMs
+  return now < at + windowMs
 }
 
 /** `a.b.example.co.uk` → `example.co.uk`; what has no registered domain speaks for itself. */
