@@ -6,7 +6,7 @@ import { isPrivateHost } from './addresses.ts'
 import { type Balancing, balancingOf } from './balancing.ts'
 import { type Ca, canServe, INTERNAL, resolveCa, typeOf } from './cas.ts'
 import { type Delivery, deliveryOf } from './deliver.ts'
-import type { CaConfig, Config, RouteConfig, SiteConfig, Upstream, Upstream, UpstreamConfig } from './schema.ts'
+import type { CaConfig, Config, RouteConfig, SiteConfig, Upstream, UpstreamConfig } from './schema.ts'
 import { spreadCas } from './spread.ts'
 
 /** Certificates are ordered and renewed, one a host and role. */
@@ -129,7 +129,6 @@ function isPublic(ca: Ca | undefined): boolean {
 
 function policiesOf(site: SiteConfig, config: Config): { hosts: string[]; tls: TlsPolicy }[] {
   if (site.mode === 'passthrough') return [{ hosts: site.hosts, tls: { kind: 'passthrough' } }]
-  if (site.mode === 'passthrough') return [{ hosts: site.hosts, tls: { kind: 'passthrough' } }]
   const { certificate, key, passphrase } = site.tls
   if (certificate !== undefined)
     return [{ hosts: site.hosts, tls: { kind: 'file', certificate, key, passphrase } }]
@@ -162,10 +161,6 @@ export function answerable(
   listen: Config['listen'],
 ): Config['tls']['challenges'] {
   return challenges.filter((type) => (type === 'http-01' ? listen.http : listen.https).length > 0)
-}
-
-function streamOf({ mode, alpn = [], upstreams = [], proxyProtocol }: SiteConfig): Stream | undefined {
-  return mode === 'http' ? undefined : { mode, alpn, upstreams, proxyProtocol }
 }
 
 function streamOf({ mode, alpn = [], upstreams = [], proxyProtocol }: SiteConfig): Stream | undefined {

@@ -9,18 +9,7 @@ import { IdleTimer } from '../../idle-timer.ts'
 import type { Backend } from '../backend.ts'
 import type { BalancedRequest } from '../balancing/strategies.ts'
 import type { Waiter } from '../balancing/waiting-line.ts'
-
-<<<<<<< /tmp/h2/head/src/http/compat/exchange.ts
-
 import type { Route } from '../gateway.ts'
-
-=======
-
-import { IdleTimer } from '../../idle-timer.ts'
-import type { Route } from '../verdict.ts'
-
->>>>>>> src/http/compat/exchange.ts
-
 import { errorPage, titleOf } from '../pages.ts'
 import type { WireOptions } from '../wire.ts'
 import { type Downstream, type Field, pairs, type ResponseHead } from './downstream.ts'
