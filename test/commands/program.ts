@@ -55,6 +55,8 @@ export async function prepare(t: Test, upstream: string): Promise<Setup> {
       http: [`127.0.0.1:${ports.http}`],
       admin: `127.0.0.1:${ports.admin}`,
     },
+    // One process starts sooner; `workers.test.ts` has several.
+    workers: 1,
     sites: [{ hosts: ['localhost'], upstreams: [upstream], tls: { cas: ['internal'] } }],
   }
   return { folder: await makeFolder(t), ports, config }
