@@ -39,6 +39,10 @@ export class Workers implements Front {
   readonly #challenges = new Set<Challenge>()
   #config: Config
   #ticketKeys: Buffer
+  /** Whoever ends us without waiting does not wait for workers either. */
+  readonly #onExit = (): void => {
+    for (const worker of this.#workers) worker.kill()
+  }
   #youngDeaths = 0
   #stopping = false
 
@@ -55,6 +59,7 @@ export class Workers implements Front {
 
   async start(): Promise<void> {
     this.#config = { ...this.#config, listen: await this.#claim(this.#config.listen) }
+    process.once('exit', this.#onExit)
     const workers = Array.from({ length: this.#count }, () => this.#fork())
     const outcomes = await Promise.allSettled(workers.map((worker) => this.#startWorker(worker)))
     const failed = outcomes.find((outcome) => outcome.status === 'rejected')
@@ -97,6 +102,7 @@ export class Workers implements Front {
     })
     this.#tell({ type: 'stop' })
     await Promise.all(workers.map(({ gone }) => gone))
+    process.off('exit', this.#onExit)
     cancel()
   }
 

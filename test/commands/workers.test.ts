@@ -94,3 +94,19 @@ t.test('workers whose main process is killed let the ports go', async (t) => {
   await program.end('SIGKILL')
   await until(async () => !(await accepts(setup.ports.https)))
 })
+
+t.test('a second SIGTERM does not wait for the workers either', async (t) => {
+  const setup = await prepare(t, await startApp(t, () => {}))
+  await writeConfig(setup, { ...setup.config, workers: 2 })
+  const program = await serve(t, setup)
+  const hanging = get(setup, '/').catch(() => 'cut off')
+  await until(async () => {
+    const upstreams = (await (await admin(setup, '/api/upstreams')).json()) as { active: number }[]
+    return upstreams[0]?.active === 1
+  })
+  program.signal('SIGTERM')
+  await program.said('draining what is in flight')
+  // Its output ends with the last process that writes to it.
+  t.equal((await program.end('SIGTERM')).code, 1)
+  t.equal(await hanging, 'cut off')
+})
