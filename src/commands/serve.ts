@@ -63,8 +63,9 @@ async function runUntilSignal(
     process.once('SIGTERM', resolve)
     process.once('SIGINT', resolve)
   })
-  log.info({ signal }, 'stopping: draining what is in flight')
+  // Before the log tells of it: whoever reads that may send the second one at once.
   for (const again of ['SIGTERM', 'SIGINT'] as const) process.once(again, () => process.exit(1))
+  log.info({ signal }, 'stopping: draining what is in flight')
   process.off('SIGHUP', onHangup)
   reloads.close()
   await server.stop()
