@@ -144,7 +144,7 @@ export class ClientHttp2 implements StreamHost, Timed {
   /** Takes no further streams; closes once those there are have ended. */
   drain(): void {
     if (this.#closing) return
-    this.#goAway(ERROR.NO_ERROR)
+    this.#frames.goAway(this.#lastStreamId, ERROR.NO_ERROR)
     this.#closing = true
     this.#endWhenIdle()
   }
@@ -347,12 +347,12 @@ export class ClientHttp2 implements StreamHost, Timed {
     this.#lastStreamId = streamId
     if (this.#closing) return ERROR.NO_ERROR
     if (this.#streams.size >= MAX_STREAMS) {
-      this.#sendReset(streamId, ERROR.REFUSED_STREAM)
+      this.#frames.resetStream(streamId, ERROR.REFUSED_STREAM)
       return this.#charge()
     }
     request.finish()
     if (request.fault !== undefined) {
-      this.#sendReset(streamId, ERROR.PROTOCOL_ERROR)
+      this.#frames.resetStream(streamId, ERROR.PROTOCOL_ERROR)
       return this.#charge()
     }
     const stream = new Http2Stream(this, streamId, this.#initialSendWindow, STREAM_WINDOW)
@@ -394,8 +394,7 @@ export class ClientHttp2 implements StreamHost, Timed {
       const error = this.#applySetting(bytes.readUInt16BE(p), bytes.readUInt32BE(p + 2))
       if (error !== ERROR.NO_ERROR) return error
     }
-    const o = this.#frames.reserve(FRAME_HEADER_BYTES)
-    this.#frames.length = writeFrameHeader(this.#frames.out, o, 0, FRAME.SETTINGS, FLAG.ACK, 0)
+    this.#frames.acknowledgeSettings()
     return this.#charge()
   }
 
@@ -432,11 +431,7 @@ export class ClientHttp2 implements StreamHost, Timed {
   #onPing(flags: number, streamId: number, bytes: Buffer, start: number, end: number): number {
     if (streamId !== 0) return ERROR.PROTOCOL_ERROR
     if (end - start !== 8) return ERROR.FRAME_SIZE_ERROR
-    if ((flags & FLAG.ACK) === 0) {
-      const o = this.#frames.reserve(FRAME_HEADER_BYTES + 8)
-      const payload = writeFrameHeader(this.#frames.out, o, 8, FRAME.PING, FLAG.ACK, 0)
-      this.#frames.length = payload + bytes.copy(this.#frames.out, payload, start, end)
-    }
+    if ((flags & FLAG.ACK) === 0) this.#frames.acknowledgePing(bytes, start, end)
     return this.#charge()
   }
 
@@ -484,27 +479,19 @@ export class ClientHttp2 implements StreamHost, Timed {
 
   /** Section 5.4.2: ends the stream, and the exchange with it. */
   reset(stream: Http2Stream, error: number): void {
-    this.#sendReset(stream.id, error)
+    this.#frames.resetStream(stream.id, error)
     this.forget(stream)
     stream.abandon()
   }
 
   /** Tells the client that the rest of its request is not wanted. */
   stopRequest(streamId: number): void {
-    this.#sendReset(streamId, ERROR.NO_ERROR)
-  }
-
-  #sendReset(streamId: number, error: number): void {
-    const o = this.#frames.reserve(FRAME_HEADER_BYTES + 4)
-    const payload = writeFrameHeader(this.#frames.out, o, 4, FRAME.RST_STREAM, 0, streamId)
-    this.#frames.length = this.#frames.out.writeUInt32BE(error, payload)
+    this.#frames.resetStream(streamId, ERROR.NO_ERROR)
   }
 
   /** Gives the client leave to send more on a stream; with 0, on the connection. */
   windowUpdate(streamId: number, increment: number): void {
-    const o = this.#frames.reserve(FRAME_HEADER_BYTES + 4)
-    const payload = writeFrameHeader(this.#frames.out, o, 4, FRAME.WINDOW_UPDATE, 0, streamId)
-    this.#frames.length = this.#frames.out.writeUInt32BE(increment, payload)
+    this.#frames.updateWindow(streamId, increment)
   }
 
   /**
@@ -567,7 +554,7 @@ export class ClientHttp2 implements StreamHost, Timed {
   #fail(error: number): void {
     if (this.#closed || this.#failed) return
     this.#failed = true
-    this.#goAway(error)
+    this.#frames.goAway(this.#lastStreamId, error)
     this.#closing = true
     for (const stream of this.#streams.values()) stream.abandon()
     this.#streams.clear()
@@ -577,12 +564,5 @@ export class ClientHttp2 implements StreamHost, Timed {
     this.#closingSince = this.engine.deadlines.now
     if (error === ERROR.ENHANCE_YOUR_CALM) this.#frames.endAtOnce()
     else this.#frames.end()
-  }
-
-  #goAway(error: number): void {
-    const o = this.#frames.reserve(FRAME_HEADER_BYTES + 8)
-    const payload = writeFrameHeader(this.#frames.out, o, 8, FRAME.GOAWAY, 0, 0)
-    this.#frames.out.writeUInt32BE(this.#lastStreamId, payload)
-    this.#frames.length = this.#frames.out.writeUInt32BE(error, payload + 4)
   }
 }

@@ -2,10 +2,12 @@
  * Frames on their way over one HTTP/2 connection: gathered in a borrowed buffer, written with one call when the event loop
  * has turned, one write at a time.
  *
- * `client-http2.ts` and `upstream-http2.ts` write into `out` at the offset that `reserve` gave, and set `length`.
+ * Knows the control frames that both sides of the proxy send; whoever has others to send writes into `out` at the offset
+ * that `reserve` gave, and sets `length`.
  */
 import type { Socket } from 'node:net'
 import type { Engine } from './engine.ts'
+import { FLAG, FRAME, FRAME_HEADER_BYTES, writeFrameHeader } from './frames.ts'
 
 /** More than this gathered while a write is on its way: hold back what is not a control frame. */
 const CONGESTED_BYTES = 64 * 1024
@@ -59,6 +61,41 @@ export class FrameBuffer {
   append(bytes: Buffer): void {
     const o = this.reserve(bytes.length)
     this.length = o + bytes.copy(this.out, o)
+  }
+
+  acknowledgeSettings(): void {
+    const o = this.reserve(FRAME_HEADER_BYTES)
+    this.length = writeFrameHeader(this.out, o, 0, FRAME.SETTINGS, FLAG.ACK, 0)
+  }
+
+  /** The answer to a PING that holds the 8 octets `bytes[start, end)`. */
+  acknowledgePing(bytes: Buffer, start: number, end: number): void {
+    const o = this.reserve(FRAME_HEADER_BYTES + 8)
+    const payload = writeFrameHeader(this.out, o, 8, FRAME.PING, FLAG.ACK, 0)
+    this.length = payload + bytes.copy(this.out, payload, start, end)
+  }
+
+  resetStream(streamId: number, error: number): void {
+    this.#word(FRAME.RST_STREAM, streamId, error)
+  }
+
+  /** Leave to send so much more on a stream; with 0, on the connection. */
+  updateWindow(streamId: number, increment: number): void {
+    this.#word(FRAME.WINDOW_UPDATE, streamId, increment)
+  }
+
+  goAway(lastStreamId: number, error: number): void {
+    const o = this.reserve(FRAME_HEADER_BYTES + 8)
+    const payload = writeFrameHeader(this.out, o, 8, FRAME.GOAWAY, 0, 0)
+    this.out.writeUInt32BE(lastStreamId, payload)
+    this.length = this.out.writeUInt32BE(error, payload + 4)
+  }
+
+  /** A frame that holds one number. */
+  #word(type: number, streamId: number, value: number): void {
+    const o = this.reserve(FRAME_HEADER_BYTES + 4)
+    const payload = writeFrameHeader(this.out, o, 4, type, 0, streamId)
+    this.length = this.out.writeUInt32BE(value, payload)
   }
 
   /** Ends the connection once everything is written. */

@@ -361,8 +361,7 @@ export class UpstreamHttp2 implements UpstreamStreamHost, Timed {
       const error = this.#applySetting(bytes.readUInt16BE(p), bytes.readUInt32BE(p + 2))
       if (error !== ERROR.NO_ERROR) return error
     }
-    const o = this.#frames.reserve(FRAME_HEADER_BYTES)
-    this.#frames.length = writeFrameHeader(this.#frames.out, o, 0, FRAME.SETTINGS, FLAG.ACK, 0)
+    this.#frames.acknowledgeSettings()
     if (!this.#settingsSeen) {
       this.#settingsSeen = true
       this.#openWaiting()
@@ -411,11 +410,7 @@ export class UpstreamHttp2 implements UpstreamStreamHost, Timed {
   #onPing(flags: number, id: number, bytes: Buffer, start: number, end: number): number {
     if (id !== 0) return ERROR.PROTOCOL_ERROR
     if (end - start !== 8) return ERROR.FRAME_SIZE_ERROR
-    if ((flags & FLAG.ACK) === 0) {
-      const o = this.#frames.reserve(FRAME_HEADER_BYTES + 8)
-      const payload = writeFrameHeader(this.#frames.out, o, 8, FRAME.PING, FLAG.ACK, 0)
-      this.#frames.length = payload + bytes.copy(this.#frames.out, payload, start, end)
-    }
+    if ((flags & FLAG.ACK) === 0) this.#frames.acknowledgePing(bytes, start, end)
     return this.#charge()
   }
 
@@ -500,7 +495,7 @@ export class UpstreamHttp2 implements UpstreamStreamHost, Timed {
   }
 
   credit(streamId: number, bytes: number): void {
-    this.#word(FRAME.WINDOW_UPDATE, streamId, bytes)
+    this.#frames.updateWindow(streamId, bytes)
   }
 
   wait(stream: UpstreamHttp2Stream): void {
@@ -511,16 +506,9 @@ export class UpstreamHttp2 implements UpstreamStreamHost, Timed {
     this.#unopened.delete(stream)
     this.#waiting.delete(stream)
     if (!this.#streams.delete(stream.id)) return
-    if (error !== undefined) this.#word(FRAME.RST_STREAM, stream.id, error)
+    if (error !== undefined) this.#frames.resetStream(stream.id, error)
     this.#idleSince = this.now
     this.#endWhenIdle()
-  }
-
-  /** A frame that holds one number. */
-  #word(type: number, streamId: number, value: number): void {
-    const o = this.#frames.reserve(FRAME_HEADER_BYTES + 4)
-    const payload = writeFrameHeader(this.#frames.out, o, 4, type, 0, streamId)
-    this.#frames.length = this.#frames.out.writeUInt32BE(value, payload)
   }
 
   #pump(): void {
@@ -540,10 +528,7 @@ export class UpstreamHttp2 implements UpstreamStreamHost, Timed {
 
   /** Section 5.4.1: an error of the connection, which is the upstream's. */
   #fail(error: number, detail: string): void {
-    const o = this.#frames.reserve(FRAME_HEADER_BYTES + 8)
-    const payload = writeFrameHeader(this.#frames.out, o, 8, FRAME.GOAWAY, 0, 0)
-    this.#frames.out.writeUInt32BE(0, payload)
-    this.#frames.length = this.#frames.out.writeUInt32BE(error, payload + 4)
+    this.#frames.goAway(0, error)
     this.#frames.endAtOnce()
     this.#end('invalid', detail)
   }
