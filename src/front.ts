@@ -50,6 +50,8 @@ export interface Front {
   start(): Promise<void>
   /** Takes over another config without dropping a connection; or rejects with a ConfigError and keeps the old one. */
   update(config: Config): Promise<void>
+  /** Resolves once new connections get what has been published so far. */
+  settled(): Promise<void>
   /** Readies a certificate that is about to be published. Throws CertificateError when it cannot be served. */
   warm(certificate: Certificate): void
   /** From now on tickets are made and read with these 48 bytes. */
@@ -136,6 +138,8 @@ export class LocalFront implements Front {
     }
     this.#config = config
   }
+
+  async settled(): Promise<void> {}
 
   warm(certificate: Certificate): void {
     this.#contexts.warm(certificate)

@@ -150,8 +150,9 @@ export class Server {
   }
 
   /** Resolves once every host that internal CAs alone supply can be served, or after `limitMs`: they need moments. */
-  whenSupplied(limitMs: number): Promise<void> {
-    return this.#supply.whenSupplied(limitMs)
+  async whenSupplied(limitMs: number): Promise<void> {
+    await this.#supply.whenSupplied(limitMs)
+    await this.#front.settled()
   }
 
   /** Where it listens, for the banner and for tests. */

@@ -79,6 +79,11 @@ export class Workers implements Front {
     }
   }
 
+  /** Workers answer in the order in which they are asked. */
+  async settled(): Promise<void> {
+    await this.#askAll({ type: 'settle' })
+  }
+
   warm(certificate: Certificate): void {
     this.#contexts.warm(certificate)
   }

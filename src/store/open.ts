@@ -3,6 +3,7 @@ import { resolve } from 'node:path'
 import type { Log } from '../log.ts'
 import { type Clock, SystemClock } from '../time.ts'
 import { openFileStore } from './fs.ts'
+import { QuiescentStore } from './quiescent.ts'
 import type { Store } from './store.ts'
 
 /**
@@ -16,6 +17,10 @@ export async function openStore(
   log: Log,
   clock: Clock = new SystemClock(),
 ): Promise<Store> {
+  return new QuiescentStore(await openAdapter(url, baseDir, log, clock), clock)
+}
+
+async function openAdapter(url: string, baseDir: string, log: Log, clock: Clock): Promise<Store> {
   if (url.startsWith('file:')) return openFileStore(resolve(baseDir, url.slice('file:'.length)), log, clock)
   // Its client takes 20 MB of memory.
   const { openRedisStore } = await import('./redis.ts')

@@ -27,6 +27,6 @@ export interface Store {
    * `ttlMs`; a crashed holder's lease is free after `ttlMs` at the latest (at once where the crash can be told).
    */
   lock(name: string, ttlMs: number, signal: AbortSignal): Promise<Lease>
-  /** Lets go of connections and watches. No call may follow. */
+  /** Lets go of connections and watches; of a store from `open.ts`, once what is under way has ended. No call may follow. */
   close(): Promise<void>
 }

@@ -37,6 +37,8 @@ export type Order =
   | { readonly type: 'judge'; readonly verdicts: VerdictsSnapshot }
   | { readonly type: 'present' | 'cleanUp'; readonly challenge: Challenge }
   | { readonly type: 'setTicketKeys'; readonly ticketKeys: Uint8Array }
+  /** Says that what came before is done. */
+  | { readonly type: 'settle' }
   | { readonly type: 'report' }
   /** Takes no more connections. */
   | { readonly type: 'retire' }

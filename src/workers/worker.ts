@@ -2,7 +2,6 @@
  * A worker process: a front of its own over copies of the inventory and the verdicts, told by the main process what to
  * hold and to do. `workers.ts` forks it. Without its main process it serves nobody new, drains, and ends.
  */
-
 import { Certificate } from '../cert/certificate.ts'
 import { Inventory } from '../cert/inventory.ts'
 import { Verdicts } from '../cert/verdicts.ts'
@@ -65,6 +64,8 @@ class Worker {
         return {}
       case 'setTicketKeys':
         this.#front.setTicketKeys(Buffer.from(order.ticketKeys))
+        return {}
+      case 'settle':
         return {}
       case 'report':
         return {
