@@ -8,7 +8,7 @@ import { type Import, type SourceText, scan } from './source-text.ts'
 /** From the ground up. Files that stand at the top and are not named here are of the lowest layer. */
 const LAYERS: readonly (readonly string[])[] = [
   ['config/', 'cert/'],
-  ['ca/', 'challenge/', 'store/'],
+  ['ca/', 'challenge/', 'store/', 'upstreams/'],
   ['tls/', 'http/', 'tcp/', 'renew/', 'notify/', 'deliver/'],
   ['admin/'],
   ['front.ts', 'supply.ts'],

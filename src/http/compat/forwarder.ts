@@ -13,7 +13,7 @@ import { TLSSocket } from 'node:tls'
 import httpProxy from 'http-proxy'
 import { messageOf, ProxyError } from '../../errors.ts'
 import { type Clock, formatDuration, SECOND } from '../../time.ts'
-import type { Backend } from '../backend.ts'
+import type { Backend } from '../../upstreams/backend.ts'
 
 /** Idle connections to an upstream are closed after this; most servers close theirs later. */
 const IDLE_MS = 60 * SECOND

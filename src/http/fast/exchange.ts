@@ -5,9 +5,9 @@
  * `client-http1.ts` and `http2-stream.ts` make one, give it the request, and are told of the response.
  */
 import { ProxyError } from '../../errors.ts'
-import type { Backend } from '../backend.ts'
-import type { BalancedRequest } from '../balancing/strategies.ts'
-import type { Waiter } from '../balancing/waiting-line.ts'
+import type { Backend } from '../../upstreams/backend.ts'
+import type { BalancedRequest } from '../../upstreams/strategies.ts'
+import type { Waiter } from '../../upstreams/waiting-line.ts'
 import type { Route } from '../gateway.ts'
 import type { Engine } from './engine.ts'
 import type { Head } from './head.ts'

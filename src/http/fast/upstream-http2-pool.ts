@@ -4,7 +4,7 @@
  *
  * `upstream.ts` asks for a stream; the connections are `upstream-http2.ts`.
  */
-import type { Backend } from '../backend.ts'
+import type { Backend } from '../../upstreams/backend.ts'
 import type { Engine } from './engine.ts'
 import type { UpstreamUser } from './upstream-connection.ts'
 import { type Http2Pool, MAX_STREAMS, UpstreamHttp2 } from './upstream-http2.ts'

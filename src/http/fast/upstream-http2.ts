@@ -12,7 +12,7 @@
 import net from 'node:net'
 import tls from 'node:tls'
 import { SECOND } from '../../time.ts'
-import type { Backend } from '../backend.ts'
+import type { Backend } from '../../upstreams/backend.ts'
 import type { Timed } from './deadlines.ts'
 import type { Engine } from './engine.ts'
 import { FrameBuffer } from './frame-buffer.ts'

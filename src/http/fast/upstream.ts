@@ -9,7 +9,7 @@
  */
 import net from 'node:net'
 import tls from 'node:tls'
-import type { Backend } from '../backend.ts'
+import type { Backend } from '../../upstreams/backend.ts'
 import { BodyReader, type ContentSink, type Framing } from './body.ts'
 import type { Timed } from './deadlines.ts'
 import type { Engine } from './engine.ts'

@@ -2,17 +2,17 @@
  * Which upstream takes the next request, and what its failures mean for the requests after it: strategy, weights,
  * backups, limits, passive ejection, retries. One for each route; each process has its own.
  *
- * Receives outcomes from the wires; knows nothing of sockets. Strategies are in `balancing/`.
+ * Receives outcomes from the wires; knows nothing of sockets. Strategies are in this folder.
  */
 import type { Balancing } from '../config/balancing.ts'
 import type { UpstreamConfig } from '../config/schema.ts'
 import { ProxyError } from '../errors.ts'
 import type { Clock } from '../time.ts'
 import type { Backend } from './backend.ts'
-import { Member } from './balancing/member.ts'
-import { RetryBudget } from './balancing/retry-budget.ts'
-import { type BalancedRequest, createStrategy, type Strategy } from './balancing/strategies.ts'
-import { type Waiter, WaitingLine } from './balancing/waiting-line.ts'
+import { Member } from './member.ts'
+import { RetryBudget } from './retry-budget.ts'
+import { type BalancedRequest, createStrategy, type Strategy } from './strategies.ts'
+import { type Waiter, WaitingLine } from './waiting-line.ts'
 
 export interface BalancerOptions {
   readonly clock: Clock

@@ -2,8 +2,8 @@
  * An upstream as one route sees it: the shared `Backend`, and the part it plays there. `balancer.ts` makes these from
  * the config; `strategies.ts` chooses among them.
  */
-import type { UpstreamConfig } from '../../config/schema.ts'
-import type { Backend } from '../backend.ts'
+import type { UpstreamConfig } from '../config/schema.ts'
+import type { Backend } from './backend.ts'
 import { hashOf } from './hash.ts'
 
 /** What a slow start begins with, so that the first request comes at all. */

@@ -2,8 +2,8 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { parseUpstream } from '../../src/config/schema.ts'
-import { type Backend, Backends } from '../../src/http/backend.ts'
-import { ROOT_PEM } from './front.ts'
+import { type Backend, Backends } from '../../src/upstreams/backend.ts'
+import { ROOT_PEM } from '../http/front.ts'
 
 type UpstreamTls = Parameters<Parameters<Parameters<Backends['renew']>[0]>[0]>[1]
 

@@ -2,7 +2,7 @@
  * The ways of choosing among upstreams that can take a request: round-robin, least connections, two choices, consistent
  * hash. Pure but for the credits of round-robin. `balancer.ts` hands over candidates, never none.
  */
-import type { Balancing } from '../../config/balancing.ts'
+import type { Balancing } from '../config/balancing.ts'
 import { hashOf, mix } from './hash.ts'
 import type { Member } from './member.ts'
 

@@ -1,9 +1,9 @@
 import t from 'tap'
 import { VirtualClock } from '../../src/commands/simulate/virtual-clock.ts'
 import { type Balancing, DEFAULT_BALANCING } from '../../src/config/balancing.ts'
-import { Backend } from '../../src/http/backend.ts'
-import { Balancer } from '../../src/http/balancer.ts'
-import { makeUpstream } from './front.ts'
+import { Backend } from '../../src/upstreams/backend.ts'
+import { Balancer } from '../../src/upstreams/balancer.ts'
+import { makeUpstream } from '../http/front.ts'
 
 type Part = Partial<Parameters<typeof makeUpstream>[0] & object>
 

@@ -2,7 +2,7 @@
  * Requests that wait until an upstream of their route has room: first come, first served, each for a limited time.
  * `balancer.ts` lets them in; each is told once, in an event of its own.
  */
-import type { Cancel, Clock } from '../../time.ts'
+import type { Cancel, Clock } from '../time.ts'
 
 export interface Waiter {
   /** There is room now: pick. */
