@@ -67,7 +67,9 @@ export class Balancer {
   /** Another upstream for a request that one has failed, within `retries` and the budget; as `pick`. */
   pickAgain(request: BalancedRequest, tried: readonly Backend[], retries: number): Backend | undefined {
     if (retries >= this.#policy.retries || tried.length >= this.members.length) return undefined
-    return this.#budget.spend() ? this.pick(request, tried) : undefined
+    const backend = this.#budget.allows ? this.pick(request, tried) : undefined
+    if (backend !== undefined) this.#budget.spend()
+    return backend
   }
 
   /** For a request that got no upstream: true, it waits and will be told; false: refuse it by `refusal`. */

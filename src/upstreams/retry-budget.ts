@@ -17,10 +17,13 @@ export class RetryBudget {
     this.#tokens = Math.min(AT_MOST, this.#tokens + SHARE)
   }
 
-  /** True: one may be sent again now. */
-  spend(): boolean {
-    if (this.#tokens < 1) return false
+  /** May one be sent again now? */
+  get allows(): boolean {
+    return this.#tokens >= 1
+  }
+
+  /** One is sent again. */
+  spend(): void {
     this.#tokens--
-    return true
   }
 }

@@ -173,6 +173,16 @@ t.test('retries: within their number and a fifth of the requests', async (t) => 
   t.ok(again > 190 && again <= 210, String(again))
 })
 
+t.test('a retry that finds no other upstream free costs the budget nothing', async (t) => {
+  const { balancer, backends } = makeBalancer([{}, { maxConnections: 1 }])
+  const [first, second] = backends as [Backend, Backend]
+  balancer.pick(ANYBODY)
+  t.equal(balancer.pick(ANYBODY), second)
+  for (let i = 0; i < 100; i++) t.equal(balancer.pickAgain(ANYBODY, [first], 0), undefined)
+  balancer.release(second)
+  t.equal(balancer.pickAgain(ANYBODY, [first], 0), second)
+})
+
 t.test('slow start: one that is back gets its share little by little', async (t) => {
   const { balancer, backends, clock, turns } = makeBalancer([{}, {}], { slowStart: 10_000 })
   await clock.advance(1)
