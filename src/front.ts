@@ -93,9 +93,17 @@ export class LocalFront implements Front {
     this.solvers = [http01, tlsAlpn01]
     this.#gateway = new Gateway(policyOf(config), {
       clock,
+      log,
       challenge: (path) => http01.answer(path),
       httpsPort: config.listen.https[0]?.port ?? 443,
     })
+    metrics.gauge(
+      'holdfast_upstream_up',
+      'Does the upstream take requests? 0: a process finds that it fails its health check, or has failed.',
+      ['upstream'],
+      () => upness(this.#gateway.upstreams()),
+      'min',
+    )
     const accessLog = new AccessLog({ log, metrics, access: config.log.access, random: Math.random })
     const wireOptions = { gateway: this.#gateway, accessLog, requestIds: new RequestIds(), clock }
     this.#wire = config.forwarder === 'fast' ? new FastWire(wireOptions) : new CompatWire(wireOptions)
@@ -160,6 +168,7 @@ export class LocalFront implements Front {
       Promise.all([this.#wire.drain(signal), this.#streams.drain(signal)]),
     ).catch(() => this.#log.warn('the drain limit is over: closed what was still open'))
     this.#listener.stop()
+    this.#gateway.close()
   }
 
   addresses(): Addresses {
@@ -173,6 +182,12 @@ export class LocalFront implements Front {
   async metrics(): Promise<readonly MetricsSnapshot[]> {
     return []
   }
+}
+
+/** Each upstream once: 1, or 0 where any route finds it down. */
+function* upness(statuses: readonly UpstreamStatus[]): Generator<[{ upstream: string }, number]> {
+  for (const [upstream, of] of Map.groupBy(statuses, ({ url }) => url))
+    yield [{ upstream }, of.every(({ ejected, health }) => !ejected && health !== 'failing') ? 1 : 0]
 }
 
 function policyOf(config: Config): Policy {

@@ -146,17 +146,19 @@ export class Metrics {
     this.#notifications.inc({ result })
   }
 
-  /** A gauge whose samples are computed at each scrape. */
+  /** A gauge whose samples are computed at each scrape. `aggregator`: what becomes of those of several processes. */
   gauge(
     name: string,
     help: string,
     labelNames: string[],
     sample: () => Iterable<[Record<string, string>, number]>,
+    aggregator: 'sum' | 'min' = 'sum',
   ): void {
     new Gauge({
       name,
       help,
       labelNames,
+      aggregator,
       registers: [this.#registry],
       collect() {
         this.reset()

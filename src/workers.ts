@@ -274,11 +274,13 @@ function mergeUpstreams(reports: readonly (readonly UpstreamStatus[])[]): Upstre
   return [...merged.values()]
 }
 
-/** One that any worker leaves alone is shown so. */
+/** One that any worker leaves alone, or finds failing, is shown so. */
 function addUpstream(a: UpstreamStatus, b: UpstreamStatus): UpstreamStatus {
   return {
     ...a,
+    health: a.health === 'failing' ? a.health : b.health,
     ejected: a.ejected || b.ejected,
+    problem: a.problem ?? b.problem,
     active: a.active + b.active,
     requests: a.requests + b.requests,
     failures: a.failures + b.failures,

@@ -17,6 +17,20 @@ t.test(
   },
 )
 
+t.test('a gauge of several processes: the sum, or the least', async (t) => {
+  const [one, other] = [new Metrics(), new Metrics()]
+  for (const [metrics, value] of [
+    [one, 1],
+    [other, 0],
+  ] as const) {
+    metrics.gauge('total', 'It adds up.', ['of'], () => [[{ of: 'a' }, value]])
+    metrics.gauge('least', 'All or none.', ['of'], () => [[{ of: 'a' }, value]], 'min')
+  }
+  const { text } = await one.expose([await other.snapshot()])
+  t.match(text, /^total\{of="a"\} 1$/m)
+  t.match(text, /^least\{of="a"\} 0$/m)
+})
+
 t.test('what other processes counted is added', async (t) => {
   const [one, other] = [new Metrics(), new Metrics()]
   one.requestDone(200, 1)

@@ -9,6 +9,7 @@ import { REVOCATION_REASONS, type RevocationReason } from '../ca/issuer.ts'
 import type { Address } from '../config/schema.ts'
 import { ConfigError, IssueError, messageOf } from '../errors.ts'
 import type { DatedEvent } from '../events.ts'
+import type { UpstreamStatus } from '../http/gateway.ts'
 import type { Log } from '../log.ts'
 import type { Clock } from '../time.ts'
 import { DrillRefusedError, type Drills } from './drill.ts'
@@ -20,7 +21,7 @@ import type { CaView, ForecastView, HostView } from './views.ts'
 export interface AdminState {
   hosts(): readonly HostView[]
   cas(): readonly CaView[]
-  upstreams(): Promise<readonly unknown[]>
+  upstreams(): Promise<readonly UpstreamStatus[]>
   events(): readonly DatedEvent[]
   /** What would be lost if a CA never came back, by CA. */
   forecast(): readonly ForecastView[]

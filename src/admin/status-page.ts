@@ -20,10 +20,12 @@ export const STATUS_PAGE = `<!doctype html>
 <div class="scroll"><table aria-labelledby="hosts-title"><thead><tr><th>Host<th>State<th>Live<th>Standby<th>Next<tbody id="hosts"></table></div>
 <h2 id="cas-title">Certificate authorities</h2>
 <div class="scroll"><table aria-labelledby="cas-title"><thead><tr><th>CA<th>State<th>Last failure<tbody id="cas"></table></div>
+<h2 id="upstreams-title">Upstreams</h2>
+<div class="scroll"><table aria-labelledby="upstreams-title"><thead><tr><th>Host<th>Path<th>Upstream<th>State<th>Active<th>Requests<th>Failures<th>Problem<tbody id="upstreams"></table></div>
 <h2 id="events-title">Events</h2>
 <div class="scroll"><table aria-labelledby="events-title"><thead><tr><th>When<th>What<th>Details<tbody id="events"></table></div>
 <script>
-const STATES = { valid: 'good', interim: 'warn', expired: 'bad', missing: 'bad', up: 'good', trial: 'warn', down: 'bad' }
+const STATES = { valid: 'good', interim: 'warn', expired: 'bad', missing: 'bad', up: 'good', trial: 'warn', down: 'bad', ejected: 'warn' }
 function cell(text, className) {
   const td = document.createElement('td')
   td.textContent = text ?? ''
@@ -48,14 +50,18 @@ function certificate(view) {
 async function refresh() {
   const read = async (path) => (await fetch(path)).json()
   try {
-    const [hosts, cas, events] = await Promise.all(['/api/certificates', '/api/cas', '/api/events'].map(read))
+    const [hosts, cas, upstreams, events] = await Promise.all(['/api/certificates', '/api/cas', '/api/upstreams', '/api/events'].map(read))
     fill('hosts', hosts.map((h) => [cell(h.host), cell(h.state, STATES[h.state]), cell(certificate(h.live)), cell(certificate(h.standby)),
       cell(h.lastError ?? (h.nextAt ? until(h.nextAt) : ''), h.lastError ? 'bad small' : 'small')]))
     fill('cas', cas.map((c) => [cell(c.id), cell(c.state, STATES[c.state]),
       cell(c.lastFailure ? c.lastFailure.at + ' ' + c.lastFailure.message : 'none', 'small')]))
+    const stateOf = (u) => u.health === 'failing' ? 'down' : u.ejected ? 'ejected' : 'up'
+    fill('upstreams', upstreams.map((u) => [cell(u.host), cell(u.path), cell(u.url), cell(stateOf(u), STATES[stateOf(u)]),
+      cell(u.active), cell(u.requests), cell(u.failures), cell(u.problem, 'small')]))
     fill('events', events.slice(-50).reverse().map(({ at, type, ...rest }) => [cell(at.slice(0, 19) + 'Z', 'small'), cell(type),
       cell(Object.entries(rest).map(([k, v]) => k + '=' + v).join(' '), 'small')]))
     const bad = hosts.filter((h) => h.state !== 'valid').length + cas.filter((c) => c.state !== 'up').length
+      + new Set(upstreams.filter((u) => stateOf(u) !== 'up').map((u) => u.url)).size
     const summary = document.getElementById('summary')
     summary.textContent = bad === 0 ? '– all is well' : '– ' + bad + ' need attention'
     summary.className = bad === 0 ? 'good' : 'bad'

@@ -1,7 +1,8 @@
-/** `holdfast status`: hosts, their certificates and the CAs' health, from the running instance. */
+/** `holdfast status`: hosts, their certificates, the CAs' health and the upstreams', from the running instance. */
 import { parseArgs } from 'node:util'
 import type { CaView, CertificateView, ForecastView, HostView } from '../admin/views.ts'
 import { loadChosenConfig } from '../config/load.ts'
+import type { UpstreamStatus } from '../http/gateway.ts'
 import { formatDuration, SystemClock } from '../time.ts'
 import { AdminClient } from './admin-client.ts'
 import { count, paint, print, table } from './terminal.ts'
@@ -14,13 +15,14 @@ export async function status(args: string[], env: NodeJS.ProcessEnv): Promise<nu
   })
   const { config } = await loadChosenConfig(values.config, env)
   const admin = new AdminClient(config)
-  const [hosts, cas, forecasts] = await Promise.all([
+  const [hosts, cas, forecasts, upstreams] = await Promise.all([
     admin.get<HostView[]>('/api/certificates'),
     admin.get<CaView[]>('/api/cas'),
     admin.get<ForecastView[]>('/api/forecast'),
+    admin.get<UpstreamStatus[]>('/api/upstreams'),
   ])
-  if (values.json) print(JSON.stringify({ hosts, cas, forecasts }, undefined, 2))
-  else print(describe(hosts, cas, forecasts, new SystemClock().now()))
+  if (values.json) print(JSON.stringify({ hosts, cas, forecasts, upstreams }, undefined, 2))
+  else print(describe(hosts, cas, forecasts, upstreams, new SystemClock().now()))
   return hosts.every((host) => host.state === 'valid') ? 0 : 1
 }
 
@@ -28,6 +30,7 @@ function describe(
   hosts: readonly HostView[],
   cas: readonly CaView[],
   forecasts: readonly ForecastView[],
+  upstreams: readonly UpstreamStatus[],
   now: number,
 ): string {
   const left = (time: string): string => {
@@ -58,9 +61,21 @@ function describe(
     '',
     table(['CA', 'STATE', 'LAST FAILURE'], caRows),
     '',
+    table(['UPSTREAM', 'STATE', 'ACTIVE', 'REQUESTS', 'FAILURES', 'PROBLEM'], upstreamRows(upstreams)),
+    '',
     ...forecasts.flatMap(warning),
     verdict,
   ].join('\n')
+}
+
+/** Each upstream once, however many routes lead to it: what is counted is of all of them. */
+function upstreamRows(statuses: readonly UpstreamStatus[]): string[][] {
+  return [...Map.groupBy(statuses, ({ url }) => url)].map(([url, of]) => {
+    const worst = of.find(({ health }) => health === 'failing') ?? of.find(({ ejected }) => ejected) ?? of[0]
+    const state = worst?.health === 'failing' ? 'down' : worst?.ejected === true ? 'ejected' : 'up'
+    const { active = 0, requests = 0, failures = 0, problem = '' } = worst ?? {}
+    return [url, state, String(active), String(requests), String(failures), problem]
+  })
 }
 
 /** Only of a CA that is in trouble: which hosts depend on one CA alone, `doctor` says. */

@@ -1,6 +1,26 @@
 /** How a route spreads its requests, with every default applied. Receives a site and its route; `sites.ts` hands it on. */
 import type { RouteConfig, SiteConfig } from './schema.ts'
 
+/** How to find out whether an upstream is well. Durations in milliseconds. */
+export type HealthCheckPolicy = {
+  readonly interval: number
+  readonly timeout: number
+  /** Failed checks in a row that take it down. */
+  readonly fall: number
+  /** Passed checks in a row that bring it back. */
+  readonly rise: number
+} & (
+  | { readonly type: 'tcp' }
+  | {
+      readonly type: 'http'
+      readonly path: string
+      /** Undefined: the upstream's own address. */
+      readonly host: string | undefined
+      /** Undefined: 200 to 399. */
+      readonly status: readonly number[] | undefined
+    }
+)
+
 /** Durations in milliseconds. */
 export interface Balancing {
   readonly balance: NonNullable<RouteConfig['balance']>
@@ -11,6 +31,7 @@ export interface Balancing {
   /** 0: none. */
   readonly slowStart: number
   readonly queue: RouteConfig['queue']
+  readonly healthCheck: HealthCheckPolicy | undefined
 }
 
 export const DEFAULT_BALANCING: Balancing = {
@@ -20,14 +41,16 @@ export const DEFAULT_BALANCING: Balancing = {
   failTimeout: 10_000,
   slowStart: 0,
   queue: undefined,
+  healthCheck: undefined,
 }
 
 type BalancingKeys = Pick<RouteConfig | SiteConfig, keyof Balancing>
 
 /** What the route says, else the site, else the default. */
 export function balancingOf(site: BalancingKeys, route: BalancingKeys): Balancing {
-  const said = <K extends keyof Balancing>(key: K): Balancing[K] =>
+  const said = <K extends Exclude<keyof Balancing, 'healthCheck'>>(key: K): Balancing[K] =>
     (route[key] ?? site[key] ?? DEFAULT_BALANCING[key]) as Balancing[K]
+  const healthCheck = route.healthCheck ?? site.healthCheck
   return {
     balance: said('balance'),
     retries: said('retries'),
@@ -35,5 +58,11 @@ export function balancingOf(site: BalancingKeys, route: BalancingKeys): Balancin
     failTimeout: said('failTimeout'),
     slowStart: said('slowStart'),
     queue: said('queue'),
+    healthCheck: healthCheck && healthCheckOf(healthCheck),
   }
+}
+
+function healthCheckOf(written: NonNullable<RouteConfig['healthCheck']>): HealthCheckPolicy {
+  const { type = 'http', path = '/', host, status, ...rest } = written
+  return type === 'tcp' ? { type, ...rest } : { type, path, host, status, ...rest }
 }

@@ -5,9 +5,12 @@
 import type { Timeouts } from '../config/schema.ts'
 import type { Site, SiteRoute } from '../config/sites.ts'
 import { ProxyError } from '../errors.ts'
+import type { Log } from '../log.ts'
 import type { Clock } from '../time.ts'
 import { Backends } from '../upstreams/backend.ts'
-import { Balancer } from '../upstreams/balancer.ts'
+import { Balancer, type MemberStatus } from '../upstreams/balancer.ts'
+import { HealthChecks } from '../upstreams/health.ts'
+import { Member } from '../upstreams/member.ts'
 import { authorityOf, hostOf } from './authority.ts'
 import { TrustedProxies } from './forwarded.ts'
 import { hstsValue } from './headers.ts'
@@ -43,18 +46,9 @@ export type Verdict =
   | { readonly action: 'forward'; readonly route: Route }
 
 /** One upstream of one route, for `/api/upstreams`. */
-export interface UpstreamStatus {
+export interface UpstreamStatus extends MemberStatus {
   readonly host: string
   readonly path: string
-  readonly url: string
-  /** Left alone for a while, since it failed. */
-  readonly ejected: boolean
-  readonly backup: boolean
-  readonly weight: number
-  /** Requests in progress, of all routes; of this process, as the counts below. */
-  readonly active: number
-  readonly requests: number
-  readonly failures: number
 }
 
 /** What a reload can change. */
@@ -67,6 +61,7 @@ export interface Policy {
 
 export interface GatewayOptions {
   readonly clock: Clock
+  readonly log: Log
   /** The answer to an HTTP-01 challenge (RFC 8555 section 8.3) by its whole path; undefined when it is not ours. */
   readonly challenge: (path: string) => string | undefined
   /** The port where clients reach the TLS listener, for redirects. */
@@ -91,6 +86,7 @@ const NO_CHALLENGE = refuse(new ProxyError('NO_ROUTE', 404, 'no challenge is pen
 export class Gateway {
   readonly #options: GatewayOptions
   readonly #backends = new Backends()
+  readonly #checks: HealthChecks
   #sites: ReadonlyMap<string, SiteEntry> = new Map()
   #timeouts: Timeouts
   #trusted = new TrustedProxies([])
@@ -98,6 +94,7 @@ export class Gateway {
   /** Throws `ConfigError` as `replace` does. */
   constructor(policy: Policy, options: GatewayOptions) {
     this.#options = options
+    this.#checks = new HealthChecks({ clock: options.clock, log: options.log, random: Math.random })
     this.#timeouts = policy.timeouts
     this.replace(policy)
   }
@@ -118,16 +115,24 @@ export class Gateway {
    * cannot be read.
    */
   replace({ sites, timeouts, trustedProxies }: Policy): void {
+    const { clock, log } = this.#options
     const table = new Map<string, SiteEntry>()
-    this.#backends.renew((find) => {
-      for (const site of sites) {
-        const entry = new SiteEntry(site, ({ upstreams, balancing }) => {
-          const backends = upstreams.map((upstream) => [find(upstream, site.upstreamTls), upstream] as const)
-          return new Balancer(backends, balancing, { clock: this.#options.clock, random: Math.random })
-        })
-        for (const host of site.hosts) table.set(host, entry)
-      }
-    })
+    this.#backends.renew((find) =>
+      this.#checks.renew((check) => {
+        for (const site of sites) {
+          const entry = new SiteEntry(site, ({ upstreams, balancing }) => {
+            const { healthCheck } = balancing
+            const members = upstreams.map((upstream) => {
+              const backend = find(upstream, site.upstreamTls)
+              const checked = healthCheck && check(backend, healthCheck)
+              return new Member(backend, upstream, balancing.slowStart, checked)
+            })
+            return new Balancer(members, balancing, { clock, log, random: Math.random })
+          })
+          for (const host of site.hosts) table.set(host, entry)
+        }
+      }),
+    )
     this.#sites = table
     this.#timeouts = timeouts
     this.#trusted = new TrustedProxies(trustedProxies)
@@ -135,9 +140,12 @@ export class Gateway {
 
   /** For `/api/upstreams`: where each site's routes lead. */
   upstreams(): UpstreamStatus[] {
-    return [...this.#sites].flatMap(([host, site]) =>
-      site.upstreams(this.#options.clock.monotonic()).map((status) => ({ host, ...status })),
-    )
+    return [...this.#sites].flatMap(([host, site]) => site.upstreams().map((status) => ({ host, ...status })))
+  }
+
+  /** Ends the health checks. */
+  close(): void {
+    this.#checks.stop()
   }
 
   decide(facts: RequestFacts): Verdict {
@@ -199,18 +207,9 @@ class SiteEntry {
       }))
   }
 
-  upstreams(now: number): Omit<UpstreamStatus, 'host'>[] {
+  upstreams(): Omit<UpstreamStatus, 'host'>[] {
     return this.#routes.flatMap(({ path, verdict }) =>
-      verdict.route.balancer.members.map(({ backend, backup, weight }) => ({
-        path,
-        url: backend.url,
-        ejected: backend.ejectedUntil > now,
-        backup,
-        weight,
-        active: backend.active,
-        requests: backend.requests,
-        failures: backend.failures,
-      })),
+      verdict.route.balancer.statuses().map((status) => ({ path, ...status })),
     )
   }
 

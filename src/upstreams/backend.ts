@@ -23,6 +23,8 @@ export class Backend {
   readonly url: string
   readonly host: string
   readonly port: number
+  /** As Host and :authority name it: without the default port, IPv6 in brackets. */
+  readonly authority: string
   readonly protocol: Upstream['protocol']
   /** Undefined for an `http://` or `h2c://` upstream. */
   readonly tls: BackendTls | undefined
@@ -36,6 +38,8 @@ export class Backend {
   failuresInRow = 0
   /** On the clock's monotonic scale: until then others are preferred. 0: it has not failed, or is back. */
   ejectedUntil = 0
+  /** What went wrong last. */
+  problem: string | undefined
   /** When it came back, on the same scale. */
   upSince = Number.NEGATIVE_INFINITY
   /** Called when a request is done; empty unless some wait for that. */
@@ -46,12 +50,15 @@ export class Backend {
     this.url = upstream.url
     this.host = upstream.host
     this.port = upstream.port
+    this.authority = upstream.url.slice(upstream.url.indexOf('//') + 2)
     this.protocol = upstream.protocol
     this.tls = tls
     this.retired = this.#retire.signal
   }
 
-  failed(): void {
+  /** @param problem what went wrong, for people */
+  failed(problem: string): void {
+    this.problem = problem
     this.failures++
     this.failuresInRow++
   }

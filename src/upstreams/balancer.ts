@@ -1,23 +1,41 @@
 /**
  * Which upstream takes the next request, and what its failures mean for the requests after it: strategy, weights,
- * backups, limits, passive ejection, retries. One for each route; each process has its own.
+ * backups, limits, health, passive ejection, retries. One for each route; each process has its own.
  *
  * Receives outcomes from the wires; knows nothing of sockets. Strategies are in this folder.
  */
 import type { Balancing } from '../config/balancing.ts'
-import type { UpstreamConfig } from '../config/schema.ts'
 import { ProxyError } from '../errors.ts'
-import type { Clock } from '../time.ts'
+import type { Log } from '../log.ts'
+import { type Clock, formatDuration } from '../time.ts'
 import type { Backend } from './backend.ts'
-import { Member } from './member.ts'
+import type { Member } from './member.ts'
 import { RetryBudget } from './retry-budget.ts'
 import { type BalancedRequest, createStrategy, type Strategy } from './strategies.ts'
 import { type Waiter, WaitingLine } from './waiting-line.ts'
 
 export interface BalancerOptions {
   readonly clock: Clock
+  readonly log: Log
   /** From 0 up to 1. */
   readonly random: () => number
+}
+
+/** One upstream of one route, for `/api/upstreams`. The counts are of all routes, and of this process. */
+export interface MemberStatus {
+  readonly url: string
+  /** What its health check says last. */
+  readonly health: 'unchecked' | 'passing' | 'failing'
+  /** Left alone for a while, since it failed. */
+  readonly ejected: boolean
+  /** Why it is failing or ejected. */
+  readonly problem: string | undefined
+  readonly backup: boolean
+  readonly weight: number
+  /** Requests in progress. */
+  readonly active: number
+  readonly requests: number
+  readonly failures: number
 }
 
 const NOTHING_TRIED: readonly Backend[] = []
@@ -27,21 +45,19 @@ export class Balancer {
   readonly #tiers: readonly (readonly Member[])[]
   readonly #policy: Balancing
   readonly #clock: Clock
+  readonly #log: Log
   readonly #strategy: Strategy
   readonly #budget = new RetryBudget()
   readonly #line: WaitingLine | undefined
   /** Reused by every pick, so that none allocates. */
   readonly #candidates: Member[] = []
 
-  constructor(
-    upstreams: readonly (readonly [Backend, UpstreamConfig])[],
-    policy: Balancing,
-    { clock, random }: BalancerOptions,
-  ) {
-    this.members = upstreams.map(([backend, config]) => new Member(backend, config, policy.slowStart))
+  constructor(members: readonly Member[], policy: Balancing, { clock, log, random }: BalancerOptions) {
+    this.members = members
     this.#tiers = [this.members.filter(({ backup }) => !backup), this.members.filter(({ backup }) => backup)]
     this.#policy = policy
     this.#clock = clock
+    this.#log = log
     this.#strategy = createStrategy(policy.balance, random)
     const { queue } = policy
     this.#line = queue === undefined ? undefined : new WaitingLine(queue.size, queue.timeout, clock)
@@ -97,15 +113,15 @@ export class Balancer {
     for (const admit of backend.onRelease) admit()
   }
 
-  /** Nothing was sent: it is left alone at once. */
-  connectFailed(backend: Backend): void {
-    backend.failed()
+  /** Nothing was sent: it is left alone at once. `problem` says why, for people. */
+  connectFailed(backend: Backend, problem: string): void {
+    backend.failed(problem)
     if (this.#policy.maxFails > 0) this.#eject(backend)
   }
 
-  /** It broke off, was silent, or answered that it cannot serve. */
-  failed(backend: Backend): void {
-    backend.failed()
+  /** It broke off, was silent, or answered that it cannot serve. `problem` says which, for people. */
+  failed(backend: Backend, problem: string): void {
+    backend.failed(problem)
     const { maxFails } = this.#policy
     if (maxFails > 0 && (backend.failuresInRow >= maxFails || backend.ejectedUntil !== 0))
       this.#eject(backend)
@@ -116,15 +132,44 @@ export class Balancer {
     if (backend.ejectedUntil === 0) return
     backend.ejectedUntil = 0
     backend.upSince = this.#clock.monotonic()
+    this.#log.info({ upstream: backend.url }, `${backend.url} is back`)
   }
 
+  statuses(): MemberStatus[] {
+    const now = this.#clock.monotonic()
+    return this.members.map(({ backend, backup, check, failing, weight }) => {
+      const ejected = backend.ejectedUntil > now
+      return {
+        url: backend.url,
+        health: check === undefined ? 'unchecked' : failing ? 'failing' : 'passing',
+        ejected,
+        problem: failing ? check?.problem : ejected ? backend.problem : undefined,
+        backup,
+        weight,
+        active: backend.active,
+        requests: backend.requests,
+        failures: backend.failures,
+      }
+    })
+  }
+
+  /** Told once: not again when a request that tries it fails too. */
   #eject(backend: Backend): void {
-    backend.ejectedUntil = this.#clock.monotonic() + this.#policy.failTimeout
+    const { failTimeout } = this.#policy
+    if (backend.ejectedUntil === 0) {
+      const { url, problem } = backend
+      this.#log.warn(
+        { upstream: url, problem },
+        `${url} fails: ${problem}. For ${formatDuration(failTimeout)} it is asked only where no other upstream can be`,
+      )
+    }
+    backend.ejectedUntil = this.#clock.monotonic() + failTimeout
   }
 
   /**
    * Who can take the request: backups only where no other can. When all failed lately, they are asked all the same, so
-   * that a service that is back is found at once; a request that has tried one already does not go through these.
+   * that a service that is back is found at once; a request that has tried one already does not go through these. Those
+   * that fail their health check come last of all, yet before a refusal: it may be the check that is wrong.
    */
   #gather(now: number, tried: readonly Backend[]): readonly Member[] {
     const candidates = this.#candidates
@@ -132,12 +177,14 @@ export class Balancer {
     for (const tier of this.#tiers) {
       for (const member of tier) {
         const { backend } = member
-        if (backend.ejectedUntil > now || member.full || tried.includes(backend)) continue
+        if (member.failing || backend.ejectedUntil > now || member.full || tried.includes(backend)) continue
         candidates.push(member)
       }
       if (candidates.length > 0) return candidates
     }
     if (tried.length > 0) return candidates
+    for (const member of this.members) if (!member.full && !member.failing) candidates.push(member)
+    if (candidates.length > 0) return candidates
     for (const member of this.members) if (!member.full) candidates.push(member)
     return candidates
   }

@@ -1,10 +1,11 @@
 /**
- * An upstream as one route sees it: the shared `Backend`, and the part it plays there. `balancer.ts` makes these from
- * the config; `strategies.ts` chooses among them.
+ * An upstream as one route sees it: the shared `Backend`, and the part it plays there, made from the config.
+ * `strategies.ts` chooses among them for `balancer.ts`.
  */
 import type { UpstreamConfig } from '../config/schema.ts'
 import type { Backend } from './backend.ts'
 import { hashOf } from './hash.ts'
+import type { HealthCheck } from './health.ts'
 
 /** What a slow start begins with, so that the first request comes at all. */
 const LEAST_SHARE = 0.05
@@ -19,10 +20,18 @@ export class Member {
   readonly seed: number
   /** Of smooth weighted round-robin: what it is owed. */
   credit = 0
+  /** Undefined: it is not checked. */
+  readonly check: Pick<HealthCheck, 'failing' | 'problem'> | undefined
   readonly #slowStartMs: number
 
-  constructor(backend: Backend, { weight, backup, maxConnections }: UpstreamConfig, slowStartMs: number) {
+  constructor(
+    backend: Backend,
+    { weight, backup, maxConnections }: UpstreamConfig,
+    slowStartMs: number,
+    check?: Member['check'],
+  ) {
     this.backend = backend
+    this.check = check
     this.weight = weight
     this.backup = backup
     this.maxConnections = maxConnections ?? Number.POSITIVE_INFINITY
@@ -32,6 +41,11 @@ export class Member {
 
   get full(): boolean {
     return this.backend.active >= this.maxConnections
+  }
+
+  /** Does its health check say that it is down? */
+  get failing(): boolean {
+    return this.check?.failing === true
   }
 
   /** Its weight; less, and growing steadily, while it starts slowly. `now` is monotonic. */

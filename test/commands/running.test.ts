@@ -8,6 +8,11 @@ import { openssl } from '../support/openssl.ts'
 import { admin, get, prepare, rootOf, run, serve, startApp, until, writeConfig } from './program.ts'
 
 const setup = await prepare(t, await startApp(t))
+/** Nobody listens there. */
+const DEAD = 'http://127.0.0.1:9'
+const [site] = setup.config.sites
+const dead = { path: '/dead', upstreams: [DEAD], healthCheck: { type: 'tcp' } }
+setup.config.sites = [{ ...site, routes: [dead] }]
 await writeConfig(setup, setup.config)
 const program = await serve(t, setup)
 const own = await makeCertificate({ names: ['localhost'] })
@@ -73,6 +78,18 @@ t.test('status --json: for programs', async (t) => {
   t.equal(code, 0)
 })
 
+t.test('an upstream that is down: in the log, the metrics, the API and `status`', async (t) => {
+  await program.said(`${DEAD} fails its health check`)
+  t.match((await ask('/metrics')).body, `holdfast_upstream_up{upstream="${DEAD}"} 0`)
+  t.match(JSON.parse((await ask('/api/upstreams')).body), [
+    { host: 'localhost', path: '/dead', url: DEAD, health: 'failing', problem: /ECONNREFUSED/ },
+    { host: 'localhost', path: '/', health: 'unchecked', ejected: false },
+  ])
+  const { out } = await command('status')
+  t.match(out, /^http:\/\/127\.0\.0\.1:9 +down +0 +0 +0 +connect ECONNREFUSED 127\.0\.0\.1:9$/m)
+  t.match(out, /^http:\/\/127\.0\.0\.1:\d+ +up +0 +\d+ +0$/m)
+})
+
 t.test('status without an instance: one line, exit code 1', async (t) => {
   const other = await prepare(t, 'http://127.0.0.1:9')
   await writeConfig(other, other.config)
@@ -89,7 +106,6 @@ t.test('the endpoint answers what it promises, and no more', async (t) => {
   t.match(await ask('/readyz'), { status: 200, body: 'ready\n' })
   t.match(JSON.parse((await ask('/api/certificates')).body), [{ host: 'localhost', state: 'valid' }])
   t.match(JSON.parse((await ask('/api/cas')).body), [{ id: 'internal', state: 'up' }])
-  t.match(JSON.parse((await ask('/api/upstreams')).body), [{ host: 'localhost', path: '/' }])
   t.match(JSON.parse((await ask('/api/events')).body), [{ type: 'certificate.issued', ca: 'internal' }])
   t.match(await ask('/'), { status: 200, type: 'text/html; charset=utf-8', body: /<title>Holdfast/ })
   t.match(await ask('/nothing'), { status: 404 })

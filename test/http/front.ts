@@ -112,6 +112,7 @@ export class Front {
     const log = memoryLog()
     const gateway = new Gateway(makePolicy(options), {
       clock,
+      log: log.log,
       challenge: (path) => options.challenges?.[path],
       httpsPort: 8443,
     })
@@ -169,6 +170,7 @@ export class Front {
   async stop(): Promise<void> {
     for (const server of this.#servers) server.close()
     await this.wire.drain(AbortSignal.abort())
+    this.gateway.close()
   }
 
   /** The access lines so far. */

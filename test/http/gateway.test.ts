@@ -3,6 +3,7 @@ import t from 'tap'
 import { VirtualClock } from '../../src/commands/simulate/virtual-clock.ts'
 import { ConfigError } from '../../src/errors.ts'
 import { Gateway, type Policy, type RequestFacts } from '../../src/http/gateway.ts'
+import { silentLog } from '../../src/log.ts'
 import { makeSite, type SiteOptions } from './front.ts'
 
 const ANYBODY = { clientAddress: '192.0.2.1', field: () => undefined }
@@ -16,6 +17,7 @@ function policy(sites: readonly SiteOptions[], trustedProxies: string[] = []): P
 function makeGateway(sites: readonly SiteOptions[], httpsPort = 443): Gateway {
   return new Gateway(policy(sites), {
     clock: new VirtualClock(),
+    log: silentLog(),
     challenge: (path) => (path === '/.well-known/acme-challenge/ours' ? 'key.authorization' : undefined),
     httpsPort,
   })

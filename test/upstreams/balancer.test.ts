@@ -3,7 +3,9 @@ import { VirtualClock } from '../../src/commands/simulate/virtual-clock.ts'
 import { type Balancing, DEFAULT_BALANCING } from '../../src/config/balancing.ts'
 import { Backend } from '../../src/upstreams/backend.ts'
 import { Balancer } from '../../src/upstreams/balancer.ts'
+import { Member } from '../../src/upstreams/member.ts'
 import { makeUpstream } from '../http/front.ts'
+import { memoryLog } from '../support/log.ts'
 
 type Part = Partial<Parameters<typeof makeUpstream>[0] & object>
 
@@ -16,11 +18,13 @@ function makeBalancer(parts: readonly Part[], policy: Partial<Balancing> = {}) {
     state = (state * 16807) % 2147483647
     return state / 2147483647
   }
-  const balancer = new Balancer(
-    upstreams.map((upstream, i) => [backends[i]!, upstream] as const),
-    { ...DEFAULT_BALANCING, ...policy },
-    { clock, random },
+  const lines = memoryLog()
+  const balancing = { ...DEFAULT_BALANCING, ...policy }
+  const checks = upstreams.map(() => ({ failing: false, problem: undefined as string | undefined }))
+  const members = upstreams.map(
+    (upstream, i) => new Member(backends[i]!, upstream, balancing.slowStart, checks[i]),
   )
+  const balancer = new Balancer(members, balancing, { clock, log: lines.log, random })
   /** Indexes of the upstreams that so many requests get, each done at once. */
   const turns = (count: number, request = ANYBODY): number[] =>
     Array.from({ length: count }, () => {
@@ -28,7 +32,7 @@ function makeBalancer(parts: readonly Part[], policy: Partial<Balancing> = {}) {
       if (backend !== undefined) balancer.release(backend)
       return backends.indexOf(backend!)
     })
-  return { balancer, backends, clock, turns }
+  return { balancer, backends, checks, clock, lines: lines.lines, turns }
 }
 
 const ANYBODY = { clientAddress: '192.0.2.1', field: (_: string): string | undefined => undefined }
@@ -70,7 +74,7 @@ t.test('a hash sends one key to one upstream, and moves the keys of a lost one a
     const count = before.filter((each) => each === index).length
     t.ok(Math.abs(count / keys.length - share) < 0.03, `${index}: ${count}`)
   }
-  balancer.connectFailed(backends[1]!)
+  balancer.connectFailed(backends[1]!, 'refused')
   const after = place()
   t.notOk(after.includes(1))
   t.ok(after.every((each, i) => each === before[i] || before[i] === 1))
@@ -92,7 +96,7 @@ t.test('a hash by cookie', async (t) => {
 
 t.test('one that cannot be connected to is left out for ten seconds', async (t) => {
   const { balancer, backends, clock, turns } = makeBalancer([{}, {}, {}])
-  balancer.connectFailed(backends[1]!)
+  balancer.connectFailed(backends[1]!, 'refused')
   await clock.advance(9_999)
   t.notOk(turns(6).includes(1))
   await clock.advance(1)
@@ -104,17 +108,61 @@ t.test('one that cannot be connected to is left out for ten seconds', async (t) 
 t.test('failures in a row eject, others do not', async (t) => {
   const { balancer, backends, turns } = makeBalancer([{}, {}])
   const [first] = backends as [Backend, Backend]
-  for (let i = 0; i < 2; i++) balancer.failed(first)
+  for (let i = 0; i < 2; i++) balancer.failed(first, 'it answered 503')
   balancer.succeeded(first)
-  for (let i = 0; i < 2; i++) balancer.failed(first)
+  for (let i = 0; i < 2; i++) balancer.failed(first, 'it answered 503')
   t.ok(turns(4).includes(0))
-  balancer.failed(first)
+  balancer.failed(first, 'it answered 503')
   t.notOk(turns(4).includes(0))
+})
+
+t.test(
+  'one that fails its health check gets nothing while others can take it, not even a retry',
+  async (t) => {
+    const { balancer, backends, checks, turns } = makeBalancer([{}, { backup: true }, {}])
+    checks[0]!.failing = true
+    t.strictSame(turns(3), [2, 2, 2])
+    checks[2]!.failing = true
+    t.strictSame(turns(2), [1, 1])
+    t.equal(balancer.pick(ANYBODY, [backends[1]!]), undefined)
+  },
+)
+
+t.test(
+  'where all fail their health checks they are asked all the same, after those that only failed',
+  async (t) => {
+    const { balancer, backends, checks, turns } = makeBalancer([{}, {}])
+    for (const check of checks) check.failing = true
+    t.strictSame(new Set(turns(4)), new Set([0, 1]))
+    checks[1]!.failing = false
+    balancer.connectFailed(backends[1]!, 'refused')
+    t.strictSame(turns(3), [1, 1, 1])
+  },
+)
+
+t.test('the log tells once when one is left alone, and when it is back', async (t) => {
+  const { balancer, backends, clock, lines } = makeBalancer([{}, {}])
+  const [first] = backends as [Backend, Backend]
+  balancer.connectFailed(first, 'connect ECONNREFUSED')
+  balancer.connectFailed(first, 'connect ECONNREFUSED')
+  await clock.advance(10_000)
+  balancer.failed(first, 'it answered 503')
+  t.match(balancer.statuses()[0], { ejected: true, health: 'passing', problem: 'it answered 503' })
+  balancer.succeeded(first)
+  balancer.succeeded(first)
+  t.strictSame(
+    lines.map(({ msg }) => msg),
+    [
+      `${first.url} fails: connect ECONNREFUSED. For 10s it is asked only where no other upstream can be`,
+      `${first.url} is back`,
+    ],
+  )
+  t.match(balancer.statuses()[0], { ejected: false, problem: undefined })
 })
 
 t.test('maxFails 0: nothing ejects', async (t) => {
   const { balancer, backends, turns } = makeBalancer([{}, {}], { maxFails: 0 })
-  balancer.connectFailed(backends[0]!)
+  balancer.connectFailed(backends[0]!, 'refused')
   t.ok(turns(4).includes(0))
 })
 
@@ -127,7 +175,7 @@ t.test('a request does not get one that it has tried', async (t) => {
 
 t.test('when all have failed they are asked all the same, each request one of them', async (t) => {
   const { balancer, backends, turns } = makeBalancer([{}, {}])
-  for (const backend of backends) balancer.connectFailed(backend)
+  for (const backend of backends) balancer.connectFailed(backend, 'refused')
   t.strictSame(new Set(turns(4)), new Set([0, 1]))
   t.equal(balancer.pick(ANYBODY, [backends[0]!]), undefined)
 })
@@ -135,7 +183,7 @@ t.test('when all have failed they are asked all the same, each request one of th
 t.test('a backup is asked only where no other can be', async (t) => {
   const { balancer, backends, turns } = makeBalancer([{ backup: true }, {}])
   t.strictSame(turns(3), [1, 1, 1])
-  balancer.connectFailed(backends[1]!)
+  balancer.connectFailed(backends[1]!, 'refused')
   t.strictSame(turns(3), [0, 0, 0])
 })
 
@@ -186,7 +234,7 @@ t.test('a retry that finds no other upstream free costs the budget nothing', asy
 t.test('slow start: one that is back gets its share little by little', async (t) => {
   const { balancer, backends, clock, turns } = makeBalancer([{}, {}], { slowStart: 10_000 })
   await clock.advance(1)
-  balancer.connectFailed(backends[0]!)
+  balancer.connectFailed(backends[0]!, 'refused')
   balancer.succeeded(backends[0]!)
   t.ok(turns(100).filter((each) => each === 0).length < 10)
   await clock.advance(10_000)

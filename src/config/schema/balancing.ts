@@ -1,5 +1,5 @@
 /** How requests are spread over the upstreams of a site or route. Part of `schema.ts`. */
-import { duration, upstream, z } from './fields.ts'
+import { duration, host, upstream, z } from './fields.ts'
 
 const HASH = 'not a key to hash: write "ip", "header:NAME" or "cookie:NAME"'
 
@@ -25,6 +25,36 @@ export const upstreamEntry = z.union(
   ],
   { error: 'not an upstream: write "http://host:port", or an object with its "url"' },
 )
+
+const healthCheck = z.strictObject({
+  type: z
+    .enum(['http', 'tcp'])
+    .optional()
+    .describe(
+      '`http`: a GET has to be answered with one of `status`; `tcp`: connecting is enough, as for gRPC and databases. Default: `http`; `tcp` in a site that does not speak HTTP.',
+    ),
+  path: z
+    .string()
+    .regex(/^\/[^#\s]*$/, 'not a path: it starts with "/" and has no space or "#"')
+    .optional()
+    .describe('What to GET. Default: `/`.'),
+  host: host.optional().describe('Host to ask for. Default: the upstream’s own address.'),
+  status: z
+    .array(z.int().min(200).max(599))
+    .min(1, 'names no status')
+    .optional()
+    .describe('Statuses that are good: `[200, 204]`. Default: all from 200 to 399.'),
+  interval: duration
+    .prefault('5s')
+    .describe('Pause between two checks. Each worker process checks by itself.'),
+  timeout: duration.prefault('2s').describe('How long an upstream may take.'),
+  fall: z
+    .int()
+    .min(1)
+    .default(3)
+    .describe('After how many failed checks in a row it is down; before it ever passed, one is enough.'),
+  rise: z.int().min(1).default(2).describe('After how many passed checks in a row it is up again.'),
+})
 
 /** Of a site and of a route, which takes over what it does not say; `config/balancing.ts` has the defaults. */
 export const balancingKeys = {
@@ -76,4 +106,9 @@ export const balancingKeys = {
     })
     .optional()
     .describe('Requests wait here when every upstream is at its `maxConnections`. Default: 503 at once.'),
+  healthCheck: healthCheck
+    .optional()
+    .describe(
+      'Ask upstreams regularly whether they are well; `{}` for GET / every 5 s. One that is down gets no requests; when all are down they are asked all the same, so that a check that is wrong takes no site down. Default: none.',
+    ),
 }

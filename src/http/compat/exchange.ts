@@ -178,10 +178,10 @@ export class Exchange implements BalancedRequest, Waiter {
     }
     let next: Backend | undefined
     if (stage === 'connecting') {
-      route.balancer.connectFailed(backend)
+      route.balancer.connectFailed(backend, error.message)
       next = route.balancer.pick(this, this.#tried)
     } else {
-      route.balancer.failed(backend)
+      route.balancer.failed(backend, error.message)
       if (error.code === 'UPSTREAM_UNREACHABLE') next = this.#another(route)
     }
     if (next === undefined) this.#fail(error)
@@ -192,7 +192,7 @@ export class Exchange implements BalancedRequest, Waiter {
     const { statusCode = 0 } = response
     if (statusCode < 502 || statusCode > 504) route.balancer.succeeded(backend)
     else {
-      route.balancer.failed(backend)
+      route.balancer.failed(backend, `it answered ${statusCode}`)
       const next = this.#another(route)
       if (next !== undefined) {
         this.#stopTimers()
@@ -366,7 +366,8 @@ export class Exchange implements BalancedRequest, Waiter {
         ? new ProxyError('CLIENT_GONE', 499, 'the client did not read the response in time')
         : new ProxyError('UPSTREAM_TIMEOUT', 504, `${this.#upstream}: no answer in time`),
     )
-    if (this.#occupied !== undefined && !sink.writableNeedDrain) this.#route?.balancer.failed(this.#occupied)
+    if (this.#occupied !== undefined && !sink.writableNeedDrain)
+      this.#route?.balancer.failed(this.#occupied, 'no answer in time')
   }
 
   /** The response was sent, or the client is gone. */

@@ -267,7 +267,7 @@ export class Exchange implements UpstreamUser, BalancedRequest, Waiter {
     if (backend === undefined || route === undefined) return
     this.#connection = undefined
     this.#tried.push(backend)
-    route.balancer.connectFailed(backend)
+    route.balancer.connectFailed(backend, error.message)
     this.#release()
     const next = route.balancer.pick(this, this.#tried)
     if (next !== undefined) {
@@ -286,7 +286,7 @@ export class Exchange implements UpstreamUser, BalancedRequest, Waiter {
     if (head.status === 100) return
     if (head.status >= 200 || head.status === 101) {
       const unable = head.status >= 502 && head.status <= 504
-      this.#judge(!unable)
+      this.#judge(unable ? `it answered ${head.status}` : undefined)
       if (unable && this.#tryAnother()) return
       this.#responding = true
     }
@@ -297,10 +297,11 @@ export class Exchange implements UpstreamUser, BalancedRequest, Waiter {
     this.#client.onContent(bytes, start, end)
   }
 
-  #judge(good: boolean): void {
+  /** @param problem undefined: it did as it should */
+  #judge(problem: string | undefined): void {
     if (this.#backend === undefined) return
-    if (good) this.#route?.balancer.succeeded(this.#backend)
-    else this.#route?.balancer.failed(this.#backend)
+    if (problem === undefined) this.#route?.balancer.succeeded(this.#backend)
+    else this.#route?.balancer.failed(this.#backend, problem)
   }
 
   onResponseEnd(trailers: Buffer | undefined): void {
@@ -330,7 +331,7 @@ export class Exchange implements UpstreamUser, BalancedRequest, Waiter {
       this.#connect(this.#backend, true)
       return
     }
-    if (fault !== 'unsupported') this.#judge(false)
+    if (fault !== 'unsupported') this.#judge(detail)
     // One that went silent may be at work on it, and the client has waited long.
     if (fault === 'closed' && this.#tryAnother()) return
     this.#release()

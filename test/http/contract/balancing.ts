@@ -57,6 +57,37 @@ export function balancing(t: Test, makeWire: MakeWire): void {
     t.match(front.gateway.upstreams()[0], { ejected: true, failures: 3 })
   })
 
+  t.test('an upstream that fails its health check gets no requests', async (t) => {
+    const sick = await RawUpstream.start(t, (socket) =>
+      socket.end('HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n'),
+    )
+    const well = await RawUpstream.start(t, (socket) => socket.write(ok()))
+    const healthCheck = {
+      type: 'http',
+      path: '/up',
+      host: undefined,
+      status: undefined,
+      interval: 1,
+      timeout: 5000,
+      fall: 1,
+      rise: 1,
+    } as const
+    const front = await Front.start(t, makeWire, {
+      sites: [{ upstreams: [sick.url, well.url], balancing: { healthCheck } }],
+    })
+    await until(() => front.gateway.upstreams().some(({ health }) => health === 'failing'))
+    const client = await RawClient.connect(t, front)
+    for (let i = 0; i < 6; i++) {
+      get(client)
+      t.equal(statusOf(await client.response()), 200)
+    }
+    t.match(front.gateway.upstreams(), [
+      { url: sick.url, health: 'failing', problem: 'it answered 500' },
+      { url: well.url, health: 'passing' },
+    ])
+    t.ok(sick.requests.every((request) => request.startsWith('GET /up ')))
+  })
+
   t.test('a request past maxConnections waits for the one before; 503 without a queue', async (t) => {
     const held: (() => void)[] = []
     const up = await RawUpstream.start(t, (socket, _, index) => {
