@@ -115,6 +115,9 @@ export class ProxyError extends Error {
   readonly code:
     | 'REQUEST_INVALID'
     | 'MISDIRECTED'
+    | 'FORBIDDEN'
+    | 'RATE_LIMITED'
+    | 'MAINTENANCE'
     | 'NO_ROUTE'
     | 'UPSTREAM_UNREACHABLE'
     | 'UPSTREAM_INVALID'
@@ -124,12 +127,20 @@ export class ProxyError extends Error {
     | 'REQUEST_TIMEOUT'
     | 'CLIENT_GONE'
   readonly status: number
+  /** For the client, in seconds. */
+  readonly retryAfter: number | undefined
 
-  constructor(code: ProxyError['code'], status: number, message: string, options?: ErrorOptions) {
+  constructor(
+    code: ProxyError['code'],
+    status: number,
+    message: string,
+    options: ErrorOptions & { readonly retryAfter?: number } = {},
+  ) {
     super(message, options)
     this.name = 'ProxyError'
     this.code = code
     this.status = status
+    this.retryAfter = options.retryAfter
   }
 }
 

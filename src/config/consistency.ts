@@ -11,6 +11,7 @@ import { checkMode } from './modes.ts'
 import { CA_PRESETS, presetAt, presetNamed } from './presets.ts'
 import { didYouMean, quoteAll } from './problems.ts'
 import type { CaConfig, Config, Sections, SiteConfig } from './schema.ts'
+import { answerOf, checkShaping } from './shaping.ts'
 import { answerable, type CaConfigs, listedCas } from './sites.ts'
 
 export function findContradictions(sections: Sections): ConfigProblem[] {
@@ -27,6 +28,7 @@ export function findContradictions(sections: Sections): ConfigProblem[] {
     ...checkDeliveredFiles(sites),
     ...sites.flatMap(({ site, path }) => [
       ...checkMode(site, path),
+      ...checkShaping(site, path),
       ...(site.mode === 'http' ? checkRoutes(site, path) : []),
       ...(forwarder === 'compat' ? checkUpstreamProtocols(site, path) : []),
       ...checkOwnCertificate(site, path),
@@ -162,15 +164,19 @@ function checkHosts(sites: readonly { site: SiteConfig; path: string }[]): Confi
 }
 
 function checkRoutes(site: SiteConfig, path: string): ConfigProblem[] {
-  if (site.upstreams === undefined && site.routes.length === 0)
+  if (answerOf(site) === undefined && site.routes.length === 0)
     return [
-      problem(path, 'has neither `upstreams` nor `routes`', 'add "upstreams": ["http://127.0.0.1:3000"]'),
+      problem(
+        path,
+        'has none of `upstreams`, `routes`, `redirectTo` and `respond`',
+        'add "upstreams": ["http://127.0.0.1:3000"]',
+      ),
     ]
   const paths = site.routes.map((route) => route.path)
   return paths.flatMap((route, index) => {
     const here = `${path}.routes[${index}].path`
-    if (route === '/' && site.upstreams !== undefined)
-      return [problem(here, '"/" is where the site’s own `upstreams` serve', 'keep one of the two')]
+    if (route === '/' && answerOf(site) !== undefined)
+      return [problem(here, `"/" is the path of the site’s own \`${answerOf(site)}\``, 'keep one of the two')]
     if (paths.indexOf(route) === index) return []
     return [
       problem(
@@ -186,7 +192,10 @@ function checkRoutes(site: SiteConfig, path: string): ConfigProblem[] {
 function checkUpstreamProtocols(site: SiteConfig, path: string): ConfigProblem[] {
   const lists = [
     { upstreams: site.upstreams ?? [], path: `${path}.upstreams` },
-    ...site.routes.map(({ upstreams }, index) => ({ upstreams, path: `${path}.routes[${index}].upstreams` })),
+    ...site.routes.map(({ upstreams = [] }, index) => ({
+      upstreams,
+      path: `${path}.routes[${index}].upstreams`,
+    })),
   ]
   return lists.flatMap((list) =>
     list.upstreams.flatMap(({ protocol, url }, index) =>

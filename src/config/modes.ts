@@ -11,7 +11,10 @@ export function checkMode(site: SiteConfig, path: string): ConfigProblem[] {
 function checkHttp(site: SiteConfig, path: string): ConfigProblem[] {
   const lists = [
     { upstreams: site.upstreams ?? [], at: `${path}.upstreams` },
-    ...site.routes.map(({ upstreams }, index) => ({ upstreams, at: `${path}.routes[${index}].upstreams` })),
+    ...site.routes.map(({ upstreams = [] }, index) => ({
+      upstreams,
+      at: `${path}.routes[${index}].upstreams`,
+    })),
   ]
   return [
     ...lists.flatMap(({ upstreams, at }) =>

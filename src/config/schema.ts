@@ -62,7 +62,7 @@ export type Config = z.output<typeof configSchema>
 export type SiteConfig = Config['sites'][number]
 export type CaConfig = Config['cas'][string]
 export type RouteConfig = SiteConfig['routes'][number]
-export type UpstreamConfig = RouteConfig['upstreams'][number]
+export type UpstreamConfig = NonNullable<RouteConfig['upstreams']>[number]
 export type Timeouts = Config['timeouts']
 
 /** What the schema objects to, before `issues.ts` puts it into words. */

@@ -7,6 +7,7 @@ import { type Balancing, balancingOf } from './balancing.ts'
 import { type Ca, canServe, INTERNAL, resolveCa, typeOf } from './cas.ts'
 import { type Delivery, deliveryOf } from './deliver.ts'
 import type { CaConfig, Config, RouteConfig, SiteConfig, Upstream, UpstreamConfig } from './schema.ts'
+import { answerOf, type Shaping, shapingOf } from './shaping.ts'
 import { spreadCas } from './spread.ts'
 
 /** Certificates are ordered and renewed, one a host and role. */
@@ -55,8 +56,11 @@ export interface Stream {
 /** Where requests below one path go, and how they are spread. */
 export interface SiteRoute {
   readonly path: string
+  /** None where the route answers by itself. */
   readonly upstreams: readonly UpstreamConfig[]
   readonly balancing: Balancing
+  /** Absent: every request goes to an upstream. */
+  readonly shaping?: Shaping
 }
 
 export interface Site {
@@ -168,12 +172,18 @@ function streamOf({ mode, alpn = [], upstreams = [], proxyProtocol }: SiteConfig
 }
 
 function routesOf(site: SiteConfig): SiteRoute[] {
-  const own: RouteConfig[] = site.upstreams === undefined ? [] : [{ path: '/', upstreams: site.upstreams }]
+  const { upstreams, redirectTo, respond } = site
+  const own: RouteConfig[] =
+    answerOf(site) === undefined ? [] : [{ path: '/', upstreams, redirectTo, respond }]
   return [...site.routes, ...own]
-    .map((route) => ({
-      path: route.path,
-      upstreams: route.upstreams,
-      balancing: balancingOf(site, route),
-    }))
+    .map((route) => {
+      const shaping = shapingOf(site, route)
+      return {
+        path: route.path,
+        upstreams: route.upstreams ?? [],
+        balancing: balancingOf(site, route),
+        ...(shaping && { shaping }),
+      }
+    })
     .sort((a, b) => b.path.length - a.path.length)
 }

@@ -48,10 +48,14 @@ export class AccessLog {
 
   record(request: RequestRecord): void {
     this.#metrics.requestDone(request.status, request.durationMs)
-    const failed = request.error !== undefined && request.error.status >= 500
-    if (failed) this.#log.warn(fieldsOf(request), 'request failed')
+    if (hasFailed(request)) this.#log.warn(fieldsOf(request), 'request failed')
     else if (this.#random() < this.#share) this.#log.info(fieldsOf(request), 'request')
   }
+}
+
+/** What an operator should hear of; maintenance is the operator’s own doing. */
+function hasFailed({ error }: RequestRecord): boolean {
+  return error !== undefined && error.status >= 500 && error.code !== 'MAINTENANCE'
 }
 
 function fieldsOf(request: RequestRecord): object {

@@ -19,8 +19,8 @@ export const NO_FORWARDED_FIELDS: ForwardedFields = {
   forwarded: undefined,
 }
 
-/** The peer addresses whose forwarding fields are believed. */
-export class TrustedProxies {
+/** A set of addresses: the proxies that are trusted, or the clients that may ask. */
+export class AddressRanges {
   readonly #ranges = new BlockList()
   readonly #empty: boolean
 
@@ -35,8 +35,8 @@ export class TrustedProxies {
     }
   }
 
-  /** Ask once a connection: it costs a walk over the ranges. */
-  trusts(address: string): boolean {
+  /** It costs a walk over the ranges. */
+  contains(address: string): boolean {
     return !this.#empty && isIP(address) !== 0 && this.#ranges.check(address, familyOf(address))
   }
 }

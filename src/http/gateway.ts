@@ -1,5 +1,5 @@
 /**
- * What becomes of a request, decided from its head alone: pure, synchronous, no I/O, for every wire.
+ * What becomes of a request, decided from its head alone: synchronous, no I/O, for every wire.
  * Receives sites from `server.ts` (at start and at reload), facts from a wire; hands back a verdict that the wire carries out.
  */
 import type { Timeouts } from '../config/schema.ts'
@@ -12,38 +12,10 @@ import { Balancer, type MemberStatus } from '../upstreams/balancer.ts'
 import { HealthChecks } from '../upstreams/health.ts'
 import { Member } from '../upstreams/member.ts'
 import { authorityOf, hostOf } from './authority.ts'
-import { TrustedProxies } from './forwarded.ts'
+import { AddressRanges } from './forwarded.ts'
 import { hstsValue } from './headers.ts'
-
-export interface RequestFacts {
-  readonly secure: boolean
-  /** SNI in lower case; undefined when the client sent none. */
-  readonly serverName: string | undefined
-  readonly method: string
-  /** The Host field or :authority as it was sent; undefined when absent. */
-  readonly host: string | undefined
-  /** Path and query: origin-form, see `originForm`. */
-  readonly target: string
-}
-
-/** Where requests below one path of a site go. */
-export interface Route {
-  readonly path: string
-  readonly balancer: Balancer
-  /** Value of Strict-Transport-Security for responses over TLS. */
-  readonly hsts: string | undefined
-}
-
-/** `answer` is ours and whole; `refuse` becomes an error page; `forward` goes to an upstream of the route. */
-export type Verdict =
-  | {
-      readonly action: 'answer'
-      readonly status: number
-      readonly headers: readonly [string, string][]
-      readonly body: string
-    }
-  | { readonly action: 'refuse'; readonly error: ProxyError }
-  | { readonly action: 'forward'; readonly route: Route }
+import { type Shaper, Shapers } from './shaping.ts'
+import type { RequestFacts, Verdict } from './verdict.ts'
 
 /** One upstream of one route, for `/api/upstreams`. */
 export interface UpstreamStatus extends MemberStatus {
@@ -89,7 +61,7 @@ export class Gateway {
   readonly #checks: HealthChecks
   #sites: ReadonlyMap<string, SiteEntry> = new Map()
   #timeouts: Timeouts
-  #trusted = new TrustedProxies([])
+  #trusted = new AddressRanges([])
 
   /** Throws `ConfigError` as `replace` does. */
   constructor(policy: Policy, options: GatewayOptions) {
@@ -106,7 +78,7 @@ export class Gateway {
 
   /** May the peer of this address say for whom it asks? Ask once a connection. */
   trusts(address: string): boolean {
-    return this.#trusted.trusts(address)
+    return this.#trusted.contains(address)
   }
 
   /**
@@ -117,10 +89,12 @@ export class Gateway {
   replace({ sites, timeouts, trustedProxies }: Policy): void {
     const { clock, log } = this.#options
     const table = new Map<string, SiteEntry>()
+    const trusted = new AddressRanges(trustedProxies)
+    const shapers = new Shapers(clock, trusted)
     this.#backends.renew((find) =>
       this.#checks.renew((check) => {
         for (const site of sites) {
-          const entry = new SiteEntry(site, ({ upstreams, balancing }) => {
+          const entry = new SiteEntry(site, shapers, ({ upstreams, balancing }) => {
             const { healthCheck } = balancing
             const members = upstreams.map((upstream) => {
               const backend = find(upstream, site.upstreamTls)
@@ -135,7 +109,7 @@ export class Gateway {
     )
     this.#sites = table
     this.#timeouts = timeouts
-    this.#trusted = new TrustedProxies(trustedProxies)
+    this.#trusted = trusted
   }
 
   /** For `/api/upstreams`: where each site's routes lead. */
@@ -161,11 +135,11 @@ export class Gateway {
         if (site === undefined || this.#find(facts.serverName) !== site) return MISDIRECTED
       }
       if (site === undefined) return MISDIRECTED
-      return site.route(facts.target) ?? NO_ROUTE
+      return site.route(facts) ?? NO_ROUTE
     }
 
     if (site === undefined) return UNKNOWN_HOST
-    if (!site.redirect) return site.route(facts.target) ?? NO_ROUTE
+    if (!site.redirect) return site.route(facts) ?? NO_ROUTE
     if (facts.target.startsWith(CHALLENGE_PREFIX)) return NO_CHALLENGE
     return redirect(`https://${authorityOf(host, this.#options.httpsPort, 443)}${facts.target}`)
   }
@@ -192,10 +166,11 @@ class SiteEntry {
   readonly #routes: readonly {
     path: string
     below: string
+    shaper: Shaper | undefined
     verdict: Extract<Verdict, { action: 'forward' }>
   }[]
 
-  constructor(site: Site, balance: (route: SiteRoute) => Balancer) {
+  constructor(site: Site, shapers: Shapers, balance: (route: SiteRoute) => Balancer) {
     this.redirect = site.redirect
     const hsts = hstsValue(site.hsts)
     this.#routes = [...site.routes]
@@ -203,6 +178,7 @@ class SiteEntry {
       .map((route) => ({
         path: route.path,
         below: route.path.endsWith('/') ? route.path : `${route.path}/`,
+        shaper: route.shaping && shapers.compile(route.shaping, hsts),
         verdict: { action: 'forward', route: { path: route.path, balancer: balance(route), hsts } },
       }))
   }
@@ -214,11 +190,13 @@ class SiteEntry {
   }
 
   /** By the longest prefix that ends where a segment ends. Paths are compared as they were sent, byte for byte. */
-  route(target: string): Verdict | undefined {
+  route(facts: RequestFacts): Verdict | undefined {
+    const { target } = facts
     const query = target.indexOf('?')
     const path = query === -1 ? target : target.slice(0, query)
     for (const route of this.#routes) {
-      if (path === route.path || path.startsWith(route.below)) return route.verdict
+      if (path === route.path || path.startsWith(route.below))
+        return route.shaper?.decide(facts) ?? route.verdict
     }
     return undefined
   }

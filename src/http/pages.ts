@@ -1,27 +1,16 @@
 /** The short pages for requests that no upstream answered: what happened, and the id to ask the operator about. */
+import { STATUS_CODES } from 'node:http'
 
 interface Page {
   readonly contentType: string
   readonly body: string
 }
 
-const TITLES: Readonly<Record<number, string>> = {
-  308: 'Permanent Redirect',
-  400: 'Bad Request',
-  404: 'Not Found',
-  408: 'Request Timeout',
-  413: 'Content Too Large',
-  417: 'Expectation Failed',
-  421: 'Misdirected Request',
-  431: 'Request Header Fields Too Large',
-  501: 'Not Implemented',
-  502: 'Bad Gateway',
-  503: 'Service Unavailable',
-  504: 'Gateway Timeout',
-}
+/** Where RFC 9110 has another name than Node. */
+const TITLES: Readonly<Record<number, string>> = { 413: 'Content Too Large' }
 
 export function titleOf(status: number): string {
-  return TITLES[status] ?? 'Error'
+  return TITLES[status] ?? STATUS_CODES[status] ?? 'Status'
 }
 
 /** HTML for those who ask for it (`accept` is the Accept field), else text. Says nothing about what is behind the proxy. */

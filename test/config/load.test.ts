@@ -184,7 +184,9 @@ const BAD: readonly [name: string, config: unknown, lines: string[]][] = [
   [
     'a site that leads nowhere',
     { sites: [{ hosts: ['a.example.com'] }] },
-    ['sites[0]: has neither `upstreams` nor `routes` (add "upstreams": ["http://127.0.0.1:3000"])'],
+    [
+      'sites[0]: has none of `upstreams`, `routes`, `redirectTo` and `respond` (add "upstreams": ["http://127.0.0.1:3000"])',
+    ],
   ],
   [
     'upstreams that are none',
@@ -214,7 +216,6 @@ const BAD: readonly [name: string, config: unknown, lines: string[]][] = [
       'sites[0].routes[1].path: "/a b" is not a path: it starts with "/" and has no space, "?" or "#"',
       'sites[0].routes[1].upstreams: names no upstream',
       'sites[0].routes[2].path: is missing',
-      'sites[0].routes[2].upstreams: is missing',
     ],
   ],
   [
@@ -227,7 +228,7 @@ const BAD: readonly [name: string, config: unknown, lines: string[]][] = [
   [
     'a route beside the site’s own upstreams',
     { sites: [{ ...site, routes: [{ path: '/', upstreams }] }] },
-    ['sites[0].routes[0].path: "/" is where the site’s own `upstreams` serve (keep one of the two)'],
+    ['sites[0].routes[0].path: "/" is the path of the site’s own `upstreams` (keep one of the two)'],
   ],
   [
     'addresses that are none',

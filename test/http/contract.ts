@@ -11,6 +11,7 @@ import { http2 } from './contract/http2.ts'
 import { refusals } from './contract/refusals.ts'
 import { requests } from './contract/requests.ts'
 import { responses } from './contract/responses.ts'
+import { shaping } from './contract/shaping.ts'
 import { streaming } from './contract/streaming.ts'
 import { upgrades } from './contract/upgrades.ts'
 import type { MakeWire } from './front.ts'
@@ -22,6 +23,7 @@ export function wireContract(t: Test, makeWire: MakeWire): void {
   t.test('failures', async (t) => failures(t, makeWire))
   t.test('balancing', async (t) => balancing(t, makeWire))
   t.test('refusals', async (t) => refusals(t, makeWire))
+  t.test('shaping', async (t) => shaping(t, makeWire))
   t.test('upgrades', async (t) => upgrades(t, makeWire))
   t.test('streaming', async (t) => streaming(t, makeWire))
   t.test('HTTP/2', async (t) => http2(t, makeWire))

@@ -9,6 +9,7 @@ import { createServer as createTlsServer, type TLSSocket } from 'node:tls'
 import type { Test } from 'tap'
 import { type Balancing, DEFAULT_BALANCING } from '../../src/config/balancing.ts'
 import { parseUpstream, type Timeouts, type UpstreamConfig } from '../../src/config/schema.ts'
+import { type Shaping, shapingOf } from '../../src/config/shaping.ts'
 import type { Site } from '../../src/config/sites.ts'
 import { AccessLog } from '../../src/http/access-log.ts'
 import { Gateway, type Policy } from '../../src/http/gateway.ts'
@@ -44,9 +45,17 @@ const TIMEOUTS: Timeouts = {
 /** A URL, or with its part in the balancing. */
 export type UpstreamOptions = string | (Partial<UpstreamConfig> & { readonly url: string })
 
+interface RouteOptions {
+  readonly path: string
+  readonly upstreams?: readonly UpstreamOptions[]
+  readonly shaping?: Partial<Shaping>
+}
+
 export interface SiteOptions extends Partial<Omit<Site, 'routes'>> {
   readonly upstreams?: readonly UpstreamOptions[]
-  readonly routes?: readonly { readonly path: string; readonly upstreams: readonly UpstreamOptions[] }[]
+  readonly routes?: readonly RouteOptions[]
+  /** As the keys of a site: its own answers, and what the routes take over. */
+  readonly shaping?: Partial<Shaping>
   readonly balancing?: Partial<Balancing>
 }
 
@@ -66,8 +75,13 @@ export function makeUpstream(options: UpstreamOptions): UpstreamConfig {
 }
 
 /** A site with what a test leaves out. */
-export function makeSite({ upstreams, routes = [], balancing, ...rest }: SiteOptions): Site {
-  const own = upstreams === undefined ? [] : [{ path: '/', upstreams }]
+export function makeSite({ upstreams, routes = [], shaping = {}, balancing, ...rest }: SiteOptions): Site {
+  const { redirectTo, respond } = shaping
+  const answers = redirectTo !== undefined || respond !== undefined
+  const own: RouteOptions[] =
+    upstreams === undefined && !answers
+      ? []
+      : [{ path: '/', upstreams: upstreams ?? [], shaping: { redirectTo, respond } }]
   return {
     hosts: [HOST],
     tls: { kind: 'file', certificate: '/unused', key: undefined, passphrase: undefined },
@@ -77,11 +91,16 @@ export function makeSite({ upstreams, routes = [], balancing, ...rest }: SiteOpt
     upstreamTls: { verify: true },
     routes: [...routes, ...own].map((route) => ({
       path: route.path,
-      upstreams: route.upstreams.map(makeUpstream),
+      upstreams: (route.upstreams ?? []).map(makeUpstream),
       balancing: { ...DEFAULT_BALANCING, ...balancing },
+      ...withShaping(shapingOf(shaping, route.shaping ?? {})),
     })),
     ...rest,
   }
+}
+
+function withShaping(shaping: Shaping | undefined): { shaping?: Shaping } {
+  return shaping === undefined ? {} : { shaping }
 }
 
 function makePolicy(options: FrontOptions): Policy {

@@ -2,10 +2,12 @@ import { join } from 'node:path'
 import t from 'tap'
 import { VirtualClock } from '../../src/commands/simulate/virtual-clock.ts'
 import { ConfigError } from '../../src/errors.ts'
-import { Gateway, type Policy, type RequestFacts } from '../../src/http/gateway.ts'
+import { Gateway, type Policy } from '../../src/http/gateway.ts'
+import type { RequestFacts } from '../../src/http/verdict.ts'
 import { silentLog } from '../../src/log.ts'
 import { makeSite, type SiteOptions } from './front.ts'
 
+const CLIENT = { clientAddress: '192.0.2.1', forwardedFor: undefined }
 const ANYBODY = { clientAddress: '192.0.2.1', field: () => undefined }
 
 const timeouts = { head: 1, body: 2, connect: 3, response: 4, keepAlive: 5, upgrade: 6, drain: 7 }
@@ -47,6 +49,7 @@ function decide(gateway: Gateway, facts: Partial<RequestFacts>): string {
     method: 'GET',
     host,
     target: '/',
+    ...CLIENT,
     ...facts,
   })
   if (verdict.action === 'refuse') return String(verdict.error.status)
@@ -146,6 +149,7 @@ t.test('a route carries what its site says of HSTS', async (t) => {
     method: 'GET',
     host,
     target: '/',
+    ...CLIENT,
   })
   t.match(verdict, { route: { path: '/', hsts: 'max-age=1; preload' } })
 })
@@ -156,7 +160,14 @@ t.test('a reload swaps everything, and keeps the backends that did not change', 
   ])
   const backends = (): unknown[] => {
     const host = 'app.example.com'
-    const verdict = gateway.decide({ secure: true, serverName: host, method: 'GET', host, target: '/' })
+    const verdict = gateway.decide({
+      secure: true,
+      serverName: host,
+      method: 'GET',
+      host,
+      target: '/',
+      ...CLIENT,
+    })
     return verdict.action === 'forward'
       ? [verdict.route.balancer.pick(ANYBODY), verdict.route.balancer.pick(ANYBODY)]
       : []

@@ -1,6 +1,7 @@
 /** What becomes of the requests of a site, or below one of its paths. Part of `schema.ts`. */
 import { balancingKeys, upstreamEntry } from './balancing.ts'
 import { file, host, z } from './fields.ts'
+import { shapingKeys } from './shaping.ts'
 
 export const upstreams = z
   .array(upstreamEntry)
@@ -23,6 +24,7 @@ export const route = z.strictObject({
     .string()
     .regex(/^\/[^?#\s]*$/, 'not a path: it starts with "/" and has no space, "?" or "#"')
     .describe('Requests whose path is this, or below it, take the route; the longest wins.'),
-  upstreams,
+  upstreams: upstreams.optional(),
+  ...shapingKeys,
   ...balancingKeys,
 })

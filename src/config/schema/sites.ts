@@ -2,6 +2,7 @@
 import { balancingKeys } from './balancing.ts'
 import { duration, file, host, text, z } from './fields.ts'
 import { route, upstreams, upstreamTls } from './routes.ts'
+import { shapingKeys } from './shaping.ts'
 import { streamKeys } from './streams.ts'
 import { siteTls } from './tls.ts'
 
@@ -66,6 +67,7 @@ export const site = z.strictObject({
     .describe('Names of the site: `app.example.com`, `*.example.com` (one label), or an IP address.'),
   ...streamKeys,
   upstreams: upstreams.optional(),
+  ...shapingKeys,
   ...balancingKeys,
   routes: z.array(route).prefault([]).describe('Upstreams by path, besides the site’s own.'),
   tls: siteTls.prefault({}).describe('What differs from the `tls` at the top, or a certificate of your own.'),

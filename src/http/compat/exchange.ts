@@ -9,8 +9,8 @@ import { IdleTimer } from '../../idle-timer.ts'
 import type { Backend } from '../../upstreams/backend.ts'
 import type { BalancedRequest } from '../../upstreams/strategies.ts'
 import type { Waiter } from '../../upstreams/waiting-line.ts'
-import type { Route } from '../gateway.ts'
 import { errorPage, titleOf } from '../pages.ts'
+import type { Route } from '../verdict.ts'
 import type { WireOptions } from '../wire.ts'
 import { type Downstream, type Field, pairs, type ResponseHead } from './downstream.ts'
 import type { FailureStage, Forwarder } from './forwarder.ts'
@@ -79,10 +79,18 @@ export class Exchange implements BalancedRequest, Waiter {
 
   #carryOut(head: RequestHead): void {
     this.#head = head
-    const { secure, serverName } = this.#client.peer
-    const { method } = this.#client
+    const { secure, serverName, clientAddress, trusted } = this.#client.peer
+    const { fields, method } = this.#client
     const { authority: host, target } = head
-    const verdict = this.#wire.gateway.decide({ secure, serverName, method, host, target })
+    const verdict = this.#wire.gateway.decide({
+      secure,
+      serverName,
+      method,
+      host,
+      target,
+      clientAddress,
+      forwardedFor: trusted ? valuesOf(fields, 'x-forwarded-for').join() || undefined : undefined,
+    })
     if (verdict.action === 'refuse') this.#fail(verdict.error)
     else if (verdict.action === 'answer') this.#answer(verdict.status, verdict.headers, verdict.body)
     else {
@@ -297,13 +305,13 @@ export class Exchange implements BalancedRequest, Waiter {
     })
   }
 
-  #answer(status: number, fields: readonly Field[], body: string): void {
-    const own: Field[] = [
-      ['Date', new Date(this.#wire.clock.now()).toUTCString()],
-      ['Content-Length', String(Buffer.byteLength(body))],
-    ]
+  #answer(status: number, fields: readonly (readonly [string, string])[], body: string): void {
+    const sent: Field[] = fields.map(([name, value]) => [name, value])
+    sent.push(['Date', new Date(this.#wire.clock.now()).toUTCString()])
+    // RFC 9110 section 8.6.
+    if (status !== 204) sent.push(['Content-Length', String(Buffer.byteLength(body))])
     const last = this.#error?.code === 'REQUEST_INVALID'
-    this.#sendHead({ status, reason: titleOf(status), fields: [...fields, ...own], trailers: false, last })
+    this.#sendHead({ status, reason: titleOf(status), fields: sent, trailers: false, last })
     if (hasContent(this.#client.method, status)) {
       this.#bodyBytes = Buffer.byteLength(body)
       this.#client.sink.write(body)
@@ -327,6 +335,7 @@ export class Exchange implements BalancedRequest, Waiter {
       ['Content-Type', page.contentType],
       ['Cache-Control', 'no-store'],
     ]
+    if (error.retryAfter !== undefined) fields.push(['Retry-After', String(error.retryAfter)])
     if (this.#hsts !== undefined) fields.push(['Strict-Transport-Security', this.#hsts])
     this.#answer(error.status, fields, page.body)
   }

@@ -16,8 +16,8 @@ import type { Socket } from 'node:net'
 import { ProxyError } from '../../errors.ts'
 import { SECOND } from '../../time.ts'
 import { plainAddress } from '../forwarded.ts'
-import type { Route } from '../gateway.ts'
 import { titleOf } from '../pages.ts'
+import type { Route } from '../verdict.ts'
 import type { Connection } from '../wire.ts'
 import { BodyReader, type ContentSink, type Framing, writeChunkSize } from './body.ts'
 import type { Timed } from './deadlines.ts'
@@ -28,7 +28,7 @@ import { FAULT_STATUS, type Fault, type Head } from './head.ts'
 import { HopLines, receivedOf } from './hop-lines.ts'
 import { lexRequestHead, MAX_HEAD_BYTES } from './lexer.ts'
 import { CR, copyOf, LF } from './octets.ts'
-import { type OwnResponse, pageFor } from './own-response.ts'
+import { contentLengthOf, type OwnResponse, pageFor } from './own-response.ts'
 import type { Upstreams } from './upstream.ts'
 
 /** Content pieces from this size on are not gathered, but written as they are. */
@@ -207,7 +207,15 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
     this.#exchange = exchange
     this.#startBody(head)
     const { host, method, target, expectContinue } = head
-    const verdict = gateway.decide({ secure, serverName, method, host, target })
+    const verdict = gateway.decide({
+      secure,
+      serverName,
+      method,
+      host,
+      target,
+      clientAddress: this.#clientAddress,
+      forwardedFor: this.#trusted ? receivedOf(head).for : undefined,
+    })
     if (verdict.action === 'forward') {
       this.#forward(exchange, verdict.route, head, lines)
       return
@@ -522,21 +530,21 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
     return this.#connection.secure ? exchange.route?.hsts : undefined
   }
 
-  #respond({ status, headers, body }: OwnResponse): void {
+  #respond(response: OwnResponse): void {
+    const { status, headers, body } = response
     const exchange = this.#exchange
     if (exchange === undefined) return
-    const content = exchange.isHead ? '' : body
+    const content = Buffer.from(exchange.isHead ? '' : body)
     const lines = [
       `HTTP/1.1 ${status} ${titleOf(status)}`,
-      ...headers.map(([name, value]) => `${name}: ${value}`),
-      `content-length: ${Buffer.byteLength(body)}`,
+      ...[...headers, ...contentLengthOf(response)].map(([name, value]) => `${name}: ${value}`),
     ]
     exchange.status = status
-    exchange.bodyBytes = Buffer.byteLength(content)
+    exchange.bodyBytes = content.length
     this.#gatherText(`${lines.join('\r\n')}\r\n`)
     this.#gatherAll(this.#engine.dateLine)
     this.#gatherText(`${this.#connectionLine()}\r\n`)
-    this.#gatherText(content)
+    this.#gatherAll(content)
     this.#responseDone()
   }
 

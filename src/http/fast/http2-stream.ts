@@ -6,7 +6,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import { ProxyError } from '../../errors.ts'
-import type { Route } from '../gateway.ts'
+import type { Route } from '../verdict.ts'
 import type { Connection } from '../wire.ts'
 import type { Engine } from './engine.ts'
 import { Exchange, type ExchangeClient, HAVE_CONTENT } from './exchange.ts'
@@ -16,7 +16,7 @@ import type { Head } from './head.ts'
 import type { HopLines } from './hop-lines.ts'
 import type { Http2Request } from './http2-request.ts'
 import { CR, copyOf, LF } from './octets.ts'
-import { type OwnResponse, pageFor } from './own-response.ts'
+import { contentLengthOf, type OwnResponse, pageFor } from './own-response.ts'
 import type { Upstreams } from './upstream.ts'
 
 /** The connection, as its streams need it. */
@@ -119,7 +119,15 @@ export class Http2Stream implements ExchangeClient {
       return
     }
     const method = this.#wantsTunnel ? 'GET' : request.method
-    const verdict = gateway.decide({ secure, serverName, method, host: authority || undefined, target: path })
+    const verdict = gateway.decide({
+      secure,
+      serverName,
+      method,
+      host: authority || undefined,
+      target: path,
+      clientAddress: host.clientAddress,
+      forwardedFor: host.trusted ? request.received().for : undefined,
+    })
     if (verdict.action === 'forward') {
       this.#forward(exchange, verdict.route, request, method)
       return
@@ -339,14 +347,12 @@ export class Http2Stream implements ExchangeClient {
     this.#respond(pageFor(error, exchange, hsts))
   }
 
-  #respond({ status, headers, body }: OwnResponse): void {
+  #respond(response: OwnResponse): void {
+    const { status, headers, body } = response
     const exchange = this.#exchange
     if (exchange === undefined) return
     const content = Buffer.from(exchange.isHead ? '' : body)
-    const lines = [
-      ...headers.map(([name, value]) => `${name}: ${value}\r\n`),
-      `content-length: ${Buffer.byteLength(body)}\r\n`,
-    ]
+    const lines = [...headers, ...contentLengthOf(response)].map(([name, value]) => `${name}: ${value}\r\n`)
     const bytes = Buffer.concat([Buffer.from(lines.join(''), 'latin1'), this.#host.engine.dateLine])
     exchange.status = status
     this.#responseStarted = true

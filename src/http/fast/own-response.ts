@@ -1,4 +1,4 @@
-/** Responses that no upstream gave: error pages, for `client-http1.ts` and `http2-stream.ts` to frame. */
+/** Responses that no upstream gave, for `client-http1.ts` and `http2-stream.ts` to frame. */
 import type { ProxyError } from '../../errors.ts'
 import { errorPage } from '../pages.ts'
 import type { Exchange } from './exchange.ts'
@@ -16,6 +16,12 @@ export function pageFor(error: ProxyError, exchange: Exchange, hsts: string | un
     ['content-type', contentType],
     ['cache-control', 'no-store'],
   ]
+  if (error.retryAfter !== undefined) headers.push(['retry-after', String(error.retryAfter)])
   if (hsts !== undefined) headers.push(['strict-transport-security', hsts])
   return { status: error.status, headers, body }
+}
+
+/** The content's length in octets; a response with 204 has none to tell (RFC 9110 section 8.6). */
+export function contentLengthOf({ status, body }: OwnResponse): [name: string, value: string][] {
+  return status === 204 ? [] : [['content-length', String(Buffer.byteLength(body))]]
 }

@@ -1,0 +1,118 @@
+/** Who may ask, how often, and what Holdfast answers by itself: keys of a site and of a route. Part of `schema.ts`. */
+import { duration, range, z } from './fields.ts'
+
+/** What `{…}` in a redirect may stand for. */
+const VARIABLES: readonly string[] = ['host', 'path', 'uri']
+
+/** Fields that frame a message or belong to one connection: Holdfast sends these itself. */
+const FRAMING: ReadonlySet<string> = new Set([
+  'connection',
+  'content-length',
+  'date',
+  'keep-alive',
+  'proxy-connection',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+])
+
+const location = z
+  .string()
+  .regex(
+    /^(https?:\/\/[\x21-\x7e]+|\/([\x21-\x2e\x30-\x5b\x5d-\x7e][\x21-\x7e]*)?)$/,
+    'not a place to redirect to: write "https://…" or a path, in ASCII',
+  )
+  .refine(
+    (to) => [...to.matchAll(/\{([^}]*)\}/g)].every(([, name = '']) => VARIABLES.includes(name)),
+    'not a place to redirect to: of variables there are {host}, {path} and {uri}',
+  )
+
+const redirection = z.strictObject({
+  to: location.describe('A URL or a path.'),
+  status: z
+    .union([z.literal(301), z.literal(302), z.literal(303), z.literal(307), z.literal(308)], {
+      error: 'not a redirect: write 301, 302, 303, 307 or 308',
+    })
+    .default(308)
+    .describe('Status code: 308 and 301 are remembered by clients, the others are not.'),
+})
+
+const fieldName = z
+  .string()
+  .regex(/^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/, 'not a header name: write a name such as "Content-Type"')
+  .refine((name) => !FRAMING.has(name.toLowerCase()), 'not a header to set: Holdfast sends it itself')
+
+const fieldValue = z
+  .string()
+  .regex(
+    /^(?:[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?)?$/,
+    'not a header’s value: use printable ASCII, on one line',
+  )
+
+const maintenancePolicy = z.strictObject({
+  retryAfter: duration.prefault('5m').describe('When clients should ask again.'),
+  allow: z.array(range).prefault([]).describe('Addresses and ranges that are served all the same.'),
+})
+
+const rate = z.strictObject({
+  requests: z.int().min(1, 'not a limit: write at least 1').describe('How many requests a client has.'),
+  per: duration.prefault('1m').describe('In how much time, evenly spread.'),
+  burst: z
+    .int()
+    .min(1, 'not a burst: write at least 1')
+    .optional()
+    .describe('How many may come at once. Default: as `requests`.'),
+})
+
+/** `config/shaping.ts` says what a route takes over from its site. */
+export const shapingKeys = {
+  redirectTo: z
+    .union([location.transform((to) => redirection.parse({ to })), redirection], {
+      error: 'not a redirect: write a URL or a path, or { "to": "https://…", "status": 302 }',
+    })
+    .optional()
+    .describe(
+      'Redirect (308) instead of asking an upstream: `https://www.example.com{uri}`. `{uri}` is the path and query of the request, `{path}` the path alone, `{host}` its Host.',
+    ),
+  respond: z
+    .strictObject({
+      status: z
+        .int()
+        .min(200, 'not a status: write 200 to 599')
+        .max(599, 'not a status: write 200 to 599')
+        .default(200)
+        .describe('Status code.'),
+      headers: z
+        .record(fieldName, fieldValue)
+        .prefault({})
+        .describe('Headers. `Content-Type` is plain text in UTF-8 if none is set.'),
+      body: z.string().default('').describe('Content.'),
+    })
+    .optional()
+    .describe('Answer with this instead of asking an upstream.'),
+  allow: z
+    .array(range)
+    .optional()
+    .describe(
+      'Addresses and ranges that may ask; others get 403. It is the address of the client, also behind `trustedProxies`. A route takes it over from its site, unless it has its own; so too the three keys below.',
+    ),
+  deny: z.array(range).optional().describe('Addresses and ranges that get 403, even where `allow` has them.'),
+  maintenance: z
+    .union(
+      [z.literal(false), z.literal(true).transform(() => maintenancePolicy.parse({})), maintenancePolicy],
+      {
+        error: 'not a maintenance policy: write true, false or { "retryAfter": "1h" }',
+      },
+    )
+    .optional()
+    .describe('Answer 503 with Retry-After, and ask no upstream: `true`, `false`, or how.'),
+  rateLimit: z
+    .union([z.literal(false), rate], {
+      error: 'not a rate limit: write { "requests": 100, "per": "1m" }, or false',
+    })
+    .optional()
+    .describe(
+      'Limit for each client address (IPv6: for its /64); past it 429 with Retry-After. Routes that take it over from their site count together. Each worker process counts by itself, and anew after a reload.',
+    ),
+}

@@ -1,0 +1,95 @@
+/**
+ * What a route does by itself, before or instead of asking an upstream, and what of it contradicts itself.
+ * Receives a site and its route; `sites.ts` hands it on, `consistency.ts` asks for the faults. Pure.
+ */
+import type { ConfigProblem } from '../errors.ts'
+import type { RouteConfig, SiteConfig } from './schema.ts'
+
+type Keys = Pick<
+  RouteConfig | SiteConfig,
+  'upstreams' | 'redirectTo' | 'respond' | 'allow' | 'deny' | 'maintenance' | 'rateLimit'
+>
+
+/** Durations in milliseconds; addresses and CIDR ranges. Undefined: not used. */
+export interface Shaping {
+  /** At most one of this and `respond`. */
+  readonly redirectTo: Keys['redirectTo']
+  readonly respond: Keys['respond']
+  readonly allow: Keys['allow']
+  readonly deny: Keys['deny']
+  readonly maintenance: Exclude<Keys['maintenance'], false>
+  /** The same object for all routes that count together. */
+  readonly rateLimit: Exclude<Keys['rateLimit'], false>
+}
+
+/** Each of these answers a request, so that a route has one of them. */
+const ANSWERS = ['upstreams', 'redirectTo', 'respond'] as const
+
+/** What the route says, else the site; but a site's own answers are for its own route. Undefined for nothing at all. */
+export function shapingOf(site: Keys, route: Keys): Shaping | undefined {
+  const shaping: Shaping = {
+    redirectTo: route.redirectTo,
+    respond: route.respond,
+    allow: route.allow ?? site.allow,
+    deny: route.deny ?? site.deny,
+    maintenance: (route.maintenance ?? site.maintenance) || undefined,
+    rateLimit: (route.rateLimit ?? site.rateLimit) || undefined,
+  }
+  return Object.values(shaping).some((value) => value !== undefined) ? shaping : undefined
+}
+
+/** What answers the requests of a route, or those of a site that no route of its `routes` takes. */
+export function answerOf(holder: Keys): (typeof ANSWERS)[number] | undefined {
+  return ANSWERS.find((key) => holder[key] !== undefined)
+}
+
+export function checkShaping(site: SiteConfig, path: string): ConfigProblem[] {
+  if (site.mode !== 'http') return checkStream(site, path)
+  return [
+    ...checkAnswers(site, path),
+    ...site.routes.flatMap((route, index) => {
+      const here = `${path}.routes[${index}]`
+      if (answerOf(route) !== undefined) return checkAnswers(route, here)
+      const hint = 'add "upstreams": ["http://127.0.0.1:3000"]'
+      return [{ path: here, message: 'has none of `upstreams`, `redirectTo` and `respond`', hint }]
+    }),
+  ]
+}
+
+function checkAnswers(holder: Keys, path: string): ConfigProblem[] {
+  const [first, ...others] = ANSWERS.filter((key) => holder[key] !== undefined)
+  const { status = 200, body = '' } = holder.respond ?? {}
+  const bodiless = status === 204 || status === 205 || status === 304
+  return [
+    ...others.map((key) => ({
+      path: `${path}.${key}`,
+      message: `is there beside \`${first}\`, and a request gets one answer`,
+      hint: 'keep one of the two',
+    })),
+    ...(bodiless && body !== ''
+      ? [
+          {
+            path: `${path}.respond.body`,
+            message: `a response with status ${status} has no content`,
+            hint: 'remove it, or choose another status',
+          },
+        ]
+      : []),
+  ]
+}
+
+function checkStream(site: SiteConfig, path: string): ConfigProblem[] {
+  const { redirectTo, respond, allow, deny, maintenance, rateLimit } = site
+  return Object.entries({ redirectTo, respond, allow, deny, maintenance, rateLimit }).flatMap(
+    ([key, value]) =>
+      value === undefined
+        ? []
+        : [
+            {
+              path: `${path}.${key}`,
+              message: 'means nothing here',
+              hint: `it is for HTTP, and the mode is "${site.mode}": remove it`,
+            },
+          ],
+  )
+}

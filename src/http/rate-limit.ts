@@ -1,0 +1,54 @@
+/**
+ * How often each client may ask: the generic cell rate algorithm (ITU-T I.371), which keeps one number a client.
+ * Memory is bounded: who has been silent for longest is forgotten first. Serves `shaping.ts`.
+ */
+import type { Shaping } from '../config/shaping.ts'
+import type { Clock } from '../time.ts'
+
+const MAX_CLIENTS = 100_000
+
+/** Sums of intervals are not exact. */
+const TOLERANCE_MS = 1e-6
+
+export class RateLimit {
+  readonly #clock: Clock
+  readonly #intervalMs: number
+  readonly #burstMs: number
+  /** When the requests of a client so far would be through at the even rate; least recently seen first. */
+  readonly #due = new Map<string, number>()
+
+  constructor({ requests, per, burst = requests }: NonNullable<Shaping['rateLimit']>, clock: Clock) {
+    this.#clock = clock
+    this.#intervalMs = per / requests
+    this.#burstMs = burst * this.#intervalMs
+  }
+
+  /** Counts a request if it may pass, and gives 0; else the milliseconds by which it comes too early. */
+  take(clientAddress: string): number {
+    const client = networkOf(clientAddress)
+    const now = this.#clock.monotonic()
+    const due = Math.max(this.#due.get(client) ?? now, now) + this.#intervalMs
+    const earlyMs = due - now - this.#burstMs
+    if (earlyMs > TOLERANCE_MS) return earlyMs
+    this.#due.delete(client)
+    this.#due.set(client, due)
+    if (this.#due.size > MAX_CLIENTS) {
+      const [oldest = client] = this.#due.keys()
+      this.#due.delete(oldest)
+    }
+    return 0
+  }
+}
+
+/** An IPv4 address by itself, an IPv6 address by its /64: who has one of these addresses has them all. */
+function networkOf(address: string): string {
+  if (!address.includes(':')) return address
+  const [head = '', tail] = address.split('::')
+  const groups = head.split(':').filter((group) => group !== '')
+  const last = (tail ?? '').split(':').filter((group) => group !== '')
+  while (groups.length + last.length < 8) groups.push('0')
+  return [...groups, ...last]
+    .slice(0, 4)
+    .map((group) => Number.parseInt(group, 16).toString(16))
+    .join(':')
+}

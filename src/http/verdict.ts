@@ -1,0 +1,37 @@
+/** What a wire tells the gateway of a request, and what the gateway tells it to do. Wire-neutral. */
+import type { ProxyError } from '../errors.ts'
+import type { Balancer } from '../upstreams/balancer.ts'
+
+export interface RequestFacts {
+  readonly secure: boolean
+  /** SNI in lower case; undefined when the client sent none. */
+  readonly serverName: string | undefined
+  readonly method: string
+  /** The Host field or :authority as it was sent; undefined when absent. */
+  readonly host: string | undefined
+  /** Path and query: origin-form, see `originForm`. */
+  readonly target: string
+  /** Of the peer; see `plainAddress`. */
+  readonly clientAddress: string
+  /** X-Forwarded-For of a trusted proxy; undefined from anybody else. */
+  readonly forwardedFor: string | undefined
+}
+
+/** Where requests below one path of a site go. */
+export interface Route {
+  readonly path: string
+  readonly balancer: Balancer
+  /** Value of Strict-Transport-Security for responses over TLS. */
+  readonly hsts: string | undefined
+}
+
+/** `answer` is ours and whole; `refuse` becomes an error page; `forward` goes to an upstream of the route. */
+export type Verdict =
+  | {
+      readonly action: 'answer'
+      readonly status: number
+      readonly headers: readonly (readonly [name: string, value: string])[]
+      readonly body: string
+    }
+  | { readonly action: 'refuse'; readonly error: ProxyError }
+  | { readonly action: 'forward'; readonly route: Route }

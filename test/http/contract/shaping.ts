@@ -1,0 +1,120 @@
+/** What the proxy does with a request before, or instead of, asking an upstream. */
+import type { Test } from 'tap'
+import { Front, HOST, type MakeWire, type SiteOptions, until } from '../front.ts'
+import { RawClient, statusOf } from '../raw-client.ts'
+import { bodyOf, fieldOf, ok, RawUpstream } from '../raw-upstream.ts'
+
+export function shaping(t: Test, makeWire: MakeWire): void {
+  /** A client of a proxy with one site, and the upstream behind it. */
+  const against = async (
+    t: Test,
+    site: SiteOptions,
+    trustedProxies: string[] = [],
+  ): Promise<[RawClient, RawUpstream, Front]> => {
+    const upstream = await RawUpstream.start(t, (socket) => socket.write(ok('upstream')))
+    const front = await Front.start(t, makeWire, {
+      sites: [{ upstreams: [upstream.url], ...site }],
+      trustedProxies,
+    })
+    return [await RawClient.connect(t, front), upstream, front]
+  }
+  const get = (client: RawClient, target = '/', ...fields: string[]): Promise<string> => {
+    client.send(`GET ${target} HTTP/1.1`, `Host: ${HOST}`, ...fields)
+    return client.response()
+  }
+
+  t.test('403 to an address that may not ask, on a connection that goes on', async (t) => {
+    const [client, upstream, front] = await against(t, {
+      routes: [{ path: '/inner', shaping: { deny: ['127.0.0.0/8'] } }],
+    })
+    const content = 'x'.repeat(1000)
+    client.send('POST /inner/x HTTP/1.1', `Host: ${HOST}`, `Content-Length: ${content.length}`)
+    client.write(content)
+    t.equal(statusOf(await client.response()), 403)
+    t.equal(bodyOf(await get(client)), 'upstream')
+    t.equal(upstream.requests.length, 1)
+    await until(() => front.requests.length === 2)
+    t.match(front.requests[0], {
+      status: 403,
+      path: '/inner/x',
+      client: '127.0.0.1',
+      err: { code: 'FORBIDDEN' },
+    })
+  })
+
+  t.test('a trusted proxy’s client is asked for, others’ word on it is not', async (t) => {
+    const site = { shaping: { allow: ['203.0.113.7'] } }
+    const [trusted] = await against(t, site, ['127.0.0.1'])
+    t.equal(statusOf(await get(trusted, '/', 'X-Forwarded-For: 203.0.113.7')), 200)
+    t.equal(statusOf(await get(trusted, '/', 'X-Forwarded-For: 203.0.113.7, 198.51.100.1')), 403)
+    const [stranger] = await against(t, site)
+    t.equal(statusOf(await get(stranger, '/', 'X-Forwarded-For: 203.0.113.7')), 403)
+  })
+
+  t.test('429 past the rate limit, with the time to wait', async (t) => {
+    const rateLimit = { requests: 2, per: 3_600_000, burst: undefined }
+    const [client, upstream] = await against(t, { shaping: { rateLimit } })
+    for (let i = 0; i < 2; i++) t.equal(statusOf(await get(client)), 200)
+    const refused = await get(client)
+    t.equal(statusOf(refused), 429)
+    t.equal(fieldOf(refused, 'retry-after'), '1800')
+    t.equal(upstream.requests.length, 2)
+  })
+
+  t.test('503 while a route is closed, until a reload opens it', async (t) => {
+    const maintenance = { retryAfter: 60_000, allow: [] }
+    const [client, upstream, front] = await against(t, { shaping: { maintenance } })
+    const closed = await get(client, '/', 'Accept: text/html')
+    t.equal(statusOf(closed), 503)
+    t.equal(fieldOf(closed, 'retry-after'), '60')
+    t.match(fieldOf(closed, 'content-type'), /^text\/html/)
+    await until(() => front.requests.length === 1)
+    t.match(front.requests[0], { msg: 'request', err: { code: 'MAINTENANCE' } }, 'no alarm')
+    front.reload({ sites: [{ upstreams: [upstream.url] }] })
+    t.equal(bodyOf(await get(client)), 'upstream')
+  })
+
+  t.test('a redirect takes along what was asked for, and leads to no other host', async (t) => {
+    const [client] = await against(t, {
+      routes: [
+        { path: '/old', shaping: { redirectTo: { to: 'https://www.example.com{uri}', status: 301 } } },
+        { path: '/', shaping: { redirectTo: { to: '/{path}', status: 308 } } },
+      ],
+    })
+    const moved = await get(client, '/old/a?b=%20c')
+    t.equal(statusOf(moved), 301)
+    t.equal(fieldOf(moved, 'location'), 'https://www.example.com/old/a?b=%20c')
+    t.equal(fieldOf(moved, 'content-length'), '0')
+    t.equal(fieldOf(await get(client, '//evil.example'), 'location'), '/evil.example')
+  })
+
+  t.test('an answer of its own: status, fields and UTF-8 content, which HEAD leaves out', async (t) => {
+    const body = 'Grüße, 世界'
+    const bytes = Buffer.from(body)
+    const [client, upstream] = await against(t, {
+      routes: [{ path: '/hello', shaping: { respond: { status: 418, headers: { 'X-Own': 'yes' }, body } } }],
+    })
+    const response = await get(client, '/hello')
+    t.equal(statusOf(response), 418)
+    t.equal(fieldOf(response, 'x-own'), 'yes')
+    t.equal(fieldOf(response, 'content-type'), 'text/plain; charset=utf-8')
+    t.equal(fieldOf(response, 'content-length'), String(bytes.length))
+    t.equal(bodyOf(response), bytes.toString('latin1'))
+    client.send('HEAD /hello HTTP/1.1', `Host: ${HOST}`)
+    const head = await client.receive(/\r\n\r\n/)
+    t.equal(fieldOf(head, 'content-length'), String(bytes.length))
+    client.received = ''
+    t.equal(bodyOf(await get(client)), 'upstream', 'nothing came after the head')
+    t.equal(upstream.requests.length, 1)
+  })
+
+  t.test('204 has neither content nor length', async (t) => {
+    const respond = { status: 204, headers: {}, body: '' }
+    const [client] = await against(t, { routes: [{ path: '/none', shaping: { respond } }] })
+    const response = await get(client, '/none')
+    t.equal(statusOf(response), 204)
+    t.equal(fieldOf(response, 'content-length'), undefined)
+    t.equal(fieldOf(response, 'content-type'), undefined)
+    t.equal(bodyOf(await get(client)), 'upstream')
+  })
+}

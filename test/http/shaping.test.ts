@@ -1,0 +1,145 @@
+import t from 'tap'
+import { VirtualClock } from '../../src/commands/simulate/virtual-clock.ts'
+import { type Shaping, shapingOf } from '../../src/config/shaping.ts'
+import { AddressRanges } from '../../src/http/forwarded.ts'
+import { Shapers } from '../../src/http/shaping.ts'
+import type { RequestFacts, Verdict } from '../../src/http/verdict.ts'
+
+const FACTS: RequestFacts = {
+  secure: true,
+  serverName: 'app.example.com',
+  method: 'GET',
+  host: 'app.example.com',
+  target: '/',
+  clientAddress: '192.0.2.1',
+  forwardedFor: undefined,
+}
+
+type Decide = (facts?: Partial<RequestFacts>) => Verdict | undefined
+
+function decider(shaping: Partial<Shaping>, trusted: string[] = [], hsts?: string): Decide {
+  const shapers = new Shapers(new VirtualClock(), new AddressRanges(trusted))
+  const shaper = shapers.compile(shapingOf({}, shaping)!, hsts)
+  return (facts = {}) => shaper.decide({ ...FACTS, ...facts })
+}
+
+function statusOf(verdict: Verdict | undefined): number | undefined {
+  if (verdict?.action === 'refuse') return verdict.error.status
+  return verdict?.action === 'answer' ? verdict.status : undefined
+}
+
+function locationOf(verdict: Verdict | undefined): string | undefined {
+  if (verdict?.action !== 'answer') return undefined
+  return verdict.headers.find(([name]) => name === 'location')?.[1]
+}
+
+t.test('deny goes before allow; who is in neither is refused where there is an allow', async (t) => {
+  const allow = ['10.0.0.0/8', '2001:db8::/32']
+  const deny = ['10.1.0.0/16']
+  for (const [shaping, clientAddress, status] of [
+    [{ allow }, '10.2.3.4', undefined],
+    [{ allow }, '192.0.2.1', 403],
+    [{ allow }, '2001:db8::1', undefined],
+    [{ allow }, '2001:db9::1', 403],
+    [{ allow }, '', 403],
+    [{ allow: [] }, '10.2.3.4', 403],
+    [{ deny }, '10.1.2.3', 403],
+    [{ deny }, '10.2.3.4', undefined],
+    [{ allow, deny }, '10.1.2.3', 403],
+    [{ allow, deny }, '10.2.3.4', undefined],
+  ] as const) {
+    const verdict = decider({ ...shaping } as Partial<Shaping>)({ clientAddress })
+    t.equal(statusOf(verdict), status, `${JSON.stringify(shaping)} ${clientAddress}`)
+  }
+})
+
+t.test('behind trusted proxies the client is the last address that is none of theirs', async (t) => {
+  const decide = decider({ allow: ['198.51.100.7'] }, ['10.0.0.0/8'])
+  for (const [forwardedFor, status] of [
+    ['198.51.100.7', undefined],
+    ['198.51.100.7, 10.9.9.9', undefined],
+    ['198.51.100.7, 203.0.113.5', 403],
+    ['::ffff:198.51.100.7', undefined],
+    ['198.51.100.7, unknown', 403],
+    ['10.9.9.9', 403],
+    ['', 403],
+  ] as const) {
+    t.equal(statusOf(decide({ clientAddress: '10.0.0.1', forwardedFor })), status, forwardedFor)
+  }
+})
+
+t.test('maintenance answers 503 to all but those who are let in', async (t) => {
+  const decide = decider({ maintenance: { retryAfter: 90_500, allow: ['192.0.2.0/28'] } })
+  t.equal(statusOf(decide()), undefined)
+  t.match(decide({ clientAddress: '192.0.2.16' }), {
+    error: { status: 503, code: 'MAINTENANCE', retryAfter: 91 },
+  })
+})
+
+t.test('past the rate limit a client gets 429 and the time to wait, in whole seconds', async (t) => {
+  const decide = decider({ rateLimit: { requests: 2, per: 5000, burst: undefined } })
+  for (let i = 0; i < 2; i++) t.equal(decide(), undefined)
+  t.match(decide(), { error: { status: 429, code: 'RATE_LIMITED', retryAfter: 3 } })
+  t.equal(decide({ clientAddress: '192.0.2.2' }), undefined)
+})
+
+t.test('who is refused by address or maintenance does not count against the rate limit', async (t) => {
+  const rateLimit = { requests: 1, per: 1000, burst: undefined }
+  const decide = decider({ rateLimit, deny: ['192.0.2.1'] }, ['10.0.0.1'])
+  for (let i = 0; i < 3; i++) t.equal(statusOf(decide()), 403)
+})
+
+t.test('routes with the same limit count together, others by themselves', async (t) => {
+  const shapers = new Shapers(new VirtualClock(), new AddressRanges([]))
+  const rateLimit = { requests: 1, per: 1000, burst: undefined }
+  const [one, two, other] = [rateLimit, rateLimit, { ...rateLimit }].map((limit) =>
+    shapers.compile(shapingOf({}, { rateLimit: limit })!, undefined),
+  )
+  t.equal(one?.decide(FACTS), undefined)
+  t.equal(statusOf(two?.decide(FACTS)), 429)
+  t.equal(other?.decide(FACTS), undefined)
+})
+
+t.test('a redirect fills in host, path and URI', async (t) => {
+  for (const [to, target, location] of [
+    ['https://www.example.com{uri}', '/a/b?c=d%20e', 'https://www.example.com/a/b?c=d%20e'],
+    ['https://www.example.com{path}', '/a/b?c=d', 'https://www.example.com/a/b'],
+    ['https://{host}/new', '/old', 'https://app.example.com/new'],
+    ['/new{path}', '/old?x', '/new/old'],
+    ['/login?next={path}', '/{uri}', '/login?next=/{uri}'],
+    ['/{path}', '/evil.example/x', '/evil.example/x'],
+    ['/{uri}', '/\\evil.example', '/evil.example'],
+  ] as const) {
+    t.equal(locationOf(decider({ redirectTo: { to, status: 308 } })({ target })), location, `${to} ${target}`)
+  }
+  t.equal(statusOf(decider({ redirectTo: { to: '/x', status: 302 } })()), 302)
+})
+
+t.test('an answer of its own is plain text, unless it says or is empty', async (t) => {
+  const answer = { status: 200, headers: {}, body: 'hi' }
+  t.strictSame(decider({ respond: answer })(), {
+    action: 'answer',
+    status: 200,
+    headers: [['content-type', 'text/plain; charset=utf-8']],
+    body: 'hi',
+  })
+  const headers = { 'Content-Type': 'application/json' }
+  t.match(decider({ respond: { ...answer, headers } })(), { headers: [['Content-Type', 'application/json']] })
+  t.strictSame(decider({ respond: { ...answer, status: 204, body: '' } })(), {
+    action: 'answer',
+    status: 204,
+    headers: [],
+    body: '',
+  })
+})
+
+t.test('answers over TLS bear the site’s HSTS, those over plain HTTP do not', async (t) => {
+  const decide = decider({ redirectTo: { to: '/x', status: 308 } }, [], 'max-age=1')
+  t.match(decide(), {
+    headers: [
+      ['location', '/x'],
+      ['strict-transport-security', 'max-age=1'],
+    ],
+  })
+  t.strictSame((decide({ secure: false }) as { headers: unknown }).headers, [['location', '/x']])
+})
