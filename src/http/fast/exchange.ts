@@ -249,10 +249,16 @@ export class Exchange implements UpstreamUser, BalancedRequest, Waiter {
     this.#connected = connection.reused
     if (corked) connection.cork()
     if (this.#requestHead !== undefined) connection.sendHead(this.#requestHead)
+    if (this.#connected && this.#bodyStarted) this.#sendHeld()
   }
 
   onConnected(): void {
     this.#connected = true
+    this.#sendHeld()
+  }
+
+  /** What came of the body before there was a connection. */
+  #sendHeld(): void {
     const held = this.#held
     this.#held = undefined
     let room = held !== undefined

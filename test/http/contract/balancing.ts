@@ -103,8 +103,7 @@ export function balancing(t: Test, makeWire: MakeWire): void {
     const [first, second] = [await RawClient.connect(t, front), await RawClient.connect(t, front)]
     get(first)
     await until(() => held.length === 1)
-    second.send('POST / HTTP/1.1', `Host: ${HOST}`, 'Content-Length: 4')
-    second.write('body')
+    second.write('POST / HTTP/1.1', `Host: ${HOST}`, 'Content-Length: 4', '', 'body')
     const refused = await RawClient.connect(t, front, { serverName: 'other.example.com' })
     refused.send('GET / HTTP/1.1', 'Host: other.example.com')
     t.equal(statusOf(await refused.response()), 503)
