@@ -38,16 +38,16 @@ export class AcmeAccount {
     const account =
       (await this.#loadSettled(endpoint, signal)) ?? (await this.#create(endpoint, undefined, signal))
     try {
-      const wire = wireOf(endpoint, account)
+      const wire = await wireOf(endpoint, account)
       await this.#inform(wire, account, signal)
       return await work(wire)
     } catch (error) {
       const changed = await this.#changedSince(account, endpoint, error)
-      if (changed !== undefined) return work(wireOf(endpoint, changed))
+      if (changed !== undefined) return work(await wireOf(endpoint, changed))
       if (!isAccountLost(error)) throw error
       const { ca, log } = this.#options
       log.warn({ ca }, `${ca} no longer knows our account: making a new one`)
-      return work(wireOf(endpoint, await this.#create(endpoint, account, signal)))
+      return work(await wireOf(endpoint, await this.#create(endpoint, account, signal)))
     }
   }
 
@@ -59,7 +59,7 @@ export class AcmeAccount {
     const account = await this.#load(endpoint)
     if (account === undefined) return undefined
     const keyPem = await keyInForce(endpoint, account, signal)
-    return new AcmeWire(endpoint, keyPem).existingAccount(signal)
+    return (await AcmeWire.open(endpoint, keyPem)).existingAccount(signal)
   }
 
   /**
@@ -75,7 +75,7 @@ export class AcmeAccount {
       const account = await this.#settle(endpoint, await this.#existing(endpoint), held)
       const nextKeyPem = await generateKeyPem('ecdsa-p256')
       await records.saveAccount(ca, { ...account, nextKeyPem })
-      await wireOf(endpoint, account).changeKey(nextKeyPem, held)
+      await (await wireOf(endpoint, account)).changeKey(nextKeyPem, held)
       await records.saveAccount(ca, { ...account, keyPem: nextKeyPem })
       log.info({ ca, account: account.url }, `${ca}: the account has a new key`)
     })
@@ -87,7 +87,7 @@ export class AcmeAccount {
     await this.#locked(signal, async (held) => {
       const account = await this.#settle(endpoint, await this.#existing(endpoint), held)
       try {
-        await wireOf(endpoint, account).deactivateAccount(held)
+        await (await wireOf(endpoint, account)).deactivateAccount(held)
       } catch (error) {
         // Nothing left to end: a crash came between the CA's answer and the store, or the CA was reset.
         if (!isUnauthorized(error) && !isAccountLost(error)) throw error
@@ -155,7 +155,8 @@ export class AcmeAccount {
       const made = await this.#load(endpoint)
       if (made !== undefined && made.url !== lost?.url) return made
       const keyPem = await generateKeyPem('ecdsa-p256')
-      const url = await new AcmeWire(endpoint, keyPem, undefined, eab).newAccount(contact, held)
+      const wire = await AcmeWire.open(endpoint, keyPem, undefined, eab)
+      const url = await wire.newAccount(contact, held)
       const binding = eab === undefined ? {} : { eabKid: eab.kid }
       const account: Account = { url, keyPem, directory: endpoint.directoryUrl, ...binding }
       await records.saveAccount(ca, account)
@@ -188,7 +189,7 @@ async function keyInForce(
 ): Promise<string> {
   if (nextKeyPem === undefined) return keyPem
   try {
-    await new AcmeWire(endpoint, nextKeyPem).existingAccount(signal)
+    await (await AcmeWire.open(endpoint, nextKeyPem)).existingAccount(signal)
     return nextKeyPem
   } catch (error) {
     if (!isAccountLost(error)) throw error
@@ -196,6 +197,6 @@ async function keyInForce(
   }
 }
 
-function wireOf(endpoint: Endpoint, { keyPem, url }: Account): AcmeWire {
-  return new AcmeWire(endpoint, keyPem, url)
+function wireOf(endpoint: Endpoint, { keyPem, url }: Account): Promise<AcmeWire> {
+  return AcmeWire.open(endpoint, keyPem, url)
 }

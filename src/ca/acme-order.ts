@@ -4,7 +4,7 @@
  */
 import { isIP } from 'node:net'
 import { commonNameOf, parseCertificates } from '../cert/certificate.ts'
-import { createCsr, generateKeyPem } from '../cert/x509.ts'
+import { generateKeyPem } from '../cert/x509.ts'
 import type { Challenge, ChallengeType, Solver } from '../challenge/solver.ts'
 import { IssueError, messageOf } from '../errors.ts'
 import type { Log } from '../log.ts'
@@ -197,6 +197,7 @@ class Attempt {
 
   async #finalize(order: Order): Promise<Issued> {
     const keyPem = await generateKeyPem(this.#request.keyType)
+    const { createCsr } = await import('../cert/signing.ts')
     const csr = await createCsr(this.#request.names, keyPem)
     const finalized = await this.#wire.finalize(order, csr, this.#signal)
     const { certificate } = await this.#waitFor('valid', ['ready', 'processing'], finalized)

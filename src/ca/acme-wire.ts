@@ -3,16 +3,16 @@
  * Tames acme-client, whose only user this is. It signs and knows the protocol; its HTTP, which has no deadline, no
  * abort, and retries of its own, is replaced by `CaHttp` without a setting that others in the process would feel.
  */
-import { AsyncLocalStorage } from 'node:async_hooks'
+import type { AsyncLocalStorage } from 'node:async_hooks'
 import { X509Certificate } from 'node:crypto'
 import type { IncomingHttpHeaders } from 'node:http'
-import {
-  axios,
-  Client,
-  type Authorization as ClientAuthorization,
-  type Order as ClientOrder,
-} from 'acme-client'
 import { IssueError, messageOf, type ProblemDocument } from '../errors.ts'
+import type {
+  Client,
+  Authorization as ClientAuthorization,
+  Order as ClientOrder,
+  Exchange,
+} from './acme-client.ts'
 import { type Directory, NONCE_PURPOSE } from './acme-directory.ts'
 import { type CaHttp, type CaRequest, type Fields, fieldsOf, type Purpose } from './acme-http.ts'
 import { cleanText, failure, isBadNonce, readProblem } from './acme-problem.ts'
@@ -98,23 +98,6 @@ interface Aside {
   /** Its `Link` fields, joined by commas (RFC 8288). */
   readonly link: string | undefined
 }
-type Exchange = (request: CaRequest) => Promise<{ status: number; headers: Headers; data: unknown }>
-
-/** Who is calling acme-client, and so where its HTTP goes. */
-const exchanges = new AsyncLocalStorage<Exchange>()
-
-/** Calls from elsewhere in the process are left alone. */
-axios.interceptors.request.use((config) => {
-  const exchange = exchanges.getStore()
-  if (exchange === undefined) return config
-  // What it rejects with is not retried by acme-client: that happens to errors of axios' own only.
-  const adapter: typeof config.adapter = async ({ url = '', method = 'get', data }) => {
-    const request = { url, method: method.toUpperCase() as CaRequest['method'] }
-    const answer = await exchange(data === undefined ? request : { ...request, body: String(data) })
-    return { ...answer, statusText: '', config }
-  }
-  return { ...config, adapter }
-})
 
 /** acme-client asks for an account without end where the CA names none. No honest call comes near. */
 const MOST_EXCHANGES = 40
@@ -136,19 +119,32 @@ export class AcmeWire {
   readonly directory: Directory
   readonly #endpoint: Endpoint
   readonly #client: Client
+  readonly #exchanges: AsyncLocalStorage<Exchange>
   /** From earlier answers, so that a request costs one exchange. */
   readonly #nonces: string[] = []
 
   /** @param accountUrl undefined before `newAccount` */
-  constructor(endpoint: Endpoint, accountKeyPem: string, accountUrl?: string, eab?: ExternalAccountBinding) {
-    this.directory = endpoint.directory
-    this.#endpoint = endpoint
-    this.#client = new Client({
+  static async open(
+    endpoint: Endpoint,
+    accountKeyPem: string,
+    accountUrl?: string,
+    eab?: ExternalAccountBinding,
+  ): Promise<AcmeWire> {
+    const { Client, exchanges } = await import('./acme-client.ts')
+    const client = new Client({
       directoryUrl: endpoint.directoryUrl,
       accountKey: accountKeyPem,
       ...(accountUrl === undefined ? {} : { accountUrl }),
       ...(eab === undefined ? {} : { externalAccountBinding: eab }),
     })
+    return new AcmeWire(endpoint, client, exchanges)
+  }
+
+  private constructor(endpoint: Endpoint, client: Client, exchanges: AsyncLocalStorage<Exchange>) {
+    this.directory = endpoint.directory
+    this.#endpoint = endpoint
+    this.#client = client
+    this.#exchanges = exchanges
   }
 
   /** Agrees to the CA's terms. Resolves with the account's URL. */
@@ -292,7 +288,7 @@ export class AcmeWire {
     for (let round = 1; ; round++) {
       const conversation = new Conversation(this.#endpoint, this.#nonces, purpose, signal)
       try {
-        const body = await exchanges.run(conversation.exchange, request)
+        const body = await this.#exchanges.run(conversation.exchange, request)
         return read?.(body, conversation.aside)
       } catch (error) {
         signal.throwIfAborted()

@@ -195,7 +195,7 @@ export class AcmeIssuer implements Issuer {
       await this.#asAccount(http, signal, (wire) => wire.revoke(pem, reason, signal))
     } catch (error) {
       if (!(error instanceof IssueError) || error.code !== 'ACCOUNT_REJECTED') throw error
-      const wire = new AcmeWire(await this.#endpoint(http, signal), keyPem)
+      const wire = await AcmeWire.open(await this.#endpoint(http, signal), keyPem)
       await wire.revokeByItsKey(pem, reason, signal)
     }
   }

@@ -5,7 +5,7 @@
  */
 import { randomBytes, X509Certificate } from 'node:crypto'
 import { Certificate, formatMoment } from '../cert/certificate.ts'
-import { createAuthority, createLeaf, generateKeyPem } from '../cert/x509.ts'
+import { generateKeyPem } from '../cert/x509.ts'
 import { IssueError, messageOf, type Retry } from '../errors.ts'
 import type { Log } from '../log.ts'
 import type { Authority, Records } from '../store/records.ts'
@@ -63,6 +63,7 @@ export class InternalIssuer implements Issuer {
       const { intermediatePem, intermediateKeyPem, intermediate } = await this.#authority()
       const keyPem = await generateKeyPem(request.keyType)
       const now = this.#clock.now()
+      const { createLeaf } = await import('../cert/signing.ts')
       const leafPem = await createLeaf({
         names: request.names,
         keyPem,
@@ -157,6 +158,7 @@ export class InternalIssuer implements Issuer {
     const { rootPem, rootKeyPem } = existing ?? (await this.#makeRoot(now))
     const rootEnds = Date.parse(new X509Certificate(rootPem).validTo)
     const intermediateKeyPem = await generateKeyPem('ecdsa-p256')
+    const { createAuthority } = await import('../cert/signing.ts')
     const intermediatePem = await createAuthority({
       commonName: this.#commonName('intermediate'),
       keyPem: intermediateKeyPem,
@@ -170,6 +172,7 @@ export class InternalIssuer implements Issuer {
 
   async #makeRoot(now: number): Promise<Pick<Authority, 'rootPem' | 'rootKeyPem'>> {
     const rootKeyPem = await generateKeyPem('ecdsa-p256')
+    const { createAuthority } = await import('../cert/signing.ts')
     const rootPem = await createAuthority({
       commonName: this.#commonName('root'),
       keyPem: rootKeyPem,

@@ -5,7 +5,7 @@
  */
 import { Certificate } from '../cert/certificate.ts'
 import { verifyChain } from '../cert/verify.ts'
-import { createAuthority, createLeaf, generateKeyPem } from '../cert/x509.ts'
+import { generateKeyPem } from '../cert/x509.ts'
 import { CertificateError, type IssueError, messageOf } from '../errors.ts'
 import { type Clock, DAY, HOUR, SECOND, sleep } from '../time.ts'
 import { failure, refusal } from './acme-problem.ts'
@@ -106,6 +106,7 @@ export class RehearsedIssuer implements Issuer {
       generateKeyPem('ecdsa-p256'),
     ])
     const commonName = 'Holdfast drill'
+    const { createAuthority, createLeaf } = await import('../cert/signing.ts')
     const certificatePem = await createAuthority({
       ...validity,
       commonName,

@@ -3,7 +3,7 @@
  * nothing but `acme-tls/1`. Hides the challenge certificates and the server names by which CAs ask for IP addresses.
  */
 import { isIP } from 'node:net'
-import { createAlpnCertificate, generateKeyPem } from '../cert/x509.ts'
+import { generateKeyPem } from '../cert/x509.ts'
 import type { Clock } from '../time.ts'
 import type { Challenge, Solver } from './solver.ts'
 
@@ -66,7 +66,7 @@ export class TlsAlpn01Solver implements Solver {
 
   async #certify(name: string, keyAuthorization: string): Promise<Answers> {
     this.#keys ??= makeKeys()
-    const keys = await this.#keys
+    const [keys, { createAlpnCertificate }] = await Promise.all([this.#keys, import('../cert/signing.ts')])
     const certify = async (keyPem: string): Promise<AlpnAnswer> => ({
       keyPem,
       certificatePem: await createAlpnCertificate(name, keyAuthorization, keyPem, this.#clock.now()),

@@ -3,7 +3,7 @@
  * that read them differently are an attack. Wire-neutral; used by the gateway and by every wire.
  */
 import { isIP } from 'node:net'
-import { normalizeHost } from '../config/schema.ts'
+import { normalizeHost } from '../config/addresses.ts'
 
 /** The shape of RFC 3986's host and port that a site can have; no userinfo, percent or list can pass. */
 const AUTHORITY = /^(?:([A-Za-z0-9_.-]+)|\[([0-9A-Fa-f:.]+)\])(?::\d{0,5})?$/

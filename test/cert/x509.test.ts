@@ -2,17 +2,8 @@ import { createHash, createPrivateKey, generateKeyPairSync, X509Certificate } fr
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import {
-  ariIdOf,
-  createAlpnCertificate,
-  createAuthority,
-  createCsr,
-  createLeaf,
-  generateKeyPem,
-  type KeyType,
-  keyTypeOf,
-  subjectNamesOf,
-} from '../../src/cert/x509.ts'
+import { createAlpnCertificate, createAuthority, createCsr, createLeaf } from '../../src/cert/signing.ts'
+import { ariIdOf, generateKeyPem, type KeyType, keyTypeOf, subjectNamesOf } from '../../src/cert/x509.ts'
 import { DAY } from '../../src/time.ts'
 import { openssl, signOdd } from '../support/openssl.ts'
 

@@ -10,7 +10,8 @@ import {
   type TLSSocket,
 } from 'node:tls'
 import t from 'tap'
-import { createAlpnCertificate, generateKeyPem } from '../../src/cert/x509.ts'
+import { createAlpnCertificate } from '../../src/cert/signing.ts'
+import { generateKeyPem } from '../../src/cert/x509.ts'
 import { type AlpnKeyType, TlsAlpn01Solver } from '../../src/challenge/tls-alpn-01.ts'
 import { VirtualClock } from '../../src/commands/simulate/virtual-clock.ts'
 import { SystemClock } from '../../src/time.ts'

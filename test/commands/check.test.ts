@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { createAuthority, createLeaf, generateKeyPem } from '../../src/cert/x509.ts'
+import { createAuthority, createLeaf } from '../../src/cert/signing.ts'
+import { generateKeyPem } from '../../src/cert/x509.ts'
 import { check } from '../../src/commands/check.ts'
 import { DAY } from '../../src/time.ts'
 

@@ -1,6 +1,7 @@
 /** Certificates for tests: real ones, each below a root and an intermediate of its own. */
 import { Certificate } from '../../src/cert/certificate.ts'
-import { createAuthority, createLeaf, generateKeyPem, type KeyType } from '../../src/cert/x509.ts'
+import { createAuthority, createLeaf } from '../../src/cert/signing.ts'
+import { generateKeyPem, type KeyType } from '../../src/cert/x509.ts'
 import type { Authority } from '../../src/store/records.ts'
 import { DAY } from '../../src/time.ts'
 
