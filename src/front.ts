@@ -5,13 +5,14 @@
  * SEAM `Front`, for `server.ts`: in this process (`LocalFront`), or in several that share the ports (`workers.ts`).
  */
 import type { Certificate } from './cert/certificate.ts'
+import { type GuardedSite, guardSites } from './cert/client-policy.ts'
 import type { Inventory } from './cert/inventory.ts'
 import type { Verdicts } from './cert/verdicts.ts'
 import { Http01Solver } from './challenge/http-01.ts'
 import type { Solver } from './challenge/solver.ts'
 import { TlsAlpn01Solver } from './challenge/tls-alpn-01.ts'
 import type { Address, Config } from './config/schema.ts'
-import { resolveSites, type Site } from './config/sites.ts'
+import { resolveSites } from './config/sites.ts'
 import { AccessLog } from './http/access-log.ts'
 import { CompatWire } from './http/compat/wire.ts'
 import { FastWire } from './http/fast/wire.ts'
@@ -82,16 +83,20 @@ export class LocalFront implements Front {
   readonly #streams: Streams
   readonly #listener: Listener
   #config: Config
+  /** Those of the config, with what their files hold. */
+  #sites: readonly GuardedSite[]
 
+  /** @throws ConfigError when a file that the config names cannot be used */
   constructor(options: LocalFrontOptions) {
     const { clock, config, inventory, log, metrics, sharesPorts = false, ticketKeys } = options
     this.#clock = clock
     this.#log = log
     this.#config = config
+    this.#sites = guardSites(resolveSites(config))
     const http01 = new Http01Solver()
     const tlsAlpn01 = new TlsAlpn01Solver(clock)
     this.solvers = [http01, tlsAlpn01]
-    this.#gateway = new Gateway(policyOf(config), {
+    this.#gateway = new Gateway(policyOf(config, this.#sites), {
       clock,
       log,
       challenge: (path) => http01.answer(path),
@@ -115,7 +120,7 @@ export class LocalFront implements Front {
       random: Math.random,
     })
     this.#listener = new Listener({
-      policy: listenerPolicyOf(config),
+      policy: listenerPolicyOf(config, this.#sites),
       clock,
       log,
       metrics,
@@ -137,14 +142,16 @@ export class LocalFront implements Front {
   }
 
   async update(config: Config): Promise<void> {
-    this.#gateway.replace(policyOf(config))
+    const sites = guardSites(resolveSites(config))
+    this.#gateway.replace(policyOf(config, sites))
     try {
-      await this.#listener.update(listenerPolicyOf(config))
+      await this.#listener.update(listenerPolicyOf(config, sites))
     } catch (error) {
-      this.#gateway.replace(policyOf(this.#config))
+      this.#gateway.replace(policyOf(this.#config, this.#sites))
       throw error
     }
     this.#config = config
+    this.#sites = sites
   }
 
   async settled(): Promise<void> {}
@@ -190,15 +197,15 @@ function* upness(statuses: readonly UpstreamStatus[]): Generator<[{ upstream: st
     yield [{ upstream }, of.every(({ ejected, health }) => !ejected && health !== 'failing') ? 1 : 0]
 }
 
-function policyOf(config: Config): Policy {
-  const sites = resolveSites(config).filter(({ stream }) => stream === undefined)
+function policyOf(config: Config, all: readonly GuardedSite[]): Policy {
+  const sites = all.filter(({ stream }) => stream === undefined)
   return { sites, timeouts: config.timeouts, trustedProxies: config.trustedProxies }
 }
 
-function listenerPolicyOf(config: Config): ListenerPolicy {
+function listenerPolicyOf(config: Config, all: readonly GuardedSite[]): ListenerPolicy {
   const { https, http, proxyProtocol } = config.listen
   const { defaultHost, minVersion } = config.tls
-  const sites = sitesByHost(config)
+  const sites = sitesByHost(all)
   return {
     https,
     http,
@@ -210,9 +217,9 @@ function listenerPolicyOf(config: Config): ListenerPolicy {
   }
 }
 
-/** None where all speak HTTP. */
-function sitesByHost(config: Config): ReadonlyMap<string, Site> {
-  const sites = resolveSites(config)
-  if (sites.every(({ stream }) => stream === undefined)) return new Map()
+/** None where all speak HTTP, with whoever comes. */
+function sitesByHost(sites: readonly GuardedSite[]): ReadonlyMap<string, GuardedSite> {
+  const alike = ({ stream, clientPolicy }: GuardedSite) => stream === undefined && clientPolicy === undefined
+  if (sites.every(alike)) return new Map()
   return new Map(sites.flatMap((site) => site.hosts.map((host) => [host, site] as const)))
 }

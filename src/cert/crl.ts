@@ -86,6 +86,23 @@ export async function readCrl(bytes: Buffer, issuer: X509Certificate): Promise<C
   }
 }
 
+/** What a list says of itself. */
+export interface CrlFacts {
+  /** DER of the name. */
+  readonly issuer: Buffer
+  /** Milliseconds since the epoch. */
+  readonly nextUpdate: number
+}
+
+/** Of a list in DER, whoever signed it: nothing to base trust on. Throws a RangeError when it is malformed. */
+export function crlFactsOf(der: Buffer): CrlFacts {
+  const fields = elementsIn(signedIn(der).content.content)
+  const [, name, , nextUpdate] = fields[0]?.tag === TAG.integer ? fields.slice(1) : fields
+  if (name === undefined || nextUpdate === undefined || !isTime(nextUpdate.tag))
+    throw new RangeError('CRL: it has no nextUpdate')
+  return { issuer: name.raw, nextUpdate: timeOf(nextUpdate) }
+}
+
 function derOf(bytes: Buffer): Buffer {
   if (bytes[0] === TAG.sequence) return bytes
   const [, base64] = /-----BEGIN X509 CRL-----([\w+/=\s]+)-----END/.exec(bytes.toString('latin1')) ?? []

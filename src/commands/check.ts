@@ -1,5 +1,6 @@
 /** `holdfast check`: is the config good? Every problem on a line of its own, or one line on what was found. */
 import { parseArgs } from 'node:util'
+import { guardSites } from '../cert/client-policy.ts'
 import { loadCertificateFile } from '../cert/files.ts'
 import { formatAddress } from '../config/addresses.ts'
 import { DEFAULT_FILE, type LoadedConfig, loadChosenConfig } from '../config/load.ts'
@@ -33,6 +34,7 @@ export async function check(args: string[], env: NodeJS.ProcessEnv): Promise<num
   try {
     const loaded = await loadChosenConfig(options.config, env)
     await checkCertificates(loaded.config)
+    guardSites(resolveSites(loaded.config))
     const found = summarize(loaded)
     console.log(options.json ? JSON.stringify({ valid: true, ...found }) : describe(found))
     return 0

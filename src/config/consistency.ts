@@ -32,6 +32,7 @@ export function findContradictions(sections: Sections): ConfigProblem[] {
       ...(site.mode === 'http' ? checkRoutes(site, path) : []),
       ...(forwarder === 'compat' ? checkUpstreamProtocols(site, path) : []),
       ...checkOwnCertificate(site, path),
+      ...checkClientCertificates(site, path),
       ...checkDeliver(site, path),
       ...checkList(site.tls.cas, `${path}.tls.cas`, cas),
       ...checkSupply(site, path, sections),
@@ -213,7 +214,7 @@ function checkUpstreamProtocols(site: SiteConfig, path: string): ConfigProblem[]
 }
 
 function checkOwnCertificate(site: SiteConfig, path: string): ConfigProblem[] {
-  const { certificate, key, passphrase, ...issued } = site.tls
+  const { certificate, key, passphrase, clientCertificates: _, ...issued } = site.tls
   if (certificate === undefined) {
     const orphans = Object.entries({ key, passphrase }).filter(([, value]) => value !== undefined)
     return orphans.map(([name]) =>
@@ -223,6 +224,13 @@ function checkOwnCertificate(site: SiteConfig, path: string): ConfigProblem[] {
   return Object.keys(issued).map((name) =>
     problem(`${path}.tls.${name}`, 'means nothing beside `certificate`', 'remove one of the two'),
   )
+}
+
+/** Over plain HTTP nobody can prove who they are. */
+function checkClientCertificates(site: SiteConfig, path: string): ConfigProblem[] {
+  if (site.tls.clientCertificates === undefined || site.mode !== 'http' || site.redirect) return []
+  const hint = 'remove it: plain HTTP is redirected then'
+  return [problem(`${path}.redirect`, 'would let clients in without `tls.clientCertificates`', hint)]
 }
 
 function checkDeliver(site: SiteConfig, path: string): ConfigProblem[] {

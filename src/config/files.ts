@@ -9,7 +9,9 @@ import { resolve } from 'node:path'
 import type { ConfigProblem } from '../errors.ts'
 import type { Sections } from './schema.ts'
 
-type FileKey = 'roots' | 'trust' | 'certificate' | 'key'
+type FileKey = 'roots' | 'trust' | 'certificate' | 'key' | 'ca' | 'crl'
+
+const HOLD_ROOTS: ReadonlySet<FileKey> = new Set(['roots', 'trust', 'ca'])
 
 /** A place in the config that names a file. */
 interface Place {
@@ -28,7 +30,7 @@ export function makeAbsolute(sections: Sections, baseDir: string): string[] {
 /** Reads every file that the sections name (by absolute path). Never rejects. */
 export async function checkFiles(sections: Sections): Promise<ConfigProblem[]> {
   const problems = placesOf(sections).map(async ({ path, key, file }) => {
-    const fault = await faultOf(file, key === 'roots' || key === 'trust')
+    const fault = await faultOf(file, HOLD_ROOTS.has(key))
     return fault === undefined ? [] : [{ path, ...fault }]
   })
   return (await Promise.all(problems)).flat()
@@ -39,6 +41,7 @@ function placesOf({ cas, sites }: Sections): Place[] {
     ...[...cas].map(([name, ca]): (typeof candidates)[number] => [`cas.${name}`, ca, ['roots', 'trust']]),
     ...sites.flatMap((site, index): typeof candidates => [
       [`sites[${index}].tls`, site?.tls, ['certificate', 'key']],
+      [`sites[${index}].tls.clientCertificates`, site?.tls.clientCertificates, ['ca', 'crl']],
       [`sites[${index}].upstreamTls`, site?.upstreamTls, ['roots']],
     ]),
   ]

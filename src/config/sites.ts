@@ -78,6 +78,8 @@ export interface Site {
   /** Redirect plain HTTP to HTTPS? Otherwise plain HTTP is proxied too. */
   readonly redirect: boolean
   readonly upstreamTls: SiteConfig['upstreamTls']
+  /** Paths are absolute. Absent: clients are not asked for a certificate. */
+  readonly clientCertificates?: SiteConfig['tls']['clientCertificates']
 }
 
 /**
@@ -87,9 +89,11 @@ export interface Site {
 export function resolveSites(config: Config): Site[] {
   return config.sites.flatMap((site) => {
     const { hsts, redirect, upstreamTls } = site
+    const { clientCertificates } = site.tls
     const stream = streamOf(site)
     const ways = stream === undefined ? { routes: routesOf(site) } : { routes: [], stream }
-    const rest = { ...ways, hsts, redirect, upstreamTls }
+    const clients = clientCertificates === undefined ? {} : { clientCertificates }
+    const rest = { ...ways, ...clients, hsts, redirect, upstreamTls }
     return policiesOf(site, config).map(({ hosts, tls }) => {
       const deliver = hosts.flatMap((host) => site.deliver.map((rule) => deliveryOf(host, rule)))
       return { hosts, tls, deliver, ...rest }

@@ -2,8 +2,9 @@
  * What becomes of a request, decided from its head alone: synchronous, no I/O, for every wire.
  * Receives sites from `server.ts` (at start and at reload), facts from a wire; hands back a verdict that the wire carries out.
  */
+import type { GuardedSite } from '../cert/client-policy.ts'
 import type { Timeouts } from '../config/schema.ts'
-import type { Site, SiteRoute } from '../config/sites.ts'
+import type { SiteRoute } from '../config/sites.ts'
 import { ProxyError } from '../errors.ts'
 import type { Log } from '../log.ts'
 import type { Clock } from '../time.ts'
@@ -25,7 +26,7 @@ export interface UpstreamStatus extends MemberStatus {
 
 /** What a reload can change. */
 export interface Policy {
-  readonly sites: readonly Site[]
+  readonly sites: readonly GuardedSite[]
   readonly timeouts: Timeouts
   /** Addresses and CIDR ranges. */
   readonly trustedProxies: readonly string[]
@@ -134,12 +135,13 @@ export class Gateway {
       if (facts.serverName !== undefined && facts.serverName !== host) {
         if (site === undefined || this.#find(facts.serverName) !== site) return MISDIRECTED
       }
-      if (site === undefined) return MISDIRECTED
+      // RFC 9110 section 7.4: also from a client that has asked under another name, or none, to be let in here.
+      if (site === undefined || site.clientPolicy !== facts.clientPolicy) return MISDIRECTED
       return site.route(facts) ?? NO_ROUTE
     }
 
     if (site === undefined) return UNKNOWN_HOST
-    if (!site.redirect) return site.route(facts) ?? NO_ROUTE
+    if (!site.redirect && site.clientPolicy === undefined) return site.route(facts) ?? NO_ROUTE
     if (facts.target.startsWith(CHALLENGE_PREFIX)) return NO_CHALLENGE
     return redirect(`https://${authorityOf(host, this.#options.httpsPort, 443)}${facts.target}`)
   }
@@ -162,6 +164,7 @@ export class Gateway {
 
 class SiteEntry {
   readonly redirect: boolean
+  readonly clientPolicy: string | undefined
   /** Longest path first. */
   readonly #routes: readonly {
     path: string
@@ -170,8 +173,9 @@ class SiteEntry {
     verdict: Extract<Verdict, { action: 'forward' }>
   }[]
 
-  constructor(site: Site, shapers: Shapers, balance: (route: SiteRoute) => Balancer) {
+  constructor(site: GuardedSite, shapers: Shapers, balance: (route: SiteRoute) => Balancer) {
     this.redirect = site.redirect
+    this.clientPolicy = site.clientPolicy?.id
     const hsts = hstsValue(site.hsts)
     this.#routes = [...site.routes]
       .sort((a, b) => b.path.length - a.path.length)

@@ -6,6 +6,8 @@ export interface RequestFacts {
   readonly secure: boolean
   /** SNI in lower case; undefined when the client sent none. */
   readonly serverName: string | undefined
+  /** By which policy the client was asked for a certificate; absent: it was not asked. */
+  readonly clientPolicy?: string | undefined
   readonly method: string
   /** The Host field or :authority as it was sent; undefined when absent. */
   readonly host: string | undefined

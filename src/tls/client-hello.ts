@@ -1,12 +1,14 @@
 /**
  * The server name in a ClientHello (RFC 8446 section 4.1.2, RFC 6066 section 3), read before anyone speaks TLS: for
- * sites that are passed through. Pure and bounded. Of Encrypted ClientHello it sees the outer name, as everyone does.
+ * sites that are passed through, or that ask clients for a certificate. Pure and bounded. Of Encrypted ClientHello it sees the outer name, as everyone does.
  */
 
 /** What is known of a client that has not been answered yet. */
 export interface ClientHello {
   /** In lower case; undefined when it sends none. */
   readonly serverName: string | undefined
+  /** Does it offer acme-tls/1 and nothing else, as a CA does that validates (RFC 8737 section 3)? */
+  readonly isValidation: boolean
 }
 
 /** Post-quantum key shares and padding take some 2 KB. */
@@ -16,6 +18,10 @@ const HANDSHAKE_RECORD = 22
 const CLIENT_HELLO = 1
 const SERVER_NAME = 0
 const HOST_NAME = 0
+const PROTOCOLS = 16
+
+/** RFC 8737 section 6.2. */
+export const ACME_PROTOCOL = 'acme-tls/1'
 
 /** It is spread over as many records and segments as the client likes. Never throws. */
 export function readClientHello(bytes: Buffer): ClientHello | 'invalid' | undefined {
@@ -36,29 +42,38 @@ export function readClientHello(bytes: Buffer): ClientHello | 'invalid' | undefi
   if (message[0] !== CLIENT_HELLO || size > MAX_HELLO_BYTES) return 'invalid'
   if (gathered < size) return bytes.length > 2 * MAX_HELLO_BYTES ? 'invalid' : undefined
   try {
-    return { serverName: serverNameIn(new Reader(message.subarray(4, size))) }
+    return factsIn(new Reader(message.subarray(4, size)))
   } catch {
     return 'invalid'
   }
 }
 
 /** @throws RangeError when a length points past the end */
-function serverNameIn(hello: Reader): string | undefined {
+function factsIn(hello: Reader): ClientHello {
   hello.take(2 + 32)
   hello.vector(1)
   hello.vector(2)
   hello.vector(1)
-  if (hello.isEmpty) return undefined
-  const extensions = hello.vector(2)
+  let serverName: string | undefined
+  let isValidation = false
+  const extensions = hello.isEmpty ? hello : hello.vector(2)
   while (!extensions.isEmpty) {
     const type = extensions.number(2)
     const content = extensions.vector(2)
-    if (type !== SERVER_NAME) continue
-    const names = content.vector(2)
-    if (names.number(1) !== HOST_NAME) return undefined
-    return names.vector(2).rest().toString('latin1').toLowerCase()
+    if (type === SERVER_NAME) serverName = hostNameIn(content.vector(2))
+    else if (type === PROTOCOLS) isValidation = isOnlyAcme(content.vector(2))
   }
-  return undefined
+  return { serverName, isValidation }
+}
+
+function hostNameIn(names: Reader): string | undefined {
+  if (names.number(1) !== HOST_NAME) return undefined
+  return names.vector(2).rest().toString('latin1').toLowerCase()
+}
+
+/** RFC 7301 section 3.1. */
+function isOnlyAcme(protocols: Reader): boolean {
+  return protocols.vector(1).rest().toString('latin1') === ACME_PROTOCOL && protocols.isEmpty
 }
 
 /** RFC 8446 section 3.4: vectors with their length in front. Everything throws a RangeError at the end. */

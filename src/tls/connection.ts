@@ -1,3 +1,5 @@
+import type { X509Certificate } from 'node:crypto'
+import type { ClientPolicy } from '../cert/client-policy.ts'
 import type { Stream } from '../config/sites.ts'
 
 /** What the listener hands on together with a socket: `http/` takes the same shape by the name of `Connection` too. */
@@ -13,12 +15,24 @@ export interface Connection {
   readonly localPort: number
   /** Where it goes as it is; undefined: it speaks HTTP. Where that passes TLS through, none of it was spoken. */
   readonly stream: Stream | undefined
+  /** Absent where the client was not asked for a certificate. */
+  readonly client?: Client
+}
+
+/** A client that was asked who it is. */
+export interface Client {
+  /** The `id` of the policy that it was let in by. */
+  readonly policy: string
+  /** Verified; undefined: it gave none, and the policy takes that. */
+  readonly certificate: X509Certificate | undefined
 }
 
 /** What is known of a connection before its handshake. */
 export interface Origin extends Pick<Connection, 'clientAddress' | 'clientPort' | 'localPort' | 'stream'> {
   /** As the ClientHello says, where it was read ahead. */
   readonly serverName: string | undefined
+  /** How to ask the client for a certificate; undefined: not at all. */
+  readonly clientPolicy?: ClientPolicy | undefined
 }
 
 /** A dual-stack socket tells IPv4 addresses as `::ffff:192.0.2.1`; everything else knows them in their own form. */

@@ -4,15 +4,18 @@
  * and synchronous; hands secured connections on.
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
-import { constants } from 'node:crypto'
+import { constants, hkdfSync } from 'node:crypto'
 import type { Socket } from 'node:net'
 import { createSecureContext, type SecureContext, Server, type TLSSocket, type TlsOptions } from 'node:tls'
-import type { Certificate } from '../cert/certificate.ts'
+import { type Certificate, commonNameOf, formatMoment } from '../cert/certificate.ts'
+import type { ClientPolicy } from '../cert/client-policy.ts'
 import type { Inventory } from '../cert/inventory.ts'
 import type { Log } from '../log.ts'
 import type { Metrics } from '../metrics.ts'
-import { type Connection, type Origin, plainAddress } from './connection.ts'
-import type { Contexts } from './contexts.ts'
+import type { Clock } from '../time.ts'
+import { ACME_PROTOCOL } from './client-hello.ts'
+import { type Client, type Connection, type Origin, plainAddress } from './connection.ts'
+import { Contexts } from './contexts.ts'
 
 /** What a reload may change; it holds from the next connection on. */
 export interface HandshakePolicy {
@@ -32,6 +35,7 @@ type KeyType = 'ec' | 'rsa'
 
 export interface HandshakeOptions {
   readonly policy: HandshakePolicy
+  readonly clock: Clock
   readonly log: Log
   readonly metrics: Pick<Metrics, 'handshakeDone' | 'handshakeFailed'>
   readonly inventory: Pick<Inventory, 'find'>
@@ -49,10 +53,14 @@ export interface HandshakeOptions {
 /** Some 120 MB when a flood fills it; at 50 ms a handshake, room for 40,000 a second. */
 const MAX_HANDSHAKES = 2048
 
-const ACME_PROTOCOL = 'acme-tls/1'
-
 /** RFC 8446 sections 5.1 and 6: a record of type alert, version 3.3 and length 2, with fatal, unrecognized_name. */
 const UNRECOGNIZED_NAME = Buffer.of(21, 3, 3, 0, 2, 2, 112)
+
+/** Of certificates whose sites ask clients for theirs, for each way of asking: a context holds the revocation lists too. */
+const GUARDED_CAPACITY = 256
+
+/** OpenSSL's limit, in octets. */
+const MAX_SESSION_ID_CONTEXT = 32
 
 /** Forward secrecy and AEAD only, in our order; hybrid key exchange against whoever records now to decrypt later. */
 const DEFENCES: TlsOptions = {
@@ -76,6 +84,17 @@ const DEFENCES: TlsOptions = {
   sessionTimeout: 2 * 60 * 60,
 }
 
+/** The servers of node:tls for clients of one kind. */
+interface Servers {
+  /** Undefined: they are not asked for a certificate. */
+  readonly clientPolicy: ClientPolicy | undefined
+  readonly contexts: Contexts
+  /** Clients that send no name get what the server itself holds, so there is one for each certificate that they may get. */
+  readonly byCertificate: WeakMap<Certificate, Server>
+  /** Refuses clients that send no name. */
+  readonly strict: Server
+}
+
 /** A handshake under way. */
 interface Handshake {
   /** Below the TLSSocket. Let go of in the end, for whatever the connection starts inherits the async context. */
@@ -95,10 +114,12 @@ export class Handshakes {
   /** One function for all sockets. */
   readonly #onRawClose: (this: Socket) => void
   #policy: HandshakePolicy
-  /** Clients that send no name get what the server itself holds, so there is one for each certificate that they may get. */
-  #servers = new WeakMap<Certificate, Server>()
-  /** Refuses clients that send no name. */
-  #strictServer: Server
+  #openServers: Servers
+  #guardedServers = new WeakMap<ClientPolicy, Servers>()
+  /** Whose certificate is asked for, for a handshake that ends when its async context is over. */
+  readonly #asked = new WeakMap<TLSSocket, string>()
+  /** Policies whose revocation lists have run out, and that was told. */
+  readonly #toldOf = new Set<string>()
 
   constructor(options: HandshakeOptions) {
     this.#options = options
@@ -108,7 +129,7 @@ export class Handshakes {
     this.#onRawClose = function () {
       pending.delete(this)
     }
-    this.#strictServer = this.#createServer()
+    this.#openServers = this.#createServers()
   }
 
   update(policy: HandshakePolicy): void {
@@ -123,8 +144,27 @@ export class Handshakes {
   }
 
   #renewServers(): void {
-    this.#servers = new WeakMap()
-    this.#strictServer = this.#createServer()
+    this.#openServers = this.#createServers()
+    this.#guardedServers = new WeakMap()
+  }
+
+  #createServers(clientPolicy?: ClientPolicy): Servers {
+    return {
+      clientPolicy,
+      contexts:
+        clientPolicy === undefined ? this.#options.contexts : new Contexts(GUARDED_CAPACITY, clientPolicy),
+      byCertificate: new WeakMap(),
+      strict: this.#createServer(clientPolicy),
+    }
+  }
+
+  #serversOf(clientPolicy: ClientPolicy | undefined): Servers {
+    if (clientPolicy === undefined) return this.#openServers
+    const known = this.#guardedServers.get(clientPolicy)
+    if (known !== undefined) return known
+    const servers = this.#createServers(clientPolicy)
+    this.#guardedServers.set(clientPolicy, servers)
+    return servers
   }
 
   /** Takes over a socket that a listening one has accepted; `origin` is what the connection is handed on with. */
@@ -134,7 +174,7 @@ export class Handshakes {
     raw.on('close', this.#onRawClose)
     // Half-open is for answers: a client that ends its side during the handshake is gone.
     raw.allowHalfOpen = false
-    const server = this.#serverFor(plainAddress(raw.localAddress ?? ''))
+    const server = this.#serverFor(this.#serversOf(origin.clientPolicy), plainAddress(raw.localAddress ?? ''))
     this.#current.run({ raw, origin, challenge: undefined }, inject, server, raw)
   }
 
@@ -150,28 +190,28 @@ export class Handshakes {
     oldest.destroy()
   }
 
-  #serverFor(localAddress: string): Server {
+  #serverFor(servers: Servers, localAddress: string): Server {
     const certificate = this.#certificateFor(localAddress)
-    if (certificate === undefined) return this.#strictServer
-    const known = this.#servers.get(certificate)
+    if (certificate === undefined) return servers.strict
+    const known = servers.byCertificate.get(certificate)
     if (known !== undefined) return known
-    const server = this.#createDefaultServer(certificate)
-    this.#servers.set(certificate, server)
+    const server = this.#createDefaultServer(servers, certificate)
+    servers.byCertificate.set(certificate, server)
     return server
   }
 
   /** A certificate that OpenSSL refuses must not harm clients that ask for another one. */
-  #createDefaultServer(certificate: Certificate): Server {
+  #createDefaultServer(servers: Servers, certificate: Certificate): Server {
     try {
-      this.#options.contexts.warm(certificate)
-      return this.#createServer(certificate)
+      servers.contexts.warm(certificate)
+      return this.#createServer(servers.clientPolicy, certificate)
     } catch (err) {
       this.#options.log.error({ err }, 'clients that send no server name are refused')
-      return this.#strictServer
+      return servers.strict
     }
   }
 
-  #createServer(certificate?: Certificate): Server {
+  #createServer(clientPolicy?: ClientPolicy, certificate?: Certificate): Server {
     const handshakes = this
     const server = new Server({
       ...DEFENCES,
@@ -179,6 +219,7 @@ export class Handshakes {
       minVersion: `TLSv${this.#policy.minVersion}`,
       handshakeTimeout: this.#policy.handshakeTimeoutMs,
       ticketKeys: this.#ticketKeys,
+      ...(clientPolicy && verification(clientPolicy, this.#ticketKeys)),
       SNICallback(this: TLSSocket, serverName, done) {
         const name = serverName.toLowerCase()
         const context = handshakes.#contextFor(this, name)
@@ -191,7 +232,7 @@ export class Handshakes {
       },
     })
     server.on('secureConnection', (socket) => this.#onSecure(socket))
-    server.on('tlsClientError', (error, socket) => this.#onFailed(error, socket))
+    server.on('tlsClientError', (error, socket) => this.#onFailed(error, socket, clientPolicy))
     return server
   }
 
@@ -201,9 +242,11 @@ export class Handshakes {
    */
   #contextFor(socket: TLSSocket, name: string): SecureContext | undefined {
     const handshake = this.#handshake()
+    const { clientPolicy, clientAddress } = handshake.origin
+    if (clientPolicy !== undefined) this.#asked.set(socket, clientAddress)
     if (handshake.challenge !== undefined) return handshake.challenge
     const certificate = this.#certificateFor(name)
-    if (certificate !== undefined) return this.#options.contexts.of(certificate)
+    if (certificate !== undefined) return this.#serversOf(clientPolicy).contexts.of(certificate)
     // A CA that speaks TLS 1.2 has yet to say that it came for a challenge.
     if (socket.getProtocol() === 'TLSv1.2') handshake.challenge = this.#challengeFor(name)
     return handshake.challenge
@@ -248,15 +291,48 @@ export class Handshakes {
     handshake.raw = undefined
     socket.allowHalfOpen = true
     this.#options.metrics.handshakeDone(socket.isSessionReused())
+    const { clientPolicy, ...origin } = handshake.origin
+    const client = clientPolicy && this.#clientOf(socket, clientPolicy, origin.clientAddress)
     // RFC 8737 section 3: nothing is exchanged after the handshake.
     if (handshake.challenge !== undefined || socket.remoteAddress === undefined) socket.destroySoon()
+    else if (client === 'refused') socket.destroy()
     else
       this.#options.onConnection(socket, {
-        ...handshake.origin,
+        ...origin,
+        ...(client && { client }),
         secure: true,
         serverName: socket.servername ? socket.servername.toLowerCase() : handshake.origin.serverName,
         protocol: socket.alpnProtocol === 'h2' ? 'h2' : 'http/1.1',
       })
+  }
+
+  /**
+   * A resumed session brings the certificate of its first handshake, and OpenSSL's verdict from then: what time may have
+   * changed since is asked again.
+   */
+  #clientOf(socket: TLSSocket, policy: ClientPolicy, clientAddress: string): Client | 'refused' {
+    const certificate = socket.getPeerX509Certificate()
+    const now = this.#options.clock.now()
+    let fault: string | undefined
+    if (certificate === undefined) fault = policy.required ? 'there is none' : undefined
+    else if (!socket.authorized) fault = String(socket.authorizationError)
+    else if (now >= Date.parse(certificate.validTo)) fault = 'CERT_HAS_EXPIRED'
+    else if (now >= policy.crlsEndAt) fault = 'CRL_HAS_EXPIRED'
+    if (fault === undefined) return { policy: policy.id, certificate }
+    this.#tellOfRefusal(policy, fault, clientAddress, certificate?.subject)
+    return 'refused'
+  }
+
+  #tellOfRefusal(policy: ClientPolicy, reason: string, client: string | undefined, subject?: string): void {
+    const { clock, log } = this.#options
+    const who = subject === undefined ? {} : { subject: commonNameOf(subject) }
+    log.info({ client, reason, ...who }, `a client certificate was refused: ${reason}`)
+    if (clock.now() < policy.crlsEndAt || this.#toldOf.has(policy.id)) return
+    this.#toldOf.add(policy.id)
+    const when = formatMoment(policy.crlsEndAt)
+    log.error(
+      `a revocation list of \`tls.clientCertificates.crl\` ran out on ${when}: all client certificates are refused until a newer one is there`,
+    )
   }
 
   /** Nothing was sent so far, so that the alert may go out in the clear, below TLS. */
@@ -264,10 +340,13 @@ export class Handshakes {
     this.#handshake().raw?.write(UNRECOGNIZED_NAME, done)
   }
 
-  #onFailed(err: Error, socket: TLSSocket): void {
+  #onFailed(err: Error, socket: TLSSocket, clientPolicy: ClientPolicy | undefined): void {
     const { log, metrics } = this.#options
     metrics.handshakeFailed()
     if (log.isLevelEnabled('debug')) log.debug({ err, client: socket.remoteAddress }, 'TLS handshake failed')
+    // Node has ended it without a word.
+    if (clientPolicy !== undefined && socket.authorizationError)
+      this.#tellOfRefusal(clientPolicy, String(socket.authorizationError), this.#asked.get(socket))
     // After a timeout Node leaves that to us.
     socket.destroy()
   }
@@ -276,6 +355,24 @@ export class Handshakes {
     const handshake = this.#current.getStore()
     if (handshake === undefined) throw new Error('node:tls called back outside of a handshake')
     return handshake
+  }
+}
+
+/**
+ * What makes a server ask for certificates. Its session tickets are made with keys of its own and bound to the policy, so
+ * that no session is resumed that was not let in by the same one (RFC 8446 section 2.2: a resumed session asks nobody).
+ * All processes that share the ticket keys derive the same.
+ */
+function verification({ id, required, ca, crls }: ClientPolicy, ticketKeys: Buffer): TlsOptions {
+  return {
+    requestCert: true,
+    rejectUnauthorized: required,
+    ca,
+    crl: [...crls],
+    sessionIdContext: id.slice(0, MAX_SESSION_ID_CONTEXT),
+    ticketKeys: Buffer.from(
+      hkdfSync('sha256', ticketKeys, '', `holdfast client policy ${id}`, ticketKeys.length),
+    ),
   }
 }
 

@@ -3,11 +3,10 @@
  * before the rest is drained. Receives addresses from the configuration; hands on connections, TLS done.
  */
 import { BlockList, isIP, type Socket } from 'node:net'
+import type { GuardedSite } from '../cert/client-policy.ts'
 import { type Address, findByHost, formatAddress } from '../config/addresses.ts'
-import type { Site, Stream } from '../config/sites.ts'
 import { ConfigError } from '../errors.ts'
 import { type ProxyHeader, readProxyHeader } from '../proxy-protocol.ts'
-import type { Clock } from '../time.ts'
 import { type ClientHello, readClientHello } from './client-hello.ts'
 import { type Origin, plainAddress } from './connection.ts'
 import { Endpoint, type Place } from './endpoint.ts'
@@ -20,13 +19,15 @@ export interface ListenerPolicy extends HandshakePolicy {
   readonly http: readonly Address[]
   /** Addresses and ranges of the proxies whose connections begin with a PROXY header, all of them; no others may. */
   readonly proxyProtocol: readonly string[]
-  /** By host, all of them; none: every site speaks HTTP, and no ClientHello is read ahead. */
-  readonly sites: ReadonlyMap<string, Pick<Site, 'stream'>>
+  /** By host, all of them; none: every site speaks HTTP with whoever comes, and no ClientHello is read ahead. */
+  readonly sites: ReadonlyMap<string, ListenedSite>
 }
+
+/** What is to be known of a site before its handshakes. */
+export type ListenedSite = Pick<GuardedSite, 'stream' | 'clientPolicy'>
 
 export interface ListenerOptions extends HandshakeOptions {
   readonly policy: ListenerPolicy
-  readonly clock: Clock
   /** Do other processes listen on the same addresses? */
   readonly sharesPorts: boolean
 }
@@ -164,24 +165,31 @@ export class Listener {
 
   /** What is no ClientHello gets its answer from TLS. */
   #sort(socket: Socket, arrival: Arrival, hello: ClientHello | 'invalid'): void {
-    const serverName = hello === 'invalid' ? undefined : hello.serverName
-    const stream = this.#streamFor(serverName ?? plainAddress(socket.localAddress ?? ''))
-    const origin = { ...arrival, serverName, stream }
-    if (stream?.mode === 'passthrough') this.#handOn(socket, origin)
-    else this.#handshakes.begin(socket, origin)
+    const { serverName, isValidation } = hello === 'invalid' ? UNKNOWN : hello
+    const site = this.#siteFor(serverName ?? plainAddress(socket.localAddress ?? ''))
+    const stream = site?.stream
+    if (stream?.mode === 'passthrough') this.#handOn(socket, { ...arrival, serverName, stream })
+    // A CA has no certificate for us. The connection ends with the handshake, and is for no site meanwhile.
+    else if (isValidation) this.#handshakes.begin(socket, { ...arrival, serverName, stream: undefined })
+    else {
+      const clientPolicy = site?.clientPolicy
+      this.#handshakes.begin(socket, { ...arrival, serverName, stream, clientPolicy })
+    }
   }
 
   /** As certificates are chosen: where the name is unknown, the default host stands in. */
-  #streamFor(name: string): Stream | undefined {
+  #siteFor(name: string): ListenedSite | undefined {
     const { sites, defaultHost } = this.#policy
-    const site = findByHost(sites, name) ?? (defaultHost === undefined ? undefined : sites.get(defaultHost))
-    return site?.stream
+    return findByHost(sites, name) ?? (defaultHost === undefined ? undefined : sites.get(defaultHost))
   }
 
   #handOn(socket: Socket, origin: Origin): void {
     this.#options.onConnection(socket, { ...origin, secure: false, protocol: 'http/1.1' })
   }
 }
+
+/** Of bytes that are no ClientHello. */
+const UNKNOWN: ClientHello = { serverName: undefined, isValidation: false }
 
 type Client = Pick<Origin, 'clientAddress' | 'clientPort'>
 

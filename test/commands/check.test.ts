@@ -97,6 +97,19 @@ t.test('certificates of your own are loaded, and must name the hosts', async (t)
   )
 })
 
+t.test('the files of client certificates are read', async (t) => {
+  const config = {
+    sites: [{ ...site, tls: { clientCertificates: { ca: 'clients.pem', crl: 'clients.crl' } } }],
+  }
+  const keyPem = await generateKeyPem('ecdsa-p256')
+  const validity = { notBefore: Date.now(), notAfter: Date.now() + DAY }
+  const root = await createAuthority({ ...validity, commonName: 'Clients', keyPem, pathLength: 0 })
+  const files = { 'clients.pem': root, 'clients.crl': 'nothing' }
+  const { code, err } = await run(t, write(t, config, files))
+  t.equal(code, 1)
+  t.match(err, [/^\.\/clients\.crl: holds no revocation list that can be read/])
+})
+
 t.test('a config that is not there: exit code 1', async (t) => {
   const absent = join(t.testdir({}), 'absent.json')
   t.strictSame(await run(t, ['--config', absent]), {

@@ -486,6 +486,30 @@ const BAD: readonly [name: string, config: unknown, lines: string[]][] = [
     ],
   ],
   [
+    'client certificates that cannot be asked for',
+    {
+      sites: [
+        { ...site, redirect: false, tls: { clientCertificates: { ca: 'present.pem', crl: 'absent.crl' } } },
+        { hosts: ['b.example.com'], upstreams, tls: { clientCertificates: { mode: 'on' } } },
+        {
+          hosts: ['c.example.com'],
+          mode: 'passthrough',
+          upstreams: ['tcp://127.0.0.1:1'],
+          tls: { clientCertificates: { ca: 'absent.pem' } },
+        },
+      ],
+    },
+    [
+      'sites[1].tls.clientCertificates.mode: "on" is not one of "required", "optional"',
+      'sites[1].tls.clientCertificates.ca: is missing',
+      'sites[0].redirect: would let clients in without `tls.clientCertificates` (remove it: plain HTTP is redirected then)',
+      'sites[2].tls.clientCertificates: means nothing here (TLS is the upstream’s where it is passed through: remove it)',
+      'sites[0].tls.clientCertificates.ca: ./present.pem holds no PEM certificate (name a PEM file of root certificates)',
+      'sites[0].tls.clientCertificates.crl: ./absent.crl does not exist (a relative path starts at the folder of the config)',
+      'sites[2].tls.clientCertificates.ca: ./absent.pem does not exist (a relative path starts at the folder of the config)',
+    ],
+  ],
+  [
     'a PEM in place of its path, which is not shown',
     { sites: [{ ...site, tls: { certificate: 'present.pem', key: '-----BEGIN PRIVATE KEY-----\ns3cret' } }] },
     ['sites[0].tls.key: is not a path: write the path of a file, on one line'],

@@ -104,6 +104,37 @@ t.test('over TLS the host must belong to the site of the connection’s name', a
   }
 })
 
+t.test('a site with client certificates serves connections that were asked by its own policy', async (t) => {
+  const policyOf = (id: string) => ({ id, required: true, ca: '', crls: [], crlsEndAt: Infinity })
+  const sites = policy([
+    { hosts: ['open.example'], upstreams: ['http://127.0.0.1:1'] },
+    { hosts: ['one.example'], upstreams: ['http://127.0.0.1:2'] },
+    { hosts: ['two.example'], upstreams: ['http://127.0.0.1:3'] },
+  ])
+  const [open, one, two] = sites.sites
+  const guarded = [
+    { ...open!, hosts: ['open.example'] },
+    { ...one!, clientPolicy: policyOf('a') },
+    { ...two!, clientPolicy: policyOf('b') },
+  ]
+  const log = silentLog()
+  const options = { clock: new VirtualClock(), log, challenge: () => undefined, httpsPort: 443 }
+  const gateway = new Gateway({ ...sites, sites: guarded }, options)
+  for (const [clientPolicy, host, outcome] of [
+    ['a', 'one.example', '2'],
+    ['b', 'two.example', '3'],
+    [undefined, 'open.example', '1'],
+    [undefined, 'one.example', '421'],
+    ['b', 'one.example', '421'],
+    ['a', 'open.example', '421'],
+  ] as const)
+    for (const serverName of [host, undefined])
+      t.equal(decide(gateway, { serverName, host, clientPolicy }), outcome, `${clientPolicy} ${host}`)
+  // Even where plain HTTP is proxied.
+  t.match(decide(gateway, { secure: false, serverName: undefined, host: 'open.example' }), '1')
+  t.match(decide(gateway, { secure: false, serverName: undefined, host: 'one.example' }), /^308/)
+})
+
 t.test('plain HTTP is redirected, forwarded where the site says so, and 404 for strangers', async (t) => {
   const plain = { secure: false, serverName: undefined }
   const standard = makeGateway(SITES)

@@ -28,6 +28,10 @@ export interface RigOptions {
   readonly lifetimeSeconds?: number
   /** Put a proxy in front of CA `a` that can make it fail. */
   readonly faulty?: boolean
+  /** `fast` when absent. */
+  readonly forwarder?: string
+  /** Beside the config, by name. */
+  readonly files?: Readonly<Record<string, string>>
   /** How many processes serve connections; the test's own when absent. */
   readonly workers?: number
   /** Where chains must end: the Pebbles' own roots when absent. */
@@ -91,6 +95,7 @@ export async function startRig(t: Test, options: RigOptions): Promise<Rig> {
     'b-endpoint.pem': b.minicaPem,
     'a-root.pem': await a.root(),
     'b-root.pem': await b.root(),
+    ...options.files,
   }
   for (const [name, content] of Object.entries(files)) await writeFile(join(directory, name), content)
   const file = join(directory, 'proxy.config.json')
@@ -109,6 +114,7 @@ export async function startRig(t: Test, options: RigOptions): Promise<Rig> {
       b: { directory: b.directory, roots: 'b-endpoint.pem', trust: options.trust ?? 'b-root.pem' },
     },
     tls: { standby: 'off', ...options.tls },
+    ...(options.forwarder && { forwarder: options.forwarder }),
     sites: options.sites(upstream),
   }
   await writeFile(file, JSON.stringify(config))

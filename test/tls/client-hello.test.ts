@@ -23,7 +23,7 @@ t.test('the name is read in lower case, at whatever octet the hello is split', a
     const hello = await helloOf({ servername: 'App.Example.com', maxVersion })
     for (let size = 0; size < hello.length; size++)
       t.equal(readClientHello(hello.subarray(0, size)), undefined)
-    t.strictSame(readClientHello(hello), { serverName: 'app.example.com' })
+    t.strictSame(readClientHello(hello), { serverName: 'app.example.com', isValidation: false })
   }
 })
 
@@ -31,11 +31,29 @@ t.test('a hello in many records is put together', async (t) => {
   const hello = await helloOf({ servername: 'app.example.com' })
   const message = hello.subarray(5)
   const records = [...message].map((octet) => Buffer.from([22, 3, 1, 0, 1, octet]))
-  t.strictSame(readClientHello(Buffer.concat(records)), { serverName: 'app.example.com' })
+  t.strictSame(readClientHello(Buffer.concat(records)), {
+    serverName: 'app.example.com',
+    isValidation: false,
+  })
 })
 
 t.test('a client without a name has none', async (t) => {
-  t.strictSame(readClientHello(await helloOf({ servername: '' })), { serverName: undefined })
+  t.strictSame(readClientHello(await helloOf({ servername: '' })), {
+    serverName: undefined,
+    isValidation: false,
+  })
+})
+
+t.test('a CA that validates is told by what it offers', async (t) => {
+  for (const [ALPNProtocols, isValidation] of [
+    [['acme-tls/1'], true],
+    [['acme-tls/1', 'http/1.1'], false],
+    [['http/1.1', 'acme-tls/1'], false],
+    [['h2'], false],
+  ] as const) {
+    const hello = await helloOf({ servername: 'app.example.com', ALPNProtocols: [...ALPNProtocols] })
+    t.strictSame(readClientHello(hello), { serverName: 'app.example.com', isValidation })
+  }
 })
 
 t.test('damaged hellos never throw, and none is waited for past its bound', async (t) => {

@@ -48,6 +48,27 @@ export const globalTls = z.strictObject({
   minVersion: z.enum(['1.2', '1.3']).default('1.2').describe('Oldest TLS version to accept.'),
 })
 
+const clientCertificates = z
+  .strictObject({
+    mode: z
+      .enum(['required', 'optional'])
+      .default('required')
+      .describe(
+        '`required`: a client without a certificate is refused in the handshake. `optional`: it is served, and the upstream learns that nobody is proven. One that does not verify is refused in both.',
+      ),
+    ca: file.describe(
+      'PEM file with the root certificates whose clients are let in, and their intermediates where clients do not send them. Re-read when it changes.',
+    ),
+    crl: file
+      .optional()
+      .describe(
+        'File with revocation lists: PEM, as many as there are, or DER. Each authority of a client’s chain needs one, the root too. Re-read when it changes; once one of them has run out, every client certificate is refused.',
+      ),
+  })
+  .describe(
+    'Ask clients for a certificate (mTLS). Requests for the site over a connection that was made for a site with other rules get 421, whose sender tries again on a connection of its own. While any site has this, each connection’s first message is read ahead.',
+  )
+
 export const siteTls = z.strictObject({
   cas: tlsKeys.cas.optional().describe('Instead of `tls.cas`, for this site.'),
   standby: tlsKeys.standby.optional().describe('Instead of `tls.standby`.'),
@@ -61,4 +82,5 @@ export const siteTls = z.strictObject({
     ),
   key: file.optional().describe('PEM file with the private key of `certificate`.'),
   passphrase: z.string().optional().describe('Passphrase of the PKCS#12 file or of the key. Secret.'),
+  clientCertificates: clientCertificates.optional(),
 })

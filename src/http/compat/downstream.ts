@@ -5,6 +5,7 @@
 import type { Socket } from 'node:net'
 import type { Readable, Writable } from 'node:stream'
 import type { ProxyError } from '../../errors.ts'
+import type { Client } from '../wire.ts'
 
 /** A field line: the name as it was sent, and the value. */
 export type Field = [name: string, value: string]
@@ -13,6 +14,8 @@ export type Field = [name: string, value: string]
 export interface Peer {
   readonly secure: boolean
   readonly serverName: string | undefined
+  /** Absent where it was not asked for a certificate. */
+  readonly client: Client | undefined
   /** IPv4 addresses in their own form, also on dual-stack sockets. */
   readonly clientAddress: string
   /** A trusted proxy, whose word on the client counts. */

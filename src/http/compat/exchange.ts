@@ -79,12 +79,13 @@ export class Exchange implements BalancedRequest, Waiter {
 
   #carryOut(head: RequestHead): void {
     this.#head = head
-    const { secure, serverName, clientAddress, trusted } = this.#client.peer
+    const { secure, serverName, client, clientAddress, trusted } = this.#client.peer
     const { fields, method } = this.#client
     const { authority: host, target } = head
     const verdict = this.#wire.gateway.decide({
       secure,
       serverName,
+      clientPolicy: client?.policy,
       method,
       host,
       target,

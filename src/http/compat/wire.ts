@@ -34,8 +34,8 @@ export class CompatWire implements Wire {
     const { gateway } = this.#options
     const { head, keepAlive } = gateway.timeouts
     const clientAddress = plainAddress(connection.clientAddress)
-    const { secure, serverName } = connection
-    const peer = { secure, serverName, clientAddress, trusted: gateway.trusts(clientAddress) }
+    const { secure, serverName, client } = connection
+    const peer = { secure, serverName, client, clientAddress, trusted: gateway.trusts(clientAddress) }
     this.#sockets.add(socket)
     socket.once('close', () => this.#sockets.delete(socket))
     socket.setNoDelay(true)

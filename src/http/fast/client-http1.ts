@@ -191,7 +191,7 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
 
   #begin(head: Head, lines: Buffer): void {
     const { gateway, requestIds } = this.#engine
-    const { secure, serverName } = this.#connection
+    const { secure, serverName, client } = this.#connection
     this.#http10 = head.minorVersion === 0
     this.#closeAfter = head.close || this.#draining
     this.#discardedBytes = 0
@@ -210,6 +210,7 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
     const verdict = gateway.decide({
       secure,
       serverName,
+      clientPolicy: client?.policy,
       method,
       host,
       target,

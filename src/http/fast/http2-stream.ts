@@ -95,7 +95,7 @@ export class Http2Stream implements ExchangeClient {
   begin(request: Http2Request, last: boolean): void {
     const host = this.#host
     const { requestIds, gateway } = host.engine
-    const { secure, serverName } = host.connection
+    const { secure, serverName, client } = host.connection
     const { authority, path } = request
     this.#wantsTunnel = request.protocol === 'websocket'
     const exchange = new Exchange(host.engine, host.upstreams, this, {
@@ -122,6 +122,7 @@ export class Http2Stream implements ExchangeClient {
     const verdict = gateway.decide({
       secure,
       serverName,
+      clientPolicy: client?.policy,
       method,
       host: authority || undefined,
       target: path,
