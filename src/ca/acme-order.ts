@@ -100,7 +100,9 @@ class Attempt {
     try {
       const order = await this.#place()
       await this.#prove(order).finally(() => this.#cleanUp())
-      return await this.#finalize(await this.#waitFor('ready', ['pending'], order))
+      // With its last authorization it has become ready (RFC 8555 section 7.1.6): no pause before this look.
+      const proved = order.status === 'pending' ? await this.#wire.order(order.url, this.#signal) : order
+      return await this.#finalize(await this.#waitFor('ready', ['pending'], proved))
     } catch (error) {
       await this.#giveUp(error)
       throw error

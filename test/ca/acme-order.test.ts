@@ -1,5 +1,6 @@
 import t from 'tap'
 import type { Solver } from '../../src/challenge/solver.ts'
+import { SECOND, SystemClock } from '../../src/time.ts'
 import { issueErrorOf, requestFor, startWorld } from './acme-world.ts'
 
 const world = await startWorld(t)
@@ -28,6 +29,31 @@ t.test('what the CA still holds for proved is not proved again', async (t) => {
   await issuer.issue(requestFor(['a.example.com']), forever)
   await issuer.issue(requestFor(['a.example.com', 'b.example.com']), forever)
   t.same(presented, ['a.example.com', 'b.example.com'])
+})
+
+t.test('nothing is waited for between the proof and the order', async (t) => {
+  const pebble = await world.startPebble()
+  const proxy = await world.startFaultProxy(pebble)
+  /** How many requests had been made by the time of each pause. */
+  const pausedAfter: number[] = []
+  class WatchedClock extends SystemClock {
+    override after(delayMs: number, task: () => void): () => void {
+      // Longer ones are deadlines.
+      if (delayMs <= 5 * SECOND) pausedAfter.push(proxy.requests.length)
+      return super.after(delayMs, task)
+    }
+  }
+  const ca = { directory: proxy.directory, minicaPem: proxy.rootPem, root: () => pebble.root() }
+  const issuer = await world.issuer(ca, { clock: new WatchedClock() })
+  await issuer.issue(requestFor(['app.example.com']), forever)
+  const looks = proxy.requests.map(({ path }) => path)
+  const looked = looks.findIndex((path) => path.startsWith('/my-order/'))
+  t.match(looks[looked - 1], /^\/authZ\//)
+  t.ok(
+    pausedAfter.some((requests) => requests < looked),
+    'the CA was given time to look at the proof',
+  )
+  t.notOk(pausedAfter.includes(looked), 'and none for the order')
 })
 
 t.test('challenges', async (t) => {
