@@ -7,7 +7,16 @@ import type { RouteConfig, SiteConfig } from './schema.ts'
 
 type Keys = Pick<
   RouteConfig | SiteConfig,
-  'upstreams' | 'redirectTo' | 'respond' | 'allow' | 'deny' | 'maintenance' | 'rateLimit'
+  | 'upstreams'
+  | 'redirectTo'
+  | 'respond'
+  | 'rewrite'
+  | 'requestHeaders'
+  | 'responseHeaders'
+  | 'allow'
+  | 'deny'
+  | 'maintenance'
+  | 'rateLimit'
 >
 
 /** Durations in milliseconds; addresses and CIDR ranges. Undefined: not used. */
@@ -15,6 +24,10 @@ export interface Shaping {
   /** At most one of this and `respond`. */
   readonly redirectTo: Keys['redirectTo']
   readonly respond: Keys['respond']
+  /** In place of the route's path. */
+  readonly rewrite: Keys['rewrite']
+  readonly requestHeaders: Keys['requestHeaders']
+  readonly responseHeaders: Keys['responseHeaders']
   readonly allow: Keys['allow']
   readonly deny: Keys['deny']
   readonly maintenance: Exclude<Keys['maintenance'], false>
@@ -24,12 +37,17 @@ export interface Shaping {
 
 /** Each of these answers a request, so that a route has one of them. */
 const ANSWERS = ['upstreams', 'redirectTo', 'respond'] as const
+/** These are for what passes between clients and upstreams. */
+const OF_UPSTREAMS = ['rewrite', 'requestHeaders', 'responseHeaders'] as const
 
 /** What the route says, else the site; but a site's own answers are for its own route. Undefined for nothing at all. */
 export function shapingOf(site: Keys, route: Keys): Shaping | undefined {
   const shaping: Shaping = {
     redirectTo: route.redirectTo,
     respond: route.respond,
+    rewrite: route.rewrite,
+    requestHeaders: route.requestHeaders ?? site.requestHeaders,
+    responseHeaders: route.responseHeaders ?? site.responseHeaders,
     allow: route.allow ?? site.allow,
     deny: route.deny ?? site.deny,
     maintenance: (route.maintenance ?? site.maintenance) || undefined,
@@ -46,21 +64,32 @@ export function answerOf(holder: Keys): (typeof ANSWERS)[number] | undefined {
 export function checkShaping(site: SiteConfig, path: string): ConfigProblem[] {
   if (site.mode !== 'http') return checkStream(site, path)
   return [
-    ...checkAnswers(site, path),
+    // What routes take over may stand at a site that asks none itself.
+    ...checkAnswers(site, path, ['rewrite']),
     ...site.routes.flatMap((route, index) => {
       const here = `${path}.routes[${index}]`
-      if (answerOf(route) !== undefined) return checkAnswers(route, here)
+      if (answerOf(route) !== undefined) return checkAnswers(route, here, OF_UPSTREAMS)
       const hint = 'add "upstreams": ["http://127.0.0.1:3000"]'
       return [{ path: here, message: 'has none of `upstreams`, `redirectTo` and `respond`', hint }]
     }),
   ]
 }
 
-function checkAnswers(holder: Keys, path: string): ConfigProblem[] {
+function checkAnswers(
+  holder: Keys,
+  path: string,
+  ofUpstreams: readonly (typeof OF_UPSTREAMS)[number][],
+): ConfigProblem[] {
   const [first, ...others] = ANSWERS.filter((key) => holder[key] !== undefined)
   const { status = 200, body = '' } = holder.respond ?? {}
   const bodiless = status === 204 || status === 205 || status === 304
+  const idle = holder.upstreams === undefined ? ofUpstreams.filter((key) => holder[key] !== undefined) : []
   return [
+    ...idle.map((key) => ({
+      path: `${path}.${key}`,
+      message: 'means nothing without `upstreams` beside it',
+      hint: 'remove it',
+    })),
     ...others.map((key) => ({
       path: `${path}.${key}`,
       message: `is there beside \`${first}\`, and a request gets one answer`,
@@ -80,16 +109,27 @@ function checkAnswers(holder: Keys, path: string): ConfigProblem[] {
 
 function checkStream(site: SiteConfig, path: string): ConfigProblem[] {
   const { redirectTo, respond, allow, deny, maintenance, rateLimit } = site
-  return Object.entries({ redirectTo, respond, allow, deny, maintenance, rateLimit }).flatMap(
-    ([key, value]) =>
-      value === undefined
-        ? []
-        : [
-            {
-              path: `${path}.${key}`,
-              message: 'means nothing here',
-              hint: `it is for HTTP, and the mode is "${site.mode}": remove it`,
-            },
-          ],
+  const { rewrite, requestHeaders, responseHeaders } = site
+  const keys = {
+    redirectTo,
+    respond,
+    rewrite,
+    requestHeaders,
+    responseHeaders,
+    allow,
+    deny,
+    maintenance,
+    rateLimit,
+  }
+  return Object.entries(keys).flatMap(([key, value]) =>
+    value === undefined
+      ? []
+      : [
+          {
+            path: `${path}.${key}`,
+            message: 'means nothing here',
+            hint: `it is for HTTP, and the mode is "${site.mode}": remove it`,
+          },
+        ],
   )
 }

@@ -176,9 +176,9 @@ function streamOf({ mode, alpn = [], upstreams = [], proxyProtocol }: SiteConfig
 }
 
 function routesOf(site: SiteConfig): SiteRoute[] {
-  const { upstreams, redirectTo, respond } = site
+  const { upstreams, redirectTo, respond, rewrite } = site
   const own: RouteConfig[] =
-    answerOf(site) === undefined ? [] : [{ path: '/', upstreams, redirectTo, respond }]
+    answerOf(site) === undefined ? [] : [{ path: '/', upstreams, redirectTo, respond, rewrite }]
   return [...site.routes, ...own]
     .map((route) => {
       const shaping = shapingOf(site, route)

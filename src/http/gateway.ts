@@ -13,6 +13,7 @@ import { Balancer, type MemberStatus } from '../upstreams/balancer.ts'
 import { HealthChecks } from '../upstreams/health.ts'
 import { Member } from '../upstreams/member.ts'
 import { authorityOf, hostOf } from './authority.ts'
+import { compileEdits } from './edits.ts'
 import { AddressRanges } from './forwarded.ts'
 import { hstsValue } from './headers.ts'
 import { type Shaper, Shapers } from './shaping.ts'
@@ -183,7 +184,17 @@ class SiteEntry {
         path: route.path,
         below: route.path.endsWith('/') ? route.path : `${route.path}/`,
         shaper: route.shaping && shapers.compile(route.shaping, hsts),
-        verdict: { action: 'forward', route: { path: route.path, balancer: balance(route), hsts } },
+        verdict: {
+          action: 'forward',
+          route: {
+            path: route.path,
+            balancer: balance(route),
+            hsts,
+            rewrite: route.shaping?.rewrite,
+            requestEdits: compileEdits(route.shaping?.requestHeaders),
+            responseEdits: compileEdits(route.shaping?.responseHeaders),
+          },
+        },
       }))
   }
 

@@ -29,8 +29,11 @@ export class Shapers {
     this.#trusted = trusted
   }
 
-  /** `hsts`: value of Strict-Transport-Security for answers over TLS. */
-  compile(shaping: Shaping, hsts: string | undefined): Shaper {
+  /** `hsts`: value of Strict-Transport-Security for answers over TLS. Undefined where nothing is to be decided. */
+  compile(shaping: Shaping, hsts: string | undefined): Shaper | undefined {
+    const { allow, deny, maintenance, rateLimit, redirectTo, respond } = shaping
+    const keys = [allow, deny, maintenance, rateLimit, redirectTo, respond]
+    if (keys.every((key) => key === undefined)) return undefined
     return new Shaper(shaping, hsts, this.#trusted, this.#rateLimitOf(shaping))
   }
 

@@ -1,6 +1,7 @@
 /** What a wire tells the gateway of a request, and what the gateway tells it to do. Wire-neutral. */
 import type { ProxyError } from '../errors.ts'
 import type { Balancer } from '../upstreams/balancer.ts'
+import type { FieldEdits } from './edits.ts'
 
 export interface RequestFacts {
   readonly secure: boolean
@@ -25,6 +26,10 @@ export interface Route {
   readonly balancer: Balancer
   /** Value of Strict-Transport-Security for responses over TLS. */
   readonly hsts: string | undefined
+  /** See `rewriteTarget`. */
+  readonly rewrite: string | undefined
+  readonly requestEdits: FieldEdits | undefined
+  readonly responseEdits: FieldEdits | undefined
 }
 
 /** `answer` is ours and whole; `refuse` becomes an error page; `forward` goes to an upstream of the route. */

@@ -105,6 +105,70 @@ t.test('a request gets one answer, and a status without content has none', async
   ])
 })
 
+t.test('header rules are taken over as a whole, a rewrite is for its own route', async (t) => {
+  const requestHeaders = { set: { 'X-Env': 'prod' } }
+  const routes = routesOf({
+    upstreams,
+    rewrite: '/app',
+    requestHeaders,
+    responseHeaders: { remove: ['Server'] },
+    routes: [
+      { path: '/api', upstreams, rewrite: '/' },
+      { path: '/raw', upstreams, requestHeaders: {} },
+    ],
+  })
+  t.match(routes['/']?.shaping, { rewrite: '/app', requestHeaders, responseHeaders: { remove: ['Server'] } })
+  t.match(routes['/api']?.shaping, { rewrite: '/', requestHeaders })
+  t.strictSame(routes['/raw']?.shaping?.requestHeaders, { set: {}, add: {}, remove: [] })
+  t.equal(routes['/raw']?.shaping?.rewrite, undefined)
+})
+
+t.test('what is for upstreams stands beside some', async (t) => {
+  const requestHeaders = { remove: ['Cookie'] }
+  t.match(complaints({ redirectTo: '/x', rewrite: '/' }), [
+    /^sites\[0\]\.rewrite: means nothing without `upstreams`/,
+  ])
+  t.match(complaints({ routes: [{ path: '/a', respond: {}, requestHeaders }] }), [
+    /^sites\[0\]\.routes\[0\]\.requestHeaders: means nothing without `upstreams`/,
+  ])
+  t.strictSame(complaints({ respond: {}, requestHeaders, routes: [{ path: '/a', upstreams }] }), [])
+})
+
+t.test('a rewrite is a path', async (t) => {
+  for (const rewrite of ['/', '/v2', '/v2/', '/a%20b']) t.strictSame(faults({ rewrite }), [], rewrite)
+  for (const rewrite of ['', 'v2', '/a?b', '/a#b', '/a b', '/é', 'http://x/'])
+    t.match(faults({ rewrite }), [/^rewrite: ".*" is not a path/], rewrite)
+})
+
+t.test('rules leave alone what frames a message or is Holdfast’s to say', async (t) => {
+  const set = (name: string, value = 'x'): object => ({ set: { [name]: value } })
+  for (const rules of [
+    set('X-Any'),
+    set('Host', 'inner.example:8080'),
+    set('Host', '[::1]'),
+    { remove: ['Cookie'] },
+  ])
+    t.strictSame(faults({ requestHeaders: rules }), [], JSON.stringify(rules))
+  for (const rules of [
+    set('Content-Length', '3'),
+    set('Transfer-Encoding', 'chunked'),
+    set('Connection', 'close'),
+    set('TE'),
+    set('Via'),
+    set('X Y'),
+    set('X', 'a\r\nY: b'),
+    set('Host', 'a/b'),
+    set('host', 'user@a'),
+    { add: { Host: 'a' } },
+    { remove: ['host'] },
+    { remove: ['upgrade'] },
+    { add: { X: 'x'.repeat(8192) } },
+  ])
+    t.equal(faults({ requestHeaders: rules }).length, 1, JSON.stringify(rules).slice(0, 80))
+  t.match(faults({ responseHeaders: set('Strict-Transport-Security') }), [/write `hsts` in the site/])
+  t.strictSame(faults({ responseHeaders: { remove: ['Strict-Transport-Security'] } }), [])
+})
+
 t.test('a stream has nothing to shape', async (t) => {
   const site = { mode: 'tcp', upstreams: ['tcp://127.0.0.1:5432'] }
   for (const shaping of [{ allow: [] }, { redirectTo: '/x' }, { maintenance: false }, { rateLimit: false }]) {

@@ -20,7 +20,7 @@ type Decide = (facts?: Partial<RequestFacts>) => Verdict | undefined
 function decider(shaping: Partial<Shaping>, trusted: string[] = [], hsts?: string): Decide {
   const shapers = new Shapers(new VirtualClock(), new AddressRanges(trusted))
   const shaper = shapers.compile(shapingOf({}, shaping)!, hsts)
-  return (facts = {}) => shaper.decide({ ...FACTS, ...facts })
+  return (facts = {}) => shaper?.decide({ ...FACTS, ...facts })
 }
 
 function statusOf(verdict: Verdict | undefined): number | undefined {

@@ -4,18 +4,26 @@ import { duration, range, z } from './fields.ts'
 /** What `{…}` in a redirect may stand for. */
 const VARIABLES: readonly string[] = ['host', 'path', 'uri']
 
-/** Fields that frame a message or belong to one connection: Holdfast sends these itself. */
-const FRAMING: ReadonlySet<string> = new Set([
+/** Fields that frame a message or belong to one connection, and those that tell of the hop: Holdfast sends these itself. */
+const OURS: ReadonlySet<string> = new Set([
   'connection',
   'content-length',
   'date',
+  'expect',
+  'http2-settings',
   'keep-alive',
+  'proxy-authenticate',
+  'proxy-authorization',
   'proxy-connection',
   'te',
   'trailer',
   'transfer-encoding',
   'upgrade',
+  'via',
 ])
+
+/** So that the rules of both sides and what is sent besides fit into the buffers of a head. */
+const MAX_RULES_BYTES = 8 * 1024
 
 const location = z
   .string()
@@ -41,7 +49,18 @@ const redirection = z.strictObject({
 const fieldName = z
   .string()
   .regex(/^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/, 'not a header name: write a name such as "Content-Type"')
-  .refine((name) => !FRAMING.has(name.toLowerCase()), 'not a header to set: Holdfast sends it itself')
+  .refine((name) => !OURS.has(name.toLowerCase()), 'not a header to set or remove: Holdfast sends it itself')
+
+/** A request has one Host, which may be replaced. */
+const addedRequestField = fieldName.refine(
+  (name) => name.toLowerCase() !== 'host',
+  'not a header to add or remove: a request has one Host; `set` replaces it',
+)
+
+const sentField = fieldName.refine(
+  (name) => name.toLowerCase() !== 'strict-transport-security',
+  'not a header to set here: write `hsts` in the site',
+)
 
 const fieldValue = z
   .string()
@@ -49,6 +68,36 @@ const fieldValue = z
     /^(?:[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?)?$/,
     'not a header’s value: use printable ASCII, on one line',
   )
+
+function isAuthority(value: string): boolean {
+  return /^([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?$/.test(value)
+}
+
+function headerRules(
+  set: z.ZodType<string, string>,
+  others: z.ZodType<string, string>,
+  removed: z.ZodType<string, string>,
+) {
+  return z
+    .strictObject({
+      set: z.record(set, fieldValue).prefault({}).describe('Sent instead of what came under these names.'),
+      add: z.record(others, fieldValue).prefault({}).describe('Sent beside what came.'),
+      remove: z
+        .array(removed.meta({ title: 'header name' }))
+        .prefault([])
+        .describe('Not sent on.'),
+    })
+    .refine(
+      ({ set, add }) => Buffer.byteLength(JSON.stringify([set, add])) <= MAX_RULES_BYTES,
+      'not usable: the rules are longer than 8 KiB together',
+    )
+}
+
+const requestHeaders = headerRules(fieldName, addedRequestField, addedRequestField).refine(
+  ({ set }) =>
+    Object.entries(set).every(([name, value]) => name.toLowerCase() !== 'host' || isAuthority(value)),
+  'not usable: Host is a name or address, and a port where there is one',
+)
 
 const maintenancePolicy = z.strictObject({
   retryAfter: duration.prefault('5m').describe('When clients should ask again.'),
@@ -84,18 +133,35 @@ export const shapingKeys = {
         .default(200)
         .describe('Status code.'),
       headers: z
-        .record(fieldName, fieldValue)
+        .record(sentField, fieldValue)
         .prefault({})
         .describe('Headers. `Content-Type` is plain text in UTF-8 if none is set.'),
       body: z.string().default('').describe('Content.'),
     })
     .optional()
     .describe('Answer with this instead of asking an upstream.'),
+  rewrite: z
+    .string()
+    .regex(/^\/[\x21\x22\x24-\x3e\x40-\x7e]*$/, 'not a path: it starts with "/", in ASCII without "?" or "#"')
+    .optional()
+    .describe(
+      'What upstreams get in place of the route’s path: `/` strips it, `/v2` puts another in its place.',
+    ),
+  requestHeaders: requestHeaders
+    .optional()
+    .describe(
+      'Headers that upstreams get otherwise than they came. A route takes it over from its site, unless it has its own; so too the keys below.',
+    ),
+  responseHeaders: headerRules(sentField, sentField, fieldName)
+    .optional()
+    .describe(
+      'Headers that clients get otherwise than upstreams sent them; not on what Holdfast answers by itself.',
+    ),
   allow: z
     .array(range)
     .optional()
     .describe(
-      'Addresses and ranges that may ask; others get 403. It is the address of the client, also behind `trustedProxies`. A route takes it over from its site, unless it has its own; so too the three keys below.',
+      'Addresses and ranges that may ask; others get 403. It is the address of the client, also behind `trustedProxies`.',
     ),
   deny: z.array(range).optional().describe('Addresses and ranges that get 403, even where `allow` has them.'),
   maintenance: z

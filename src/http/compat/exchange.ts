@@ -9,6 +9,7 @@ import { IdleTimer } from '../../idle-timer.ts'
 import type { Backend } from '../../upstreams/backend.ts'
 import type { BalancedRequest } from '../../upstreams/strategies.ts'
 import type { Waiter } from '../../upstreams/waiting-line.ts'
+import { rewriteTarget } from '../edits.ts'
 import { errorPage, titleOf } from '../pages.ts'
 import type { Route } from '../verdict.ts'
 import type { WireOptions } from '../wire.ts'
@@ -151,8 +152,8 @@ export class Exchange implements BalancedRequest, Waiter {
     const { authority = '', target = '' } = this.#head ?? {}
     const outgoing = {
       method: this.#client.method,
-      target,
-      fields: upstreamFields(this.#client, authority, this.#id),
+      target: route.rewrite === undefined ? target : rewriteTarget(target, route.path, route.rewrite),
+      fields: upstreamFields(this.#client, authority, this.#id, route.requestEdits),
       connectTimeoutMs: this.#wire.gateway.timeouts.connect,
     }
     try {
@@ -259,7 +260,7 @@ export class Exchange implements BalancedRequest, Waiter {
   #respond(response: IncomingMessage): void {
     response.on('error', (error) => this.#onCutOff(error))
     try {
-      const head = clientHead(response, this.#client, this.#hsts)
+      const head = clientHead(response, this.#client, this.#hsts, this.#route?.responseEdits)
       this.#sendHead(head)
       if (hasContent(this.#client.method, head.status)) this.#stream(response)
       else {

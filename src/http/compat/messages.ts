@@ -5,6 +5,7 @@
 import type { IncomingMessage } from 'node:http'
 import { ProxyError } from '../../errors.ts'
 import { originForm } from '../authority.ts'
+import type { FieldEdits } from '../edits.ts'
 import { forwardingFields, isForwardingField } from '../forwarded.ts'
 import {
   connectionOptions,
@@ -76,11 +77,12 @@ const REWRITTEN: ReadonlySet<string> = new Set([
 /** Sent by us from what the message is, not copied. */
 const REBUILT: ReadonlySet<string> = new Set(['host', 'via', 'content-length'])
 
-/** The fields to send to the upstream, one entry a name. `authority` was checked by the gateway. */
+/** The fields to send to the upstream, one entry a name, as the route wants them. `authority` was checked by the gateway. */
 export function upstreamFields(
   client: Downstream,
   authority: string,
   requestId: string,
+  edits: FieldEdits | undefined,
 ): [string, string | string[]][] {
   const { fields, peer } = client
   const received = (name: string): string | undefined => valuesOf(fields, name).join(', ') || undefined
@@ -119,6 +121,8 @@ export function upstreamFields(
   for (const [name, value] of forwardingFields(hop, peer.trusted ? said : undefined)) add(name, value)
   add('X-Request-Id', requestId)
   add('Via', viaValue(received('via'), client.version))
+  for (const name of edits?.dropped ?? []) sent.delete(name)
+  for (const [name, value] of edits?.added ?? []) add(name, value)
   return [...sent.values()].map(([name, values]) => [name, values.length === 1 ? (values[0] ?? '') : values])
 }
 
@@ -133,13 +137,14 @@ export function hasContent(method: string, status: number): boolean {
 }
 
 /**
- * The head to send to the client; `hsts` is what the site says to clients over TLS. Throws when the client could not
+ * The head to send to the client, as its route wants it; `hsts` is what the site says to clients over TLS. Throws when the client could not
  * understand the content.
  */
 export function clientHead(
   response: IncomingMessage,
   client: Downstream,
   hsts: string | undefined,
+  edits: FieldEdits | undefined,
 ): ResponseHead {
   const status = response.statusCode ?? 0
   const received = pairs(response.rawHeaders)
@@ -152,8 +157,10 @@ export function clientHead(
     const lower = name.toLowerCase()
     if (lower === 'via' || (lower === 'trailer' && !trailers)) return false
     if (lower === 'content-length' && status === 204) return false
-    return !(lower === 'strict-transport-security' && hsts !== undefined)
+    if (lower === 'strict-transport-security' && hsts !== undefined) return false
+    return edits?.dropped.includes(lower) !== true
   })
+  for (const [name, value] of edits?.added ?? []) fields.push([name, value])
   fields.push(['Via', viaOf(response)])
   if (hsts !== undefined) fields.push(['Strict-Transport-Security', hsts])
   return { status, reason: response.statusMessage ?? '', fields, trailers, last: false }

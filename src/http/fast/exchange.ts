@@ -9,6 +9,7 @@ import type { Backend } from '../../upstreams/backend.ts'
 import type { BalancedRequest } from '../../upstreams/strategies.ts'
 import type { Waiter } from '../../upstreams/waiting-line.ts'
 import type { Route } from '../verdict.ts'
+import { editLines, editRequest } from './edits.ts'
 import type { Engine } from './engine.ts'
 import type { Head } from './head.ts'
 import type { Upstreams } from './upstream.ts'
@@ -248,8 +249,15 @@ export class Exchange implements UpstreamUser, BalancedRequest, Waiter {
     this.#connection = connection
     this.#connected = connection.reused
     if (corked) connection.cork()
-    if (this.#requestHead !== undefined) connection.sendHead(this.#requestHead)
+    if (this.#requestHead !== undefined) connection.sendHead(this.#edited(this.#requestHead))
     if (this.#connected && this.#bodyStarted) this.#sendHeld()
+  }
+
+  /** As the upstream is to get it; what is decided and logged goes by what the client sent. */
+  #edited(head: Buffer): Buffer {
+    const route = this.#route
+    if (route === undefined || (route.rewrite === undefined && route.requestEdits === undefined)) return head
+    return editRequest(head, route, this.facts.target)
   }
 
   onConnected(): void {
@@ -295,6 +303,8 @@ export class Exchange implements UpstreamUser, BalancedRequest, Waiter {
       this.#judge(unable ? `it answered ${head.status}` : undefined)
       if (unable && this.#tryAnother()) return
       this.#responding = true
+      const edits = this.#route?.responseEdits
+      if (edits !== undefined && head.status !== 101) editLines(head, lines, edits)
     }
     this.#client.onResponseHead(head, lines)
   }

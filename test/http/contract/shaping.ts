@@ -2,7 +2,8 @@
 import type { Test } from 'tap'
 import { Front, HOST, type MakeWire, type SiteOptions, until } from '../front.ts'
 import { RawClient, statusOf } from '../raw-client.ts'
-import { bodyOf, fieldOf, ok, RawUpstream } from '../raw-upstream.ts'
+import { bodyOf, fieldOf, fieldsOf, ok, RawUpstream } from '../raw-upstream.ts'
+import { answerOf, connectHttp2 } from './http2.ts'
 
 export function shaping(t: Test, makeWire: MakeWire): void {
   /** A client of a proxy with one site, and the upstream behind it. */
@@ -116,5 +117,122 @@ export function shaping(t: Test, makeWire: MakeWire): void {
     t.equal(fieldOf(response, 'content-length'), undefined)
     t.equal(fieldOf(response, 'content-type'), undefined)
     t.equal(bodyOf(await get(client)), 'upstream')
+  })
+
+  t.test(
+    'an upstream gets another path in place of the route’s; the log has what was asked for',
+    async (t) => {
+      const upstream = await RawUpstream.start(t, (socket) => socket.write(ok()))
+      const upstreams = [upstream.url]
+      const front = await Front.start(t, makeWire, {
+        sites: [{ routes: [{ path: '/api', upstreams, shaping: { rewrite: '/' } }] }],
+      })
+      const client = await RawClient.connect(t, front)
+      client.send('POST /api/a%20b?c HTTP/1.1', `Host: ${HOST}`, 'X-Sent: yes', 'Content-Length: 4')
+      client.write('body')
+      t.equal(statusOf(await client.response()), 200)
+      const [request = ''] = upstream.requests
+      t.match(request, /^POST \/a%20b\?c HTTP\/1\.1\r\n/)
+      t.equal(fieldOf(request, 'x-sent'), 'yes')
+      t.equal(bodyOf(request), 'body')
+      await until(() => front.requests.length === 1)
+      t.match(front.requests[0], { path: '/api/a%20b' })
+    },
+  )
+
+  t.test('headers of requests are set, added and removed, ours too', async (t) => {
+    const [client, upstream] = await against(t, {
+      shaping: {
+        requestHeaders: {
+          set: { Host: 'inner.example:81', 'X-Env': 'prod', 'X-Forwarded-Proto': 'http' },
+          add: { 'X-List': 'ours', 'X-New': '1' },
+          remove: ['Cookie'],
+        },
+      },
+    })
+    await get(client, '/', 'x-env: dev', 'X-Env: test', 'X-List: theirs', 'Cookie: a=b', 'X-Kept: yes')
+    const [request = ''] = upstream.requests
+    t.strictSame(
+      fieldsOf(request).filter((line) => /^(host|cookie|x-(env|list|new|kept|forwarded-proto)):/.test(line)),
+      [
+        'host: inner.example:81',
+        'x-env: prod',
+        'x-forwarded-proto: http',
+        'x-kept: yes',
+        'x-list: ours',
+        'x-list: theirs',
+        'x-new: 1',
+      ],
+    )
+    t.equal(fieldOf(request, 'x-forwarded-host'), HOST)
+  })
+
+  t.test('headers of responses are set, added and removed; those of our own answers are not', async (t) => {
+    const upstream = await RawUpstream.start(t, (socket) =>
+      socket.write(
+        'HTTP/1.1 200 OK\r\nServer: x\r\nX-Frame: a\r\nx-frame: b\r\nVary: Cookie\r\nContent-Length: 2\r\n\r\nok',
+      ),
+    )
+    const responseHeaders = {
+      set: { 'X-Frame': 'DENY', 'Access-Control-Allow-Origin': '*' },
+      add: { Vary: 'Origin' },
+      remove: ['server'],
+    }
+    const front = await Front.start(t, makeWire, {
+      sites: [
+        {
+          upstreams: [upstream.url],
+          shaping: { responseHeaders },
+          routes: [{ path: '/down', upstreams: ['http://127.0.0.1:9'] }],
+        },
+      ],
+    })
+    const client = await RawClient.connect(t, front)
+    const response = await get(client)
+    t.strictSame(
+      fieldsOf(response).filter((line) => !/^(connection|keep-alive|date|via):/.test(line)),
+      [
+        'access-control-allow-origin: *',
+        'content-length: 2',
+        'vary: Cookie',
+        'vary: Origin',
+        'x-frame: DENY',
+      ],
+    )
+    t.equal(bodyOf(response), 'ok')
+    const page = await get(client, '/down')
+    t.equal(statusOf(page), 502)
+    t.equal(fieldOf(page, 'x-frame'), undefined)
+  })
+
+  t.test('all of it holds for HTTP/2 clients', async (t) => {
+    const upstream = await RawUpstream.start(t, (socket) => socket.write(ok()))
+    const upstreams = [upstream.url]
+    const headers = { set: { 'X-Env': 'prod' }, add: {}, remove: ['cookie'] }
+    const front = await Front.start(t, makeWire, {
+      sites: [
+        {
+          routes: [
+            {
+              path: '/api',
+              upstreams,
+              shaping: { rewrite: '/', requestHeaders: headers, responseHeaders: headers },
+            },
+            { path: '/old', shaping: { redirectTo: { to: '/new{uri}', status: 301 } } },
+            { path: '/inner', upstreams, shaping: { allow: [] } },
+          ],
+        },
+      ],
+    })
+    const session = connectHttp2(t, front)
+    const ask = (path: string): ReturnType<typeof answerOf> =>
+      answerOf(session.request({ ':path': path, ':authority': HOST, 'x-env': 'dev', cookie: 'a=b' }))
+    t.equal((await ask('/inner')).status, 403)
+    t.match(await ask('/old?x'), { status: 301, headers: { location: '/new/old?x' } })
+    t.match(await ask('/api/x'), { status: 200, headers: { 'x-env': 'prod' } })
+    const [request = ''] = upstream.requests
+    t.match(request, /^GET \/x HTTP\/1\.1\r\n/)
+    t.equal(fieldOf(request, 'x-env'), 'prod')
+    t.equal(fieldOf(request, 'cookie'), undefined)
   })
 }
