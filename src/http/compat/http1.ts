@@ -30,6 +30,8 @@ interface Http1Connection {
   readonly queue: Http1Downstream[]
   /** The response that is next to be sent is the last one. */
   closing: boolean
+  /** It was sent: what comes now is not processed (RFC 9112 section 9.6). */
+  closed: boolean
   /** Why the connection ends once the queue is empty. */
   fault: ProxyError | undefined
 }
@@ -73,6 +75,7 @@ export class Http1Server {
       bytesBefore: socket.bytesRead,
       queue: [],
       closing: this.#draining,
+      closed: false,
       fault: undefined,
     })
     socket.once('close', () => this.#connections.delete(socket))
@@ -100,6 +103,7 @@ export class Http1Server {
       socket.destroy()
       return
     }
+    if (connection.closed || connection.fault !== undefined) return
     const { httpVersion } = request
     if (httpVersion !== '1.1' && httpVersion !== '1.0') {
       this.#reject(
@@ -117,8 +121,10 @@ export class Http1Server {
   #next(socket: Socket, connection: Http1Connection): void {
     connection.queue.shift()
     const [following] = connection.queue
-    if (connection.closing || socket.destroyed) socket.destroySoon()
-    else if (following !== undefined) this.#options.handle(following)
+    if (connection.closing || socket.destroyed) {
+      connection.closed = true
+      socket.destroySoon()
+    } else if (following !== undefined) this.#options.handle(following)
     else if (connection.fault !== undefined) this.#refuse(socket, connection.peer, connection.fault)
   }
 
@@ -189,6 +195,8 @@ class Http1Downstream implements Downstream {
   readonly #request: IncomingMessage
   readonly #connection: Http1Connection
   readonly #clock: Clock
+  /** Does the client wait until it is told to send its body? */
+  #expected: boolean
 
   constructor(connection: Http1Connection, request: IncomingMessage, response: ServerResponse, clock: Clock) {
     this.#connection = connection
@@ -202,6 +210,7 @@ class Http1Downstream implements Downstream {
     const { 'content-length': length = '0', 'transfer-encoding': coding } = request.headers
     this.body = coding !== undefined || Number(length) !== 0 ? request : undefined
     this.sink = response
+    this.#expected = request.headers.expect !== undefined && this.version === '1.1'
   }
 
   /** Has the whole request arrived? */
@@ -215,13 +224,15 @@ class Http1Downstream implements Downstream {
 
   sendInformation(status: number, fields: readonly Field[]): void {
     if (this.version === '1.0') return
-    if (status === 100) this.sink.writeContinue()
-    else this.sink.writeInformation(status, flat(fields))
+    if (status === 100) {
+      this.#expected = false
+      this.sink.writeContinue()
+    } else this.sink.writeInformation(status, flat(fields))
   }
 
-  /** Where an expected body was not asked for, Node adds `Connection: close` by itself. */
+  /** Where an expected body was not asked for, it may come or not: what follows cannot be told apart, and Node closes. */
   sendHead({ status, reason, fields, last }: ResponseHead): void {
-    if (last) this.#connection.closing = true
+    if (last || this.#expected) this.#connection.closing = true
     const all: readonly Field[] = this.#connection.closing ? [...fields, ['Connection', 'close']] : fields
     this.sink.writeHead(status, reason, flat(all))
     // A turn later, so that the head and a first piece of content that came with it leave together.

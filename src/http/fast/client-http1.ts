@@ -345,6 +345,8 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
     this.#responseStarted = true
     const hsts = this.#hstsOf(exchange)
     if (hsts !== undefined && head.hasHsts) dropLines(head, lines, ['strict-transport-security'])
+    if (head.announcesTrailers && (this.#http10 || isBodiless(exchange, status)))
+      dropLines(head, lines, ['trailer'])
     this.#gather(lines, 0, head.length)
     this.#gatherAll(this.#engine.viaLine(head.version, head.via))
     if (!head.hasDate && status !== 101) this.#gatherAll(this.#engine.dateLine)
@@ -356,8 +358,7 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
   /** How the content is framed, and whether the connection stays. */
   #finishHead(exchange: Exchange, head: Head): void {
     const { status } = head
-    const bodiless = exchange.isHead || status === 204 || status === 304
-    if (bodiless) this.#responseFraming = 'none'
+    if (isBodiless(exchange, status)) this.#responseFraming = 'none'
     else if (head.contentLength !== -1) this.#responseFraming = 'as-is'
     else if (this.#http10 || exchange.upgrade !== '') {
       this.#responseFraming = 'as-is'
@@ -487,8 +488,9 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
     if (this.#reading) return
     const pending = this.#pending
     this.#pending = undefined
+    // First, since what is read may have reasons to pause it again.
+    this.#resumeSocket()
     if (pending !== undefined) this.#read(pending, 0, pending.length)
-    if (this.#pending === undefined) this.#resumeSocket()
   }
 
   /* Responses of our own */
@@ -640,4 +642,9 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
     this.#resumeSocket()
     this.#settle()
   }
+}
+
+/** RFC 9112 section 6.3. */
+function isBodiless({ isHead }: Exchange, status: number): boolean {
+  return isHead || status === 204 || status === 304
 }

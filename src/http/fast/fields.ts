@@ -123,6 +123,7 @@ const FORWARDED_PROTO = 15
 const FORWARDED_HOST = 16
 const REQUEST_ID = 17
 const KEEP_ALIVE_HINT = 18
+const MISPLACED = 19
 
 interface KnownField {
   readonly name: Buffer
@@ -188,9 +189,12 @@ export const RESPONSE_FIELDS = new KnownFields({
   'http2-settings': DROP,
 })
 
-export const TRAILER_FIELDS = new KnownFields(
-  Object.fromEntries(Array.from(NOT_IN_TRAILERS, (name) => [name, DROP])),
-)
+/** A framing that comes after the message is nothing that an honest sender writes, and is read by some. */
+export const TRAILER_FIELDS = new KnownFields({
+  ...Object.fromEntries(Array.from(NOT_IN_TRAILERS, (name) => [name, DROP])),
+  'content-length': MISPLACED,
+  'transfer-encoding': MISPLACED,
+})
 
 /** Learns from a known field, whose value is `out[start, end)`; returns a fault or the empty string. */
 function take(head: Head, kind: number, out: Buffer, start: number, end: number): Fault | '' {
@@ -204,12 +208,14 @@ function take(head: Head, kind: number, out: Buffer, start: number, end: number)
     case CONNECTION:
       return takeConnection(head, out, start, end)
     case UPGRADE:
-      if (head.upgrade !== '' || start === end) return 'upgrade-invalid'
-      head.upgrade = out.toString('latin1', start, end)
+      // A response may advertise several (RFC 9110 section 7.8); a request asks for one.
+      if (head.status === 0 && (head.upgrade !== '' || start === end)) return 'upgrade-invalid'
+      head.upgrade = joined(head.upgrade, out.toString('latin1', start, end))
       return ''
     case EXPECT:
       // RFC 9110 section 10.1.1: 100-continue is the only expectation there is.
-      if (end - start !== CONTINUE.length || !spells(out, start, CONTINUE)) return 'expectation-unknown'
+      if (head.expectContinue || end - start !== CONTINUE.length || !spells(out, start, CONTINUE))
+        return 'expectation-unknown'
       head.expectContinue = true
       return ''
     case TE:
@@ -248,6 +254,8 @@ function take(head: Head, kind: number, out: Buffer, start: number, end: number)
     case REQUEST_ID:
       head.requestId = joined(head.requestId, out.toString('latin1', start, end))
       return ''
+    case MISPLACED:
+      return 'trailer-frames-message'
     default:
       return ''
   }

@@ -34,6 +34,7 @@ export const FAULT_STATUS = {
   'chunk-line-too-long': 400,
   'chunk-ending-invalid': 400,
   'trailer-too-large': 431,
+  'trailer-frames-message': 400,
 } as const
 
 export type HttpVersion = '1.0' | '1.1' | '2.0'

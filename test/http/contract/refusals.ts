@@ -192,6 +192,24 @@ const REFUSED: readonly (readonly [string, string, number])[] = [
     message('POST / HTTP/1.1', host, 'Transfer-Encoding: chunked', '', '0', 'X: a', ' b', '', ''),
     400,
   ],
+  ...['Content-Length: 9', 'Transfer-Encoding: chunked'].map((trailer): [string, string, number] => [
+    `${trailer.split(':')[0]} in a trailer`,
+    message('POST / HTTP/1.1', host, 'Transfer-Encoding: chunked', '', '0', trailer, '', ''),
+    400,
+  ]),
+  [
+    'an expectation twice',
+    message(
+      'POST / HTTP/1.1',
+      host,
+      'Content-Length: 2',
+      'Expect: 100-continue',
+      'Expect: 100-continue',
+      '',
+      'hi',
+    ),
+    417,
+  ],
   ['a head of 20 KiB', message('GET / HTTP/1.1', host, `X: ${'x'.repeat(20_000)}`, '', ''), 431],
   ['a target of 20 KiB', message(`GET /${'x'.repeat(20_000)} HTTP/1.1`, host, '', ''), 431],
   [
@@ -239,6 +257,25 @@ export function refusals(t: Test, makeWire: MakeWire): void {
     t.equal(page.split('HTTP/1.1 ').length, 2, 'one response')
     t.strictSame(up.requests, [])
   })
+
+  for (const [what, refused] of [
+    ['a target that is refused', message('GET x HTTP/1.1', host, '', '')],
+    ['another version', message('GET / HTTP/2.0', host, '', '')],
+    ['content that may come or not', message('GET x HTTP/1.1', host, 'Expect: 100-continue', '', '')],
+  ] as const) {
+    t.test(`after Connection: close nothing reaches the upstream: ${what}`, async (t) => {
+      const up = await RawUpstream.start(t, (socket) => socket.write(ok()))
+      const front = await Front.start(t, makeWire, { upstreams: [up.url] })
+      const client = await RawClient.connect(t, front)
+      client.write(refused + smuggled)
+      t.equal(statusOf(await client.rest()), 400)
+      const fresh = await RawClient.connect(t, front)
+      fresh.send('GET /next HTTP/1.1', host)
+      await fresh.response()
+      t.match(up.requests, [/ \/next /])
+      t.equal(up.requests.length, 1)
+    })
+  }
 
   t.test('a pipelined request that is not HTTP does not spoil the response before it', async (t) => {
     const up = await RawUpstream.start(t, (socket) => socket.write(ok('whole')))

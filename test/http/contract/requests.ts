@@ -203,6 +203,17 @@ export function requests(t: Test, makeWire: MakeWire): void {
     t.equal(upstream.sockets.length, 1)
   })
 
+  t.test('a pipelined request whose rest comes after the response before it is answered', async (t) => {
+    const upstream = await RawUpstream.start(t, (socket) => socket.write(ok()))
+    const front = await Front.start(t, makeWire, { upstreams: [upstream.url] })
+    const client = await RawClient.connect(t, front)
+    const [first, second] = ['/1', '/2'].map((path) => `GET ${path} HTTP/1.1\r\nHost: ${HOST}\r\n\r\n`)
+    client.write(first + second!.slice(0, 10))
+    t.equal(statusOf(await client.response()), 200)
+    client.write(second!.slice(10))
+    t.equal(statusOf(await client.response()), 200)
+  })
+
   t.test('pipelined requests are answered in their order', async (t) => {
     const upstream = await RawUpstream.start(t, (socket, request) => {
       const [, path = ''] = request.split(' ')

@@ -137,6 +137,30 @@ export function responses(t: Test, makeWire: MakeWire): void {
     t.equal(statusOf(await client.response()), 200)
   })
 
+  t.test('trailers are not announced to a client that gets none', async (t) => {
+    const client = await against(t, (socket) =>
+      socket.write(
+        'HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\n\r\n',
+      ),
+    )
+    client.send('GET / HTTP/1.0', `Host: ${HOST}`)
+    const response = await client.rest()
+    t.equal(bodyOf(response), 'ok')
+    t.equal(fieldOf(response, 'trailer'), undefined)
+  })
+
+  t.test('protocols that an upstream advertises are not the client’s business', async (t) => {
+    const client = await against(t, (socket) =>
+      socket.write(
+        'HTTP/1.1 200 OK\r\nUpgrade: h2c\r\nUpgrade: irc\r\nConnection: Upgrade\r\nContent-Length: 2\r\n\r\nok',
+      ),
+    )
+    get(client)
+    const response = await client.response()
+    t.equal(statusOf(response), 200)
+    t.equal(fieldOf(response, 'upgrade'), undefined)
+  })
+
   t.test('a 100 that nobody waits for is dropped', async (t) => {
     const client = await against(t, (socket) => socket.write(`HTTP/1.1 100 Continue\r\n\r\n${ok()}`))
     get(client)

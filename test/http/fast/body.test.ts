@@ -55,7 +55,7 @@ t.test('until-close takes everything and never ends', async (t) => {
 
 t.test('chunks are decoded, split at every octet', async (t) => {
   const text =
-    '5\r\nhello\r\n1;ext="v";y\r\n \r\n00A\r\n0123456789\r\n0\r\nX-Sum: abc \r\nContent-Length: 3\r\n\r\nNEXT'
+    '5\r\nhello\r\n1;ext="v";y\r\n \r\n00A\r\n0123456789\r\n0\r\nX-Sum: abc \r\nContent-Type: a/b\r\n\r\nNEXT'
   for (let step = 1; step <= text.length; step++) {
     const { content, reader, rest } = chunked(text, step)
     t.equal(content, 'hello 0123456789', `in steps of ${step}`)
@@ -69,6 +69,8 @@ t.test('chunks are decoded, split at every octet', async (t) => {
 const REFUSED: [name: string, text: string, fault: string][] = [
   ['no size', '\r\nhello\r\n', 'chunk-size-invalid'],
   ['a size with 0x', '0x5\r\nhello\r\n', 'chunk-size-invalid'],
+  ['a trailer that frames', '0\r\nTransfer-Encoding: chunked\r\n\r\n', 'trailer-frames-message'],
+  ['a trailer with a length', '0\r\nContent-Length: 3\r\n\r\n', 'trailer-frames-message'],
   ['a signed size', '-5\r\nhello\r\n', 'chunk-size-invalid'],
   ['a size with an underscore', '5_0\r\nhello\r\n', 'chunk-size-invalid'],
   ['a space after the size', '5 \r\nhello\r\n', 'chunk-size-invalid'],
@@ -106,9 +108,7 @@ for (const [name, text, fault] of REFUSED) {
 }
 
 t.test('trailers that frame or route a message are dropped', async (t) => {
-  const { reader } = chunked(
-    '0\r\nTransfer-Encoding: chunked\r\nHost: x\r\nX-Forwarded-For: y\r\nGrpc-Status: 0\r\n\r\n',
-  )
+  const { reader } = chunked('0\r\nTE: trailers\r\nHost: x\r\nX-Forwarded-For: y\r\nGrpc-Status: 0\r\n\r\n')
   t.equal(reader.trailers?.toString(), 'Grpc-Status: 0\r\n')
 })
 
