@@ -1,21 +1,15 @@
 /** Against a foreign implementation: what holds for Pebble may be its own habit, not RFC 8555. */
-import { once } from 'node:events'
-import { createServer } from 'node:http'
 import t from 'tap'
 import { startCaddy } from '../peers/caddy.ts'
-import { issueErrorOf, requestFor, startWorld } from './acme-world.ts'
+import { issueErrorOf, requestFor, serveHttp01, serveTlsAlpn01, startWorld } from './acme-world.ts'
 
-/** It looks for proofs on port 80 only: each process has that of an address of its own. */
+/** It looks for proofs on the ports 80 and 443 only: each process has those of an address of its own. */
 const address = `127.${1 + (process.pid % 250)}.${(process.pid >> 8) % 250}.80`
 
 const world = await startWorld(t)
 const forever = new AbortController().signal
-const proofs = createServer((request, response) => {
-  const answer = world.http01.answer(request.url ?? '')
-  response.writeHead(answer === undefined ? 404 : 200).end(answer)
-})
-await once(proofs.listen(80, address), 'listening')
-t.teardown(() => proofs.close())
+await serveHttp01(t, world.http01, 80, address)
+await serveTlsAlpn01(t, world.tlsAlpn01, 443, address)
 const caddy = await startCaddy()
 t.teardown(() => caddy.stop())
 const records = await world.records()
@@ -31,6 +25,11 @@ t.test('issues, and renews on the same account with another key', async (t) => {
   t.not(second.serial, first.serial)
   t.not(second.keyPem, first.keyPem)
   t.equal((await records.loadAccount('caddy'))?.url, account?.url)
+})
+
+t.test('is content with a proof by tls-alpn-01 alone', async (t) => {
+  const { names } = await issuer.issue(requestFor([address], { challenges: ['tls-alpn-01'] }), forever)
+  t.same(names, [address])
 })
 
 t.test('changes no account keys (501), which costs nothing', async (t) => {

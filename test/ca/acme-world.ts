@@ -49,8 +49,8 @@ export async function startWorld(t: Test): Promise<World> {
   const log = memoryLog()
   const dns = await startDns()
   t.teardown(() => dns.stop())
-  const httpPort = await serveHttp01(t, http01)
-  const tlsPort = await serveTlsAlpn01(t, tlsAlpn01)
+  const httpPort = await serveHttp01(t, http01, 0)
+  const tlsPort = await serveTlsAlpn01(t, tlsAlpn01, 0)
   const folder = t.testdir()
   let stores = 0
 
@@ -111,17 +111,29 @@ export async function issueErrorOf(promise: Promise<unknown>): Promise<IssueErro
   throw error
 }
 
-async function serveHttp01(t: Test, solver: Http01Solver): Promise<number> {
+/** Answers by HTTP-01 at this address, until the test ends. @returns its port */
+export async function serveHttp01(
+  t: Test,
+  solver: Http01Solver,
+  port: number,
+  address = '127.0.0.1',
+): Promise<number> {
   const server = createHttpServer((request, response) => {
     const answer = solver.answer(request.url ?? '')
     response.writeHead(answer === undefined ? 404 : 200).end(answer)
   })
   t.teardown(() => server.close())
-  await once(server.listen(0, '127.0.0.1'), 'listening')
+  await once(server.listen(port, address), 'listening')
   return (server.address() as AddressInfo).port
 }
 
-async function serveTlsAlpn01(t: Test, solver: TlsAlpn01Solver): Promise<number> {
+/** Answers by TLS-ALPN-01 at this address, until the test ends. @returns its port */
+export async function serveTlsAlpn01(
+  t: Test,
+  solver: TlsAlpn01Solver,
+  port: number,
+  address = '127.0.0.1',
+): Promise<number> {
   const contextFor = (serverName: string) => {
     const answer = solver.find(serverName)
     return answer && createSecureContext({ key: answer.keyPem, cert: answer.certificatePem })
@@ -136,6 +148,6 @@ async function serveTlsAlpn01(t: Test, solver: TlsAlpn01Solver): Promise<number>
   })
   server.on('tlsClientError', () => {})
   t.teardown(() => server.close())
-  await once(server.listen(0, '127.0.0.1'), 'listening')
+  await once(server.listen(port, address), 'listening')
   return (server.address() as AddressInfo).port
 }
