@@ -5,15 +5,15 @@
 import { once } from 'node:events'
 import type { IncomingHttpHeaders, IncomingMessage, OutgoingHttpHeaders } from 'node:http'
 import { Agent, request } from 'node:https'
-import { getCACertificates } from 'node:tls'
+import { createSecureContext, getCACertificates, type SecureContext } from 'node:tls'
 import { type Clock, DAY, DeadlineError, SECOND, withDeadline } from '../time.ts'
 import { cleanText, type Failure, failure, type Refused, readProblem, refusal } from './acme-problem.ts'
 
 export interface CaHttpOptions {
   /** The CA's name in the config. */
   readonly ca: string
-  /** PEM of roots to trust for the endpoint, beside the runtime's. */
-  readonly roots: string | undefined
+  /** Whom to trust for the endpoint: the runtime's roots where undefined. */
+  readonly trust: SecureContext | undefined
   readonly exchangeLimitMs: number
   readonly clock: Clock
 }
@@ -49,6 +49,14 @@ const CHAIN_TYPE = /^application\/pem-certificate-chain\b/i
 /** Longer waits are not believed. */
 const LONGEST_RETRY_AFTER_MS = 7 * DAY
 
+/**
+ * Trusts the runtime's roots and these (PEM). To be made once a CA: it takes many milliseconds, and an `Agent` that is
+ * given the roots themselves reads them for each connection, and joins them all to name the connection at each request.
+ */
+export function trustBeside(rootsPem: string): SecureContext {
+  return createSecureContext({ ca: [...getCACertificates('default'), rootsPem] })
+}
+
 /** Keeps its connections alive between exchanges, until `close`. */
 export class CaHttp {
   readonly ca: string
@@ -58,11 +66,8 @@ export class CaHttp {
   constructor(options: CaHttpOptions) {
     this.ca = options.ca
     this.#options = options
-    const { roots } = options
-    this.#agent = new Agent({
-      keepAlive: true,
-      ...(roots === undefined ? {} : { ca: [...getCACertificates('default'), roots] }),
-    })
+    const { trust } = options
+    this.#agent = new Agent({ keepAlive: true, ...(trust === undefined ? {} : { secureContext: trust }) })
   }
 
   /**

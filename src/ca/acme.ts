@@ -9,6 +9,7 @@
  *     acme-order.ts      one certificate from order to download
  */
 import type { X509Certificate } from 'node:crypto'
+import type { SecureContext } from 'node:tls'
 import { Certificate } from '../cert/certificate.ts'
 import { verifyChain } from '../cert/verify.ts'
 import type { Solver } from '../challenge/solver.ts'
@@ -17,7 +18,7 @@ import type { Log } from '../log.ts'
 import { type Clock, DeadlineError, HOUR, MINUTE, SECOND, withDeadline } from '../time.ts'
 import { type AccountRecords, AcmeAccount } from './acme-account.ts'
 import { type Directory, fetchDirectory, fetchNonce, fetchRenewalInfo } from './acme-directory.ts'
-import { CaHttp } from './acme-http.ts'
+import { CaHttp, trustBeside } from './acme-http.ts'
 import { type Issued, orderCertificate } from './acme-order.ts'
 import { failure, isAlreadyRevoked } from './acme-problem.ts'
 import { AcmeWire, type Endpoint, type ExternalAccountBinding } from './acme-wire.ts'
@@ -58,6 +59,8 @@ export class AcmeIssuer implements Issuer {
   readonly id: string
   readonly #options: AcmeIssuerOptions
   readonly #account: AcmeAccount
+  /** For the CA's endpoint; made when it is first asked. */
+  #endpointTrust: SecureContext | undefined
   #directory: { readonly value: Directory; readonly fetchedAt: number } | undefined
 
   constructor(options: AcmeIssuerOptions) {
@@ -143,9 +146,10 @@ export class AcmeIssuer implements Issuer {
     signal: AbortSignal | undefined,
     work: (http: CaHttp, limited: AbortSignal) => Promise<T>,
   ): Promise<T> {
-    const { id: ca, endpointRoots: roots, clock } = this.#options
+    const { id: ca, endpointRoots, clock } = this.#options
     const { exchangeLimitMs = EXCHANGE_LIMIT_MS, orderLimitMs = ORDER_LIMIT_MS } = this.#options
-    const http = new CaHttp({ ca, roots, exchangeLimitMs, clock })
+    if (endpointRoots !== undefined) this.#endpointTrust ??= trustBeside(endpointRoots)
+    const http = new CaHttp({ ca, trust: this.#endpointTrust, exchangeLimitMs, clock })
     try {
       return await withDeadline(clock, orderLimitMs, 'it', signal, (limited) =>
         // Not before `work` has ended: it tidies up when it is aborted.

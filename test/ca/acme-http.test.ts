@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net'
 import { createServer } from 'node:net'
 import { createServer as createTlsServer } from 'node:tls'
 import t, { type Test } from 'tap'
-import { CaHttp, type CaHttpOptions } from '../../src/ca/acme-http.ts'
+import { CaHttp, type CaHttpOptions, trustBeside } from '../../src/ca/acme-http.ts'
 import { VirtualClock } from '../../src/commands/simulate/virtual-clock.ts'
 import { DAY, MINUTE, SECOND, SystemClock } from '../../src/time.ts'
 import { Authority } from '../peers/authority.ts'
@@ -22,7 +22,7 @@ async function clientOf(
   options: Partial<CaHttpOptions> = {},
 ) {
   const ca = await startLyingCa(t, (_request, response) => answer(response))
-  const http = create({ roots: ca.rootPem, ...options })
+  const http = create({ trust: trustBeside(ca.rootPem), ...options })
   t.teardown(() => http.close())
   const ask = (signal: AbortSignal = forever) =>
     http.exchange({ method: 'GET', url: `${ca.origin}/x` }, purpose, signal)
@@ -32,7 +32,7 @@ async function clientOf(
 function create(options: Partial<CaHttpOptions> = {}): CaHttp {
   return new CaHttp({
     ca: 'liar',
-    roots: undefined,
+    trust: undefined,
     exchangeLimitMs: 8 * SECOND,
     clock: new SystemClock(),
     ...options,
@@ -97,7 +97,7 @@ t.test('nobody there', async (t) => {
 
 t.test('a certificate for another name', async (t) => {
   const { ca } = await clientOf(t, (response) => json(response, {}))
-  const http = create({ roots: ca.rootPem })
+  const http = create({ trust: trustBeside(ca.rootPem) })
   const url = ca.origin.replace('127.0.0.1', 'localhost')
   const error = await issueErrorOf(http.exchange({ method: 'GET', url }, purpose, forever))
   t.match(error, { code: 'CA_UNREACHABLE', blame: 'ca' })
@@ -118,7 +118,7 @@ t.test('what is no HTTP', async (t) => {
   t.teardown(() => server.close())
   await once(server.listen(0, '127.0.0.1'), 'listening')
   const url = `https://127.0.0.1:${(server.address() as AddressInfo).port}/`
-  const http = create({ roots: authority.certificatePem })
+  const http = create({ trust: trustBeside(authority.certificatePem) })
   const error = await issueErrorOf(http.exchange({ method: 'GET', url }, purpose, forever))
   t.match(error, { code: 'CA_BAD_ANSWER', message: /does not speak HTTP$/ })
 })
