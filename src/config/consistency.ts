@@ -12,7 +12,7 @@ import { CA_PRESETS, presetAt, presetNamed } from './presets.ts'
 import { didYouMean, quoteAll } from './problems.ts'
 import type { CaConfig, Config, Sections, SiteConfig } from './schema.ts'
 import { answerOf, checkShaping } from './shaping.ts'
-import { answerable, type CaConfigs, listedCas } from './sites.ts'
+import { answerable, type CaConfigs, type ClientFieldNames, listedCas } from './sites.ts'
 
 export function findContradictions(sections: Sections): ConfigProblem[] {
   const { listen, tls, cas, forwarder } = sections
@@ -228,9 +228,25 @@ function checkOwnCertificate(site: SiteConfig, path: string): ConfigProblem[] {
 
 /** Over plain HTTP nobody can prove who they are. */
 function checkClientCertificates(site: SiteConfig, path: string): ConfigProblem[] {
-  if (site.tls.clientCertificates === undefined || site.mode !== 'http' || site.redirect) return []
+  const { clientCertificates } = site.tls
+  if (clientCertificates === undefined || site.mode !== 'http') return []
   const hint = 'remove it: plain HTTP is redirected then'
-  return [problem(`${path}.redirect`, 'would let clients in without `tls.clientCertificates`', hint)]
+  return [
+    ...(site.redirect
+      ? []
+      : [problem(`${path}.redirect`, 'would let clients in without `tls.clientCertificates`', hint)]),
+    ...checkClientHeaders(clientCertificates.headers ?? {}, `${path}.tls.clientCertificates.headers`),
+  ]
+}
+
+function checkClientHeaders(headers: ClientFieldNames, path: string): ConfigProblem[] {
+  const given = Object.entries(headers).filter(([, name]) => name !== undefined)
+  const names = given.map(([, name = '']) => name.toLowerCase())
+  return given.flatMap(([what, name = ''], index) =>
+    names.indexOf(name.toLowerCase()) === index
+      ? []
+      : [problem(`${path}.${what}`, `"${name}" has another meaning here already`, 'give each its own name')],
+  )
 }
 
 function checkDeliver(site: SiteConfig, path: string): ConfigProblem[] {

@@ -38,8 +38,12 @@ function checkHttp(site: SiteConfig, path: string): ConfigProblem[] {
   ]
 }
 
-function checkStream({ upstreams, routes, hsts, mode }: SiteConfig, path: string): ConfigProblem[] {
-  const http = { routes: routes.length > 0 ? routes : undefined, hsts: hsts === false ? undefined : hsts }
+function checkStream({ upstreams, routes, hsts, mode, tls }: SiteConfig, path: string): ConfigProblem[] {
+  const http = {
+    routes: routes.length > 0 ? routes : undefined,
+    hsts: hsts === false ? undefined : hsts,
+    'tls.clientCertificates.headers': mode === 'tcp' ? tls.clientCertificates?.headers : undefined,
+  }
   const missing = {
     path,
     message: `has no \`upstreams\`, which the mode "${mode}" needs`,

@@ -78,9 +78,22 @@ export interface Site {
   /** Redirect plain HTTP to HTTPS? Otherwise plain HTTP is proxied too. */
   readonly redirect: boolean
   readonly upstreamTls: SiteConfig['upstreamTls']
-  /** Paths are absolute. Absent: clients are not asked for a certificate. */
-  readonly clientCertificates?: SiteConfig['tls']['clientCertificates']
+  /** Absent: clients are not asked for a certificate. */
+  readonly clientCertificates?: ClientCertificates
 }
+
+/** Names of fields by what they tell upstreams. */
+export type ClientFieldNames = NonNullable<ClientConfig['headers']>
+
+/** Paths are absolute. */
+export interface ClientCertificates extends Omit<ClientConfig, 'headers'> {
+  readonly headers: ClientFieldNames
+}
+
+type ClientConfig = NonNullable<SiteConfig['tls']['clientCertificates']>
+
+/** RFC 9440. */
+const CLIENT_FIELD_NAMES: ClientFieldNames = { certificate: 'Client-Cert' }
 
 /**
  * The sites in the config's order. A site whose hosts need different CAs (`app.example.com` and `localhost`) comes
@@ -92,13 +105,18 @@ export function resolveSites(config: Config): Site[] {
     const { clientCertificates } = site.tls
     const stream = streamOf(site)
     const ways = stream === undefined ? { routes: routesOf(site) } : { routes: [], stream }
-    const clients = clientCertificates === undefined ? {} : { clientCertificates }
+    const clients =
+      clientCertificates === undefined ? {} : { clientCertificates: clientsOf(clientCertificates) }
     const rest = { ...ways, ...clients, hsts, redirect, upstreamTls }
     return policiesOf(site, config).map(({ hosts, tls }) => {
       const deliver = hosts.flatMap((host) => site.deliver.map((rule) => deliveryOf(host, rule)))
       return { hosts, tls, deliver, ...rest }
     })
   })
+}
+
+function clientsOf({ headers = CLIENT_FIELD_NAMES, ...rest }: ClientConfig): ClientCertificates {
+  return { ...rest, headers }
 }
 
 /** Every CA that the config holds or that a site uses, and always `internal`; by name. */

@@ -13,6 +13,7 @@ import { Balancer, type MemberStatus } from '../upstreams/balancer.ts'
 import { HealthChecks } from '../upstreams/health.ts'
 import { Member } from '../upstreams/member.ts'
 import { authorityOf, hostOf } from './authority.ts'
+import { ClientFields } from './client-fields.ts'
 import { compileEdits } from './edits.ts'
 import { AddressRanges } from './forwarded.ts'
 import { hstsValue } from './headers.ts'
@@ -51,6 +52,13 @@ const MISDIRECTED = refuse(
     'MISDIRECTED',
     421,
     'the Host field does not belong to the name that the TLS connection is for',
+  ),
+)
+const CLIENT_TOO_LARGE = refuse(
+  new ProxyError(
+    'REQUEST_INVALID',
+    431,
+    'the client certificate is too large for the fields that tell of it',
   ),
 )
 const UNKNOWN_HOST = refuse(new ProxyError('NO_ROUTE', 404, 'no site has this host'))
@@ -137,7 +145,8 @@ export class Gateway {
         if (site === undefined || this.#find(facts.serverName) !== site) return MISDIRECTED
       }
       // RFC 9110 section 7.4: also from a client that has asked under another name, or none, to be let in here.
-      if (site === undefined || site.clientPolicy !== facts.clientPolicy) return MISDIRECTED
+      if (site === undefined || site.clientPolicy !== facts.client?.policy) return MISDIRECTED
+      if (site.clientFields?.fits(facts.client) === false) return CLIENT_TOO_LARGE
       return site.route(facts) ?? NO_ROUTE
     }
 
@@ -166,6 +175,7 @@ export class Gateway {
 class SiteEntry {
   readonly redirect: boolean
   readonly clientPolicy: string | undefined
+  readonly clientFields: ClientFields | undefined
   /** Longest path first. */
   readonly #routes: readonly {
     path: string
@@ -177,6 +187,9 @@ class SiteEntry {
   constructor(site: GuardedSite, shapers: Shapers, balance: (route: SiteRoute) => Balancer) {
     this.redirect = site.redirect
     this.clientPolicy = site.clientPolicy?.id
+    const { clientCertificates } = site
+    const clientFields = clientCertificates && new ClientFields(clientCertificates.headers)
+    this.clientFields = clientFields
     const hsts = hstsValue(site.hsts)
     this.#routes = [...site.routes]
       .sort((a, b) => b.path.length - a.path.length)
@@ -190,6 +203,7 @@ class SiteEntry {
             path: route.path,
             balancer: balance(route),
             hsts,
+            clientFields,
             rewrite: route.shaping?.rewrite,
             requestEdits: compileEdits(route.shaping?.requestHeaders),
             responseEdits: compileEdits(route.shaping?.responseHeaders),

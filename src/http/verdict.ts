@@ -1,14 +1,15 @@
 /** What a wire tells the gateway of a request, and what the gateway tells it to do. Wire-neutral. */
 import type { ProxyError } from '../errors.ts'
 import type { Balancer } from '../upstreams/balancer.ts'
+import type { Client, ClientFields } from './client-fields.ts'
 import type { FieldEdits } from './edits.ts'
 
 export interface RequestFacts {
   readonly secure: boolean
   /** SNI in lower case; undefined when the client sent none. */
   readonly serverName: string | undefined
-  /** By which policy the client was asked for a certificate; absent: it was not asked. */
-  readonly clientPolicy?: string | undefined
+  /** Absent: it was not asked for a certificate. */
+  readonly client?: Client | undefined
   readonly method: string
   /** The Host field or :authority as it was sent; undefined when absent. */
   readonly host: string | undefined
@@ -30,6 +31,8 @@ export interface Route {
   readonly rewrite: string | undefined
   readonly requestEdits: FieldEdits | undefined
   readonly responseEdits: FieldEdits | undefined
+  /** Undefined where clients are not asked for a certificate. */
+  readonly clientFields: ClientFields | undefined
 }
 
 /** `answer` is ours and whole; `refuse` becomes an error page; `forward` goes to an upstream of the route. */

@@ -2,10 +2,10 @@
  * SEAM: an engine that speaks HTTP on connections that a listener has accepted. Adapters: `compat/` (node:http,
  * node:http2, http-proxy) and `fast/` (our own lexers). `test/http/contract.ts` holds every adapter to one behaviour.
  */
-import type { X509Certificate } from 'node:crypto'
 import type { Socket } from 'node:net'
 import type { Clock } from '../time.ts'
 import type { AccessLog } from './access-log.ts'
+import type { Client } from './client-fields.ts'
 import type { Gateway } from './gateway.ts'
 import type { RequestIds } from './request-id.ts'
 
@@ -21,14 +21,6 @@ export interface Connection {
   readonly localPort: number
   /** Absent where the client was not asked for a certificate. */
   readonly client?: Client
-}
-
-/** A client that was asked who it is. */
-export interface Client {
-  /** The `id` of the policy that it was let in by. */
-  readonly policy: string
-  /** Verified; undefined: it gave none, and the policy takes that. */
-  readonly certificate: X509Certificate | undefined
 }
 
 /** What every wire is made of; the rest of its behaviour comes from the gateway's policy. */

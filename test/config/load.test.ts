@@ -486,6 +486,42 @@ const BAD: readonly [name: string, config: unknown, lines: string[]][] = [
     ],
   ],
   [
+    'headers of client certificates that cannot be sent',
+    {
+      sites: [
+        {
+          ...site,
+          tls: {
+            clientCertificates: {
+              ca: 'folder',
+              headers: { subject: 'Host', pem: 'a b', sans: 'X-Forwarded-Client' },
+            },
+          },
+        },
+        {
+          hosts: ['b.example.com'],
+          upstreams,
+          tls: { clientCertificates: { ca: 'folder', headers: { subject: 'X-Who', serial: 'x-who' } } },
+        },
+        {
+          hosts: ['c.example.com'],
+          mode: 'tcp',
+          upstreams: ['tcp://127.0.0.1:1'],
+          tls: { clientCertificates: { ca: 'folder', headers: {} } },
+        },
+      ],
+    },
+    [
+      'sites[0].tls.clientCertificates.headers.pem: "a b" is not a header name: write one such as "X-Client-Subject"',
+      'sites[0].tls.clientCertificates.headers.subject: "Host" is not a free header name: it has another use',
+      'sites[0].tls.clientCertificates.headers.sans: "X-Forwarded-Client" is not a free header name: it has another use',
+      'sites[1].tls.clientCertificates.headers.serial: "x-who" has another meaning here already (give each its own name)',
+      'sites[2].tls.clientCertificates.headers: means nothing here (it is for HTTP, and the mode is "tcp": remove it)',
+      'sites[1].tls.clientCertificates.ca: ./folder is a folder (name a file)',
+      'sites[2].tls.clientCertificates.ca: ./folder is a folder (name a file)',
+    ],
+  ],
+  [
     'client certificates that cannot be asked for',
     {
       sites: [

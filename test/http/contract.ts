@@ -5,6 +5,7 @@
 import type { Test } from 'tap'
 import { abuse } from './contract/abuse.ts'
 import { balancing } from './contract/balancing.ts'
+import { clientCertificates } from './contract/client-certificates.ts'
 import { draining } from './contract/draining.ts'
 import { failures } from './contract/failures.ts'
 import { http2 } from './contract/http2.ts'
@@ -24,6 +25,7 @@ export function wireContract(t: Test, makeWire: MakeWire): void {
   t.test('balancing', async (t) => balancing(t, makeWire))
   t.test('refusals', async (t) => refusals(t, makeWire))
   t.test('shaping', async (t) => shaping(t, makeWire))
+  t.test('client certificates', async (t) => clientCertificates(t, makeWire))
   t.test('upgrades', async (t) => upgrades(t, makeWire))
   t.test('streaming', async (t) => streaming(t, makeWire))
   t.test('HTTP/2', async (t) => http2(t, makeWire))

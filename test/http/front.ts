@@ -7,11 +7,12 @@ import { type AddressInfo, createServer, type Server } from 'node:net'
 import type { Writable } from 'node:stream'
 import { createServer as createTlsServer, type TLSSocket } from 'node:tls'
 import type { Test } from 'tap'
+import type { GuardedSite } from '../../src/cert/client-policy.ts'
 import { type Balancing, DEFAULT_BALANCING } from '../../src/config/balancing.ts'
 import { parseUpstream, type Timeouts, type UpstreamConfig } from '../../src/config/schema.ts'
 import { type Shaping, shapingOf } from '../../src/config/shaping.ts'
-import type { Site } from '../../src/config/sites.ts'
 import { AccessLog } from '../../src/http/access-log.ts'
+import type { Client } from '../../src/http/client-fields.ts'
 import { Gateway, type Policy } from '../../src/http/gateway.ts'
 import { RequestIds } from '../../src/http/request-id.ts'
 import type { Wire, WireOptions } from '../../src/http/wire.ts'
@@ -51,7 +52,7 @@ interface RouteOptions {
   readonly shaping?: Partial<Shaping>
 }
 
-export interface SiteOptions extends Partial<Omit<Site, 'routes'>> {
+export interface SiteOptions extends Partial<Omit<GuardedSite, 'routes'>> {
   readonly upstreams?: readonly UpstreamOptions[]
   readonly routes?: readonly RouteOptions[]
   /** As the keys of a site: its own answers, and what the routes take over. */
@@ -67,6 +68,8 @@ export interface FrontOptions {
   readonly timeouts?: Partial<Timeouts>
   readonly trustedProxies?: readonly string[]
   readonly challenges?: Readonly<Record<string, string>>
+  /** Who is at the other end of connections to the TLS port; absent: they were not asked. */
+  readonly client?: Client
 }
 
 export function makeUpstream(options: UpstreamOptions): UpstreamConfig {
@@ -75,7 +78,13 @@ export function makeUpstream(options: UpstreamOptions): UpstreamConfig {
 }
 
 /** A site with what a test leaves out. */
-export function makeSite({ upstreams, routes = [], shaping = {}, balancing, ...rest }: SiteOptions): Site {
+export function makeSite({
+  upstreams,
+  routes = [],
+  shaping = {},
+  balancing,
+  ...rest
+}: SiteOptions): GuardedSite {
   const { redirectTo, respond } = shaping
   const answers = redirectTo !== undefined || respond !== undefined
   const own: RouteOptions[] =
@@ -155,6 +164,7 @@ export class Front {
         protocol: socket.alpnProtocol === 'h2' ? 'h2' : 'http/1.1',
         clientAddress: socket.remoteAddress ?? '',
         localPort: socket.localPort ?? 0,
+        ...(options.client && { client: options.client }),
       }),
     )
     const plain = createServer((socket) =>

@@ -128,8 +128,14 @@ t.test('a site with client certificates serves connections that were asked by it
     ['b', 'one.example', '421'],
     ['a', 'open.example', '421'],
   ] as const)
-    for (const serverName of [host, undefined])
-      t.equal(decide(gateway, { serverName, host, clientPolicy }), outcome, `${clientPolicy} ${host}`)
+    for (const serverName of [host, undefined]) {
+      const client = clientPolicy && { policy: clientPolicy, certificate: undefined }
+      t.equal(
+        decide(gateway, { serverName, host, ...(client && { client }) }),
+        outcome,
+        `${clientPolicy} ${host}`,
+      )
+    }
   // Even where plain HTTP is proxied.
   t.match(decide(gateway, { secure: false, serverName: undefined, host: 'open.example' }), '1')
   t.match(decide(gateway, { secure: false, serverName: undefined, host: 'one.example' }), /^308/)

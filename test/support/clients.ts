@@ -45,7 +45,7 @@ export function makeClientPolicy({ mode = 'required', ca, crl }: PolicyOptions):
     writeFileSync(join(folder, 'clients.pem'), ca)
     if (crl !== undefined) writeFileSync(join(folder, 'clients.crl'), crl)
     const files = { ca: join(folder, 'clients.pem'), ...(crl && { crl: join(folder, 'clients.crl') }) }
-    const [site] = guardSites([makeSite({ clientCertificates: { mode, ...files } })])
+    const [site] = guardSites([makeSite({ clientCertificates: { mode, headers: {}, ...files } })])
     if (site?.clientPolicy === undefined) throw new Error('no policy came of it')
     return site.clientPolicy
   } finally {

@@ -48,6 +48,36 @@ export const globalTls = z.strictObject({
   minVersion: z.enum(['1.2', '1.3']).default('1.2').describe('Oldest TLS version to accept.'),
 })
 
+/** Names that frame or route a message, or that the proxy has another use for. */
+const OTHER_USE =
+  /^(connection|content-.*|cookie|expect|forwarded|host|keep-alive|proxy.*|te|trailer|transfer-encoding|upgrade|via|x-forwarded-.*|x-real-ip|x-request-id)$/i
+
+const fieldName = z
+  .string()
+  .regex(/^[A-Za-z][A-Za-z0-9-]*$/, 'not a header name: write one such as "X-Client-Subject"')
+  .refine((name) => !OTHER_USE.test(name), 'not a free header name: it has another use')
+
+const clientHeaders = z
+  .strictObject({
+    certificate: fieldName
+      .optional()
+      .describe('Gets the certificate as RFC 9440 has it: base64 of its DER between colons.'),
+    pem: fieldName
+      .optional()
+      .describe('Gets the certificate as PEM, percent-encoded, as from nginx’s `$ssl_client_escaped_cert`.'),
+    subject: fieldName.optional().describe('Gets the subject by RFC 2253: `CN=alice,O=Acme`.'),
+    sans: fieldName
+      .optional()
+      .describe('Gets the alternative names: `DNS:alice.example, URI:spiffe://acme/alice`.'),
+    serial: fieldName.optional().describe('Gets the serial number: hexadecimal, upper case.'),
+    fingerprint: fieldName
+      .optional()
+      .describe('Gets the SHA-256 of the certificate: hexadecimal, lower case.'),
+  })
+  .describe(
+    'Names of the headers that tell the upstreams who the client is. Default: `{ "certificate": "Client-Cert" }`. Clients’ own headers of these names, and Client-Cert and Client-Cert-Chain in any case, are dropped, also where `_` stands for `-`.',
+  )
+
 const clientCertificates = z
   .strictObject({
     mode: z
@@ -64,6 +94,7 @@ const clientCertificates = z
       .describe(
         'File with revocation lists: PEM, as many as there are, or DER. Each authority of a client’s chain needs one, the root too. Re-read when it changes; once one of them has run out, every client certificate is refused.',
       ),
+    headers: clientHeaders.optional(),
   })
   .describe(
     'Ask clients for a certificate (mTLS). Requests for the site over a connection that was made for a site with other rules get 421, whose sender tries again on a connection of its own. While any site has this, each connection’s first message is read ahead.',

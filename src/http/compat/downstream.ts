@@ -5,7 +5,7 @@
 import type { Socket } from 'node:net'
 import type { Readable, Writable } from 'node:stream'
 import type { ProxyError } from '../../errors.ts'
-import type { Client } from '../wire.ts'
+import type { Client } from '../client-fields.ts'
 
 /** A field line: the name as it was sent, and the value. */
 export type Field = [name: string, value: string]

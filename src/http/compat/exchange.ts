@@ -86,7 +86,7 @@ export class Exchange implements BalancedRequest, Waiter {
     const verdict = this.#wire.gateway.decide({
       secure,
       serverName,
-      clientPolicy: client?.policy,
+      client,
       method,
       host,
       target,
@@ -153,7 +153,7 @@ export class Exchange implements BalancedRequest, Waiter {
     const outgoing = {
       method: this.#client.method,
       target: route.rewrite === undefined ? target : rewriteTarget(target, route.path, route.rewrite),
-      fields: upstreamFields(this.#client, authority, this.#id, route.requestEdits),
+      fields: upstreamFields(this.#client, authority, this.#id, route),
       connectTimeoutMs: this.#wire.gateway.timeouts.connect,
     }
     try {
@@ -247,7 +247,9 @@ export class Exchange implements BalancedRequest, Waiter {
       if (this.#phase === 'over') return
       upstreamIdle.touch()
       this.#sent = true
-      request.addTrailers(endToEndTrailers(this.#client.receivedTrailers()))
+      const clientFields = this.#route?.clientFields
+      const trailers = endToEndTrailers(this.#client.receivedTrailers())
+      request.addTrailers(trailers.filter(([name]) => clientFields?.owns(name) !== true))
       request.end()
     })
   }

@@ -15,6 +15,7 @@ import {
   REQUEST_ONLY_HERE,
   viaValue,
 } from '../headers.ts'
+import type { Route } from '../verdict.ts'
 import { type Downstream, type Field, pairs, type ResponseHead } from './downstream.ts'
 
 export interface RequestHead {
@@ -82,7 +83,7 @@ export function upstreamFields(
   client: Downstream,
   authority: string,
   requestId: string,
-  edits: FieldEdits | undefined,
+  { clientFields, requestEdits: edits }: Pick<Route, 'clientFields' | 'requestEdits'>,
 ): [string, string | string[]][] {
   const { fields, peer } = client
   const received = (name: string): string | undefined => valuesOf(fields, name).join(', ') || undefined
@@ -103,6 +104,7 @@ export function upstreamFields(
     if (REQUEST_ONLY_HERE.has(lower) || REBUILT.has(lower)) continue
     if (isForwardingField(lower) && (!peer.trusted || REWRITTEN.has(lower))) continue
     if (lower === 'trailer' && !chunked) continue
+    if (clientFields?.owns(lower) === true) continue
     add(name, value)
   }
   if (length !== undefined) add('Content-Length', length)
@@ -119,6 +121,7 @@ export function upstreamFields(
   }
   const hop = { clientAddress: peer.clientAddress, secure: peer.secure, host: authority }
   for (const [name, value] of forwardingFields(hop, peer.trusted ? said : undefined)) add(name, value)
+  for (const [name, value] of clientFields?.fields(peer.client) ?? []) add(name, value)
   add('X-Request-Id', requestId)
   add('Via', viaValue(received('via'), client.version))
   for (const name of edits?.dropped ?? []) sent.delete(name)

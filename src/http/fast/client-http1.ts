@@ -27,7 +27,7 @@ import { dropLines } from './fields.ts'
 import { FAULT_STATUS, type Fault, type Head } from './head.ts'
 import { HopLines, receivedOf } from './hop-lines.ts'
 import { lexRequestHead, MAX_HEAD_BYTES } from './lexer.ts'
-import { CR, copyOf, LF } from './octets.ts'
+import { CR, copyOf, LF, writeText } from './octets.ts'
 import { contentLengthOf, type OwnResponse, pageFor } from './own-response.ts'
 import type { Upstreams } from './upstream.ts'
 
@@ -210,7 +210,7 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
     const verdict = gateway.decide({
       secure,
       serverName,
-      clientPolicy: client?.policy,
+      client,
       method,
       host,
       target,
@@ -239,6 +239,13 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
   #forward(exchange: Exchange, route: Route, head: Head, lines: Buffer): void {
     const { framing } = this.#body
     let o = head.length
+    if (route.clientFields !== undefined) {
+      const told = route.clientFields.over(
+        lines.toString('latin1', head.fieldsStart, o),
+        this.#connection.client,
+      )
+      o = writeText(lines, told, head.fieldsStart)
+    }
     const received = this.#trusted ? receivedOf(head) : undefined
     const via = this.#engine.viaLine(this.#http10 ? '1.0' : '1.1', head.via)
     o = this.#hopLines.write(lines, o, head.host, via, exchange.facts.id, received)

@@ -5,6 +5,7 @@
 import type { Timeouts } from '../../config/schema.ts'
 import { type Clock, SECOND } from '../../time.ts'
 import type { AccessLog } from '../access-log.ts'
+import { MAX_CLIENT_FIELD_BYTES } from '../client-fields.ts'
 import type { Gateway } from '../gateway.ts'
 import { viaValue } from '../headers.ts'
 import type { RequestIds } from '../request-id.ts'
@@ -41,7 +42,7 @@ export class Engine {
 
   /* Valid until the event that filled them is over. */
   readonly requestHead = new Head()
-  readonly requestLines = Buffer.allocUnsafeSlow(2 * MAX_HEAD_BYTES + 8192)
+  readonly requestLines = Buffer.allocUnsafeSlow(2 * MAX_HEAD_BYTES + 8192 + MAX_CLIENT_FIELD_BYTES)
   readonly responseHead = new Head()
   readonly responseLines = Buffer.allocUnsafeSlow(2 * MAX_HEAD_BYTES + 8192)
   /** Where upstream sockets read into. */

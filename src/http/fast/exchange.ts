@@ -128,9 +128,17 @@ export class Exchange implements UpstreamUser, BalancedRequest, Waiter {
   endBody(trailers?: Buffer): void {
     if (this.#over) return
     this.#bodyStarted = true
-    this.#trailers = trailers
-    if (this.#connected) this.#connection?.endBody(trailers)
+    this.#trailers = this.#honest(trailers)
+    if (this.#connected) this.#connection?.endBody(this.#trailers)
     this.requestDone = true
+  }
+
+  /** Without what clients may not say of themselves. */
+  #honest(trailers: Buffer | undefined): Buffer | undefined {
+    const clientFields = this.#route?.clientFields
+    if (trailers === undefined || clientFields === undefined) return trailers
+    const kept = clientFields.withoutOwned(trailers.toString('latin1'))
+    return kept === '' ? undefined : Buffer.from(kept, 'latin1')
   }
 
   /** Of a tunnel: the client has said all. */

@@ -122,7 +122,7 @@ export class Http2Stream implements ExchangeClient {
     const verdict = gateway.decide({
       secure,
       serverName,
-      clientPolicy: client?.policy,
+      client,
       method,
       host: authority || undefined,
       target: path,
@@ -142,7 +142,8 @@ export class Http2Stream implements ExchangeClient {
     const host = this.#host
     const { requestLines: lines } = host.engine
     const { authority, path } = request
-    let o = lines.write(`${method} ${path} HTTP/1.1\r\nHost: ${authority}\r\n${request.lines}`, 0, 'latin1')
+    const fields = route.clientFields?.over(request.lines, host.connection.client) ?? request.lines
+    let o = lines.write(`${method} ${path} HTTP/1.1\r\nHost: ${authority}\r\n${fields}`, 0, 'latin1')
     const received = host.trusted ? request.received() : undefined
     const via = host.engine.viaLine('2.0', request.via)
     o = host.hopLines.write(lines, o, authority, via, exchange.facts.id, received)
