@@ -65,6 +65,16 @@ const UNKNOWN_HOST = refuse(new ProxyError('NO_ROUTE', 404, 'no site has this ho
 const NO_ROUTE = refuse(new ProxyError('NO_ROUTE', 404, 'no route of the site has this path'))
 const NO_CHALLENGE = refuse(new ProxyError('NO_ROUTE', 404, 'no challenge is pending for this path'))
 
+/** What a Host field says, and whose it is. */
+interface LookedUp {
+  readonly authority: string | undefined
+  /** Undefined: it names no host. */
+  readonly host: string | undefined
+  readonly site: SiteEntry | undefined
+}
+
+const NOBODY: LookedUp = { authority: undefined, host: undefined, site: undefined }
+
 export class Gateway {
   readonly #options: GatewayOptions
   readonly #backends = new Backends()
@@ -72,6 +82,7 @@ export class Gateway {
   #sites: ReadonlyMap<string, SiteEntry> = new Map()
   #timeouts: Timeouts
   #trusted = new AddressRanges([])
+  #recent: LookedUp = NOBODY
 
   /** Throws `ConfigError` as `replace` does. */
   constructor(policy: Policy, options: GatewayOptions) {
@@ -118,6 +129,7 @@ export class Gateway {
       }),
     )
     this.#sites = table
+    this.#recent = NOBODY
     this.#timeouts = timeouts
     this.#trusted = trusted
   }
@@ -137,9 +149,8 @@ export class Gateway {
     if (challenge !== undefined) return challenge
     if (facts.method === 'CONNECT') return NO_TUNNELS
 
-    const host = facts.host === undefined ? undefined : hostOf(facts.host)
+    const { host, site } = this.#lookUp(facts.host)
     if (host === undefined) return BAD_HOST
-    const site = this.#find(host)
     if (facts.secure) {
       if (facts.serverName !== undefined && facts.serverName !== host) {
         if (site === undefined || this.#find(facts.serverName) !== site) return MISDIRECTED
@@ -161,6 +172,15 @@ export class Gateway {
     const body = this.#options.challenge(target)
     if (body === undefined) return undefined
     return { action: 'answer', status: 200, headers: [['content-type', 'application/octet-stream']], body }
+  }
+
+  /** Most requests ask for the host that the one before asked for. */
+  #lookUp(authority: string | undefined): LookedUp {
+    if (authority !== this.#recent.authority) {
+      const host = authority === undefined ? undefined : hostOf(authority)
+      this.#recent = { authority, host, site: host === undefined ? undefined : this.#find(host) }
+    }
+    return this.#recent
   }
 
   /** The site of a host: by its own name, else by the wildcard that stands for its first label. */

@@ -294,7 +294,7 @@ export class Handshakes {
     const { clientPolicy, ...origin } = handshake.origin
     const client = clientPolicy && this.#clientOf(socket, clientPolicy, origin.clientAddress)
     // RFC 8737 section 3: nothing is exchanged after the handshake.
-    if (handshake.challenge !== undefined || socket.remoteAddress === undefined) socket.destroySoon()
+    if (handshake.challenge !== undefined || socket.destroyed) socket.destroySoon()
     else if (client === 'refused') socket.destroy()
     else
       this.#options.onConnection(socket, {

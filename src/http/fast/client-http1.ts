@@ -108,7 +108,6 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
     this.#readDeadline = engine.deadlines.now + engine.timeouts.head
     this.deadline = this.#readDeadline
     engine.deadlines.add(this)
-    socket.setNoDelay(true)
     socket.on('data', (data: Buffer) => this.#onData(data))
     socket.on('end', () => this.#onEnd())
     socket.on('error', () => {})

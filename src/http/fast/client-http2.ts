@@ -126,7 +126,6 @@ export class ClientHttp2 implements StreamHost, Timed {
     this.#allowanceAt = engine.deadlines.now
     this.#idleSince = engine.deadlines.now
     engine.deadlines.add(this)
-    socket.setNoDelay(true)
     socket.on('data', (data: Buffer) => this.#onData(data))
     socket.on('end', () => socket.destroy())
     socket.on('error', () => {})

@@ -8,7 +8,7 @@
  */
 import { isForwardingField } from '../forwarded.ts'
 import { MAX_FIELDS, NOT_IN_TRAILERS } from '../headers.ts'
-import type { Fault, Head, Verdict } from './head.ts'
+import { type Fault, type Head, RECENT_HOST_BYTES, type Verdict } from './head.ts'
 import {
   COLON,
   COMMA,
@@ -274,8 +274,29 @@ function takeHost(head: Head, out: Buffer, start: number, end: number): Fault | 
   if (head.hostSeen) return 'host-repeated'
   head.hostSeen = true
   if (!isAuthority(out, start, end)) return 'host-invalid'
-  head.host = out.toString('latin1', start, end)
+  head.host = isRecentHost(head, out, start, end) ? head.recentHostText : newHost(head, out, start, end)
   return ''
+}
+
+function isRecentHost(
+  { recentHost, recentHostText }: Head,
+  out: Buffer,
+  start: number,
+  end: number,
+): boolean {
+  const { length } = recentHostText
+  if (end - start !== length) return false
+  for (let i = 0; i < length; i++) if (out[start + i] !== recentHost[i]) return false
+  return true
+}
+
+function newHost(head: Head, out: Buffer, start: number, end: number): string {
+  const host = out.toString('latin1', start, end)
+  if (host.length <= RECENT_HOST_BYTES) {
+    out.copy(head.recentHost, 0, start, end)
+    head.recentHostText = host
+  }
+  return host
 }
 
 /** RFC 9110 section 8.6, without its leave to accept a list of equal values. */

@@ -41,6 +41,9 @@ export type HttpVersion = '1.0' | '1.1' | '2.0'
 export type Fault = keyof typeof FAULT_STATUS
 export type Verdict = 'complete' | 'incomplete' | Fault
 
+/** Longer ones are read anew each time. */
+export const RECENT_HOST_BYTES = 64
+
 /** The facts of one head. Valid until the next lexing; `out` holds the kept lines up to `length`. */
 export class Head {
   /** Index in the input after the head's empty line. */
@@ -98,6 +101,10 @@ export class Head {
   hostSeen = false
   /** Authority of an absolute-form target. */
   authority = ''
+
+  /** The host of an earlier message, which most repeat: kept by `reset`, so that they share one string. */
+  readonly recentHost = Buffer.alloc(RECENT_HOST_BYTES)
+  recentHostText = ''
 
   /** That of the message received, for Via. */
   get version(): HttpVersion {

@@ -12,7 +12,7 @@
 import { METHODS } from 'node:http'
 import { dropLines, isAuthority, lexFields, REQUEST_FIELDS, RESPONSE_FIELDS } from './fields.ts'
 import type { Head, Verdict } from './head.ts'
-import { CR, copyWhile, LF, SP, TARGET, TOKEN, VALUE } from './octets.ts'
+import { CR, copyWhile, LF, SP, TARGET, TOKEN, VALUE, writeAscii } from './octets.ts'
 
 /** Longest head, start line included; and so the least room that `out` needs is twice this. */
 export const MAX_HEAD_BYTES = 16 * 1024
@@ -82,7 +82,7 @@ function lexRequestLine(head: Head, bytes: Buffer, start: number, end: number, o
   if (version !== 'complete') return version
   if (end - p < 10) return 'incomplete'
   if (bytes[p + 8] !== CR || bytes[p + 9] !== LF) return 'line-ending-invalid'
-  o += out.write(' HTTP/1.1\r\n', o, 'latin1')
+  o = writeAscii(out, ' HTTP/1.1\r\n', o)
   return lexFields(head, bytes, p + 10, end, out, o, REQUEST_FIELDS)
 }
 
@@ -102,7 +102,7 @@ function lexStatusLine(head: Head, bytes: Buffer, start: number, end: number, ou
   head.status = hundreds * 100 + tens * 10 + ones
   if (bytes[p + 4] !== SP && bytes[p + 4] !== CR) return 'status-line-invalid'
 
-  let o = out.write('HTTP/1.1', 0, 'latin1')
+  let o = writeAscii(out, 'HTTP/1.1', 0)
   const rest = p
   p = copyWhile(VALUE, bytes, rest, end, out, o)
   o += p - rest
