@@ -15,7 +15,16 @@ import { verifyChain } from '../cert/verify.ts'
 import type { Solver } from '../challenge/solver.ts'
 import { CertificateError, IssueError, messageOf } from '../errors.ts'
 import type { Log } from '../log.ts'
-import { type Clock, DeadlineError, HOUR, MINUTE, SECOND, withDeadline } from '../time.ts'
+import {
+  type Clock,
+  DAY,
+  DeadlineError,
+  formatDuration,
+  HOUR,
+  MINUTE,
+  SECOND,
+  withDeadline,
+} from '../time.ts'
 import { type AccountRecords, AcmeAccount } from './acme-account.ts'
 import { type Directory, fetchDirectory, fetchNonce, fetchRenewalInfo } from './acme-directory.ts'
 import { CaHttp, trustBeside } from './acme-http.ts'
@@ -54,6 +63,8 @@ const EXCHANGE_LIMIT_MS = 8 * SECOND
 const ORDER_LIMIT_MS = MINUTE
 /** An order fetches the directory anew; questions about renewal make do with one of this age. */
 const DIRECTORY_AGE_MS = HOUR
+/** Of this machine's clock behind the CA's. */
+const LARGEST_LAG_MS = DAY
 
 export class AcmeIssuer implements Issuer {
   readonly id: string
@@ -204,11 +215,23 @@ export class AcmeIssuer implements Issuer {
     }
   }
 
+  /** When to verify it. A clock that is somewhat behind is no reason to order one after the other: few are to be had a week. */
+  #timeFor({ notBefore }: Certificate): number {
+    const { id: ca, clock, log } = this.#options
+    const now = clock.now()
+    if (notBefore <= now || notBefore > now + LARGEST_LAG_MS) return now
+    log.warn(
+      { ca },
+      `${ca} issued a certificate that is not valid for another ${formatDuration(notBefore - now)} by this machine's clock: is the clock right?`,
+    )
+    return notBefore
+  }
+
   #verified({ chainPem, keyPem }: Issued, { names }: IssueRequest): Certificate {
-    const { id: ca, trust, clock } = this.#options
+    const { id: ca, trust } = this.#options
     try {
       const certificate = new Certificate(chainPem, keyPem, ca, `certificate from ${ca}`)
-      verifyChain(certificate, { names, roots: trust(), now: clock.now() })
+      verifyChain(certificate, { names, roots: trust(), now: this.#timeFor(certificate) })
       return certificate
     } catch (cause) {
       if (!(cause instanceof CertificateError)) throw cause

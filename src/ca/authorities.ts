@@ -31,7 +31,7 @@ export interface AuthoritiesOptions {
   readonly onChange: (snapshot: CaSnapshot, previous: CaState) => void
 }
 
-/** Ledgers change with every order: they are written once things have been quiet for this long. */
+/** Ledgers change with every order: what has happened within so long is written at once. */
 const SAVE_DELAY_MS = SECOND
 
 export class Authorities {
@@ -94,10 +94,10 @@ export class Authorities {
 
   async stop(): Promise<void> {
     this.health.stop()
-    for (const [id, cancel] of this.#cancelSaves) {
-      cancel()
-      await this.#saveLedger(id)
-    }
+    for (const cancel of this.#cancelSaves.values()) cancel()
+    // Also those that were written since they changed: the clock may have been set right meanwhile.
+    for (const id of this.#accesses.keys())
+      if (this.#cancelSaves.has(id) || !this.#ownAccess(id)?.ledger.isEmpty) await this.#saveLedger(id)
     await Promise.all(this.#saving)
   }
 
@@ -129,7 +129,7 @@ export class Authorities {
   }
 
   #saveSoon(id: string): void {
-    this.#cancelSaves.get(id)?.()
+    if (this.#cancelSaves.has(id)) return
     const save = (): void => this.#track(this.#saveLedger(id))
     this.#cancelSaves.set(id, this.#options.clock.after(SAVE_DELAY_MS, save))
   }

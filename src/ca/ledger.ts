@@ -75,11 +75,23 @@ export class Ledger {
     return waitMs === 0 ? 0 : this.#clock.now() + waitMs
   }
 
-  /** An order is being placed. Counts at once, so that orders that run side by side see each other. */
-  ordered(names: readonly string[], exempt: boolean): void {
-    if (exempt) return
+  /**
+   * An order is being placed. Counts at once, so that orders that run side by side see each other.
+   * @returns how to tell, once, that no certificate came of it: it counts as an order only, then
+   */
+  ordered(names: readonly string[], exempt: boolean): () => void {
+    if (exempt) return () => {}
+    const at = this.#clock.monotonic()
     for (const scope of ['account', 'domain', 'names'] as const) this.#record(scope, names)
     this.#onChange()
+    return () => {
+      for (const key of [...keysOf('domain', names), ...keysOf('names', names)]) {
+        const times = this.#events.get(key) ?? []
+        const index = times.indexOf(at)
+        if (index >= 0) times.splice(index, 1)
+      }
+      this.#onChange()
+    }
   }
 
   /** A validation failed. */
@@ -95,6 +107,10 @@ export class Ledger {
     this.#refusals = this.#refusals.filter((refusal) => isWithin(now, refusal.at, refusal.forMs))
     for (const domain of new Set(names.map(registeredDomain))) this.#refusals.push({ domain, at: now, forMs })
     this.#onChange()
+  }
+
+  get isEmpty(): boolean {
+    return this.#events.size + this.#refusals.length === 0
   }
 
   /** Another one that begins with the same and tells nobody of its changes. */

@@ -62,9 +62,11 @@ export class Fulfilment {
         if ((await this.#adopt(task, order.duty)) || !isWanted()) return
         const issuance = await this.#issue(task, order, AbortSignal.any([signal, lease.lost]))
         const replaced = this.#options.inventory.holding(host)[order.duty]
+        const failures = task.job[order.duty]?.failures ?? 0
         await records.saveCertificate(host, order.duty, issuance.certificate)
         await this.#publish(task, order.duty, issuance.certificate)
         this.#report(task, order.duty, issuance, replaced)
+        await this.#pauseIfDue(task, order.duty, issuance, failures)
       } finally {
         await lease.release()
       }
@@ -132,6 +134,19 @@ export class Fulfilment {
     const { [duty]: _, ...rest } = task.job
     task.job = rest
     await this.#saveJob(task)
+  }
+
+  /** One that is due on arrival, as where our clock or the CA's is wrong, would else be followed by the next at once. */
+  async #pauseIfDue(task: Task, duty: Duty, { ca, certificate }: Issuance, failures: number): Promise<void> {
+    const { clock, log, random } = this.#options
+    const { host } = task.target
+    const lastAt = clock.now()
+    if (renewalDueAt(certificate, duty) > lastAt) return
+    const delayMs = retryDelayMs(failures + 1, certificate.notAfter - lastAt, random)
+    const lastError = `${ca} issued a certificate that is due for renewal already: is the clock of this machine right?`
+    task.job = { ...task.job, [duty]: { failures: failures + 1, lastAt, delayMs, lastError } }
+    await this.#saveJob(task)
+    log.warn({ host, role: duty, ca, retryIn: formatDuration(delayMs) }, `${host}: ${lastError}`)
   }
 
   /** Leaves the duty alone for a while. */

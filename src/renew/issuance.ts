@@ -125,7 +125,7 @@ async function askOne(
     admission.abandoned()
     throw skipped(ca, health)
   }
-  ledger.ordered(request.names, exempt)
+  const unissued = ledger.ordered(request.names, exempt)
   const startedAt = clock.monotonic()
   try {
     const certificate = await issuer.issue(request, signal)
@@ -135,6 +135,7 @@ async function askOne(
   } catch (cause) {
     // Aborted, the order has come to what the reason says: a lost race, or our own stop.
     const error = asIssueError(ca, signal.aborted ? signal.reason : cause)
+    if (error.code !== 'CA_BAD_CERTIFICATE' && !signal.aborted) unissued()
     if (error.code === 'CA_RATE_LIMITED') ledger.refused(request.names, error.retryAfterMs)
     if (error.code === 'DOMAIN_UNVALIDATED') ledger.unvalidated(request.names)
     if (error.blame === 'local') admission.abandoned()

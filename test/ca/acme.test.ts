@@ -1,8 +1,9 @@
 /** Against real Pebbles: 2.4 of Debian 12, and 2.10, which knows profiles and renewal information. */
 import { X509Certificate } from 'node:crypto'
 import t from 'tap'
+import { DAY, HOUR, SystemClock } from '../../src/time.ts'
 import { exchange } from '../peers/exchange.ts'
-import { requestFor, startWorld } from './acme-world.ts'
+import { issueErrorOf, requestFor, startWorld } from './acme-world.ts'
 import { issuerContract } from './contract.ts'
 
 const world = await startWorld(t)
@@ -54,3 +55,22 @@ for (const version of ['2.4', '2.10'] as const) {
     })
   })
 }
+
+t.test("a clock that is behind the CA's", async (t) => {
+  const pebble = await world.startPebble()
+  const behind = (ms: number): SystemClock => Object.assign(new SystemClock(), { now: () => Date.now() - ms })
+
+  t.test('by an hour: the certificate is kept, and the log asks after the clock', async (t) => {
+    const clock = behind(HOUR)
+    const issuer = await world.issuer(pebble, { clock })
+    const certificate = await issuer.issue(requestFor(['behind.example.com']), forever)
+    t.notOk(certificate.isValidAt(clock.now()))
+    t.match(world.log.warnings().at(-1)?.msg, /not valid for another (1h|59m).* is the clock right\?$/)
+  })
+
+  t.test('by a month: the certificate is refused', async (t) => {
+    const issuer = await world.issuer(pebble, { clock: behind(30 * DAY) })
+    const error = await issueErrorOf(issuer.issue(requestFor(['far-behind.example.com']), forever))
+    t.match(error, { code: 'CA_BAD_CERTIFICATE', message: /is the clock right/ })
+  })
+})

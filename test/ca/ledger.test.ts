@@ -24,6 +24,15 @@ t.test('a full window opens when its oldest event leaves it', async (t) => {
   t.equal(ledger.openAt(['c.example.org'], false), 0, 'other domains are free')
 })
 
+t.test('an order that no certificate came of counts as an order alone', async (t) => {
+  const clock = new VirtualClock()
+  const ledger = new Ledger(LIMITS, clock)
+  for (let order = 0; order < 9; order++) ledger.ordered(['a.example.com'], false)()
+  t.equal(ledger.openAt(['a.example.com'], false), 0, 'of the names and the domain')
+  ledger.ordered(['a.example.com'], false)()
+  t.equal(ledger.openAt(['a.example.com'], false), clock.now() + 3 * HOUR, 'of the account')
+})
+
 t.test('the account as a whole is limited', async (t) => {
   const clock = new VirtualClock()
   const ledger = new Ledger(LIMITS, clock)

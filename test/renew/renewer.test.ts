@@ -1,6 +1,7 @@
 import t from 'tap'
 import { VirtualClock } from '../../src/commands/simulate/virtual-clock.ts'
-import { memoryRecords } from '../../src/commands/simulate/world.ts'
+import { datesOnly, memoryRecords } from '../../src/commands/simulate/world.ts'
+import { IssueError } from '../../src/errors.ts'
 import { DAY, HOUR, MINUTE, SECOND } from '../../src/time.ts'
 import { makeFleet, outage } from '../support/fleet.ts'
 
@@ -212,6 +213,23 @@ t.test('orders at a CA are paced within its limits, the most urgent first', asyn
   await renewer.stop()
 })
 
+t.test('orders that no certificate came of do not use up how many may be had', async (t) => {
+  const limits = { a: [{ scope: 'names', limit: 2, windowMs: 7 * DAY }] } as const
+  const { clock, inventory, renewer, targets, ca } = makeFleet({ cas: ['a'], limits })
+  let failures = 0
+  const issue = ca('a').issue.bind(ca('a'))
+  // Its probes succeed all the while.
+  ca('a').issue = (request, signal) => {
+    if (failures++ >= 5) return issue(request, signal)
+    throw new IssueError('CA_UNAVAILABLE', 'a: answered 503', { blame: 'ca', retry: 'now' })
+  }
+  await renewer.load(targets)
+  renewer.start()
+  await clock.advance(HOUR)
+  t.ok(inventory.find(HOST))
+  await renewer.stop()
+})
+
 t.test('a renewal by hand replaces the live certificate once', async (t) => {
   const { clock, inventory, renewer, targets, ca } = makeFleet()
   await renewer.load(targets)
@@ -261,6 +279,22 @@ for (const jumpMs of [HOUR, -HOUR, 30 * DAY, -30 * DAY]) {
     await renewer.stop()
   })
 }
+
+t.test('certificates that are due on arrival are not ordered one after the other', async (t) => {
+  const { clock, inventory, renewer, targets, ca } = makeFleet({ lifetimeMs: 45 * DAY })
+  // Its CA's clock is behind.
+  ca('a').issue = async ({ names }) => {
+    ca('a').orderedAt.push(clock.now())
+    return datesOnly('a', names, clock.now() - 40 * DAY, 45 * DAY, Math.random)
+  }
+  await renewer.load(targets)
+  renewer.start()
+  await clock.advance(DAY)
+  t.ok(inventory.find(HOST)?.isValidAt(clock.now()))
+  t.match(renewer.statuses()[0]?.lastError, /is the clock of this machine right/)
+  t.ok(ca('a').orderedAt.length < 15, `${ca('a').orderedAt.length} orders in a day`)
+  await renewer.stop()
+})
 
 t.test('an open CA stays open while the clock ticks between two looks at it', async (t) => {
   const clock = new VirtualClock()

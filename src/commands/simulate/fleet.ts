@@ -11,7 +11,7 @@ import { silentLog } from '../../log.ts'
 import { renewalDueAt } from '../../renew/plan.ts'
 import { Renewer } from '../../renew/renewer.ts'
 import { DAY } from '../../time.ts'
-import { VirtualClock } from './virtual-clock.ts'
+import { settledPromises, VirtualClock } from './virtual-clock.ts'
 import { datesOnly, memoryRecords, type Outage, SimulatedCa } from './world.ts'
 
 export interface Scenario {
@@ -63,7 +63,7 @@ export function hostName(index: number): string {
 
 export async function playHoldfast(scenario: Scenario): Promise<Played> {
   const { cas, days, hosts, lifetimeMs, outages, seed, standby, start } = scenario
-  const clock = new VirtualClock(start)
+  const clock = new VirtualClock(start, settledPromises)
   const random = seededRandom(seed)
   const log = silentLog()
   const health = new CaHealth({ clock, random, log, onChange: () => renewer.wake() })
