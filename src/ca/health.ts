@@ -20,6 +20,8 @@ const PROBE_LIMIT_MS = 8 * SECOND
 const USUAL_ORDER_MS = 5 * SECOND
 /** Most orders are done within this many times the average. */
 const USUAL_FACTOR = 1.5
+/** No order takes longer: the issuers see to that. */
+const LONGEST_ORDER_MS = 2 * MINUTE
 
 /** `up`: takes orders. `down`: the breaker is open. `trial`: it may be back; one order at a time finds out. */
 export type CaState = 'up' | 'trial' | 'down'
@@ -159,9 +161,10 @@ export class CaHealth {
   /**
    * Permission for one order, or undefined while the CA is down. Waits only while another order tries a CA that has
    * not answered an order lately: until that order's outcome, or until it has taken far longer than is usual.
+   * @param isLast no other CA is left to ask, so the outcome is waited for however long it takes
    */
-  async admit(id: string, signal: AbortSignal): Promise<Admission | undefined> {
-    return this.#breakers.get(id)?.admit(signal)
+  async admit(id: string, signal: AbortSignal, isLast = false): Promise<Admission | undefined> {
+    return this.#breakers.get(id)?.admit(signal, isLast)
   }
 
   /** What the CA's status page says: lowers its preference, never opens its breaker. */
@@ -249,9 +252,9 @@ class Breaker {
     return closedForMs === 0 ? 0 : this.#options.clock.now() + closedForMs
   }
 
-  async admit(signal: AbortSignal): Promise<Admission | undefined> {
+  async admit(signal: AbortSignal, isLast: boolean): Promise<Admission | undefined> {
     const { clock } = this.#options
-    const patienceEndsAt = clock.monotonic() + 2 * this.usualMs
+    const patienceEndsAt = clock.monotonic() + (isLast ? LONGEST_ORDER_MS : 2 * this.usualMs)
     while (this.#trial !== undefined) {
       const leftMs = patienceEndsAt - clock.monotonic()
       if (leftMs <= 0) return undefined

@@ -81,7 +81,8 @@ export function issueFromFirst(
     const controller = new AbortController()
     running.set(ca, controller)
     const cancelHedge: Cancel = order.hedge ? clock.after(health.usualMs(ca), askNext) : () => {}
-    askOne(ca, order.request(ca), options, AbortSignal.any([signal, controller.signal])).then(
+    const asked = { ca, request: order.request(ca), isLast: queue.length === 0 }
+    askOne(asked, options, AbortSignal.any([signal, controller.signal])).then(
       ({ certificate, tookMs }) => {
         cancelHedge()
         running.delete(ca)
@@ -111,13 +112,12 @@ export function issueFromFirst(
 
 /** Asks one CA, and tells its health and its ledger what came of it. */
 async function askOne(
-  ca: string,
-  request: IssueRequest,
+  { ca, request, isLast }: { ca: string; request: IssueRequest; isLast: boolean },
   { clock, health, access }: IssuanceOptions,
   signal: AbortSignal,
 ): Promise<{ certificate: Certificate; tookMs: number }> {
   const found = access(ca)
-  const admission = await health.admit(ca, signal)
+  const admission = await health.admit(ca, signal, isLast)
   if (found === undefined || admission === undefined) throw skipped(ca, health)
   const { issuer, ledger, exemptsRenewals } = found
   const exempt = exemptsRenewals && request.replaces !== undefined

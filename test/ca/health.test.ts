@@ -86,6 +86,15 @@ t.test('an order does not hold for ever behind one that drags on', async (t) => 
   t.equal(await second, undefined)
 })
 
+t.test('an order that can go nowhere else holds until the outcome', async (t) => {
+  const { clock, health } = setUp()
+  const trial = await health.admit('a', never)
+  const last = health.admit('a', never, true)
+  await clock.advance(10 * health.usualMs('a'))
+  trial?.succeeded(10 * health.usualMs('a'))
+  t.ok(await last)
+})
+
 t.test('a bad domain never marks its CA down', async (t) => {
   const { health, changes } = setUp()
   const first = await health.admit('a', never)

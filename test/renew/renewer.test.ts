@@ -2,7 +2,7 @@ import t from 'tap'
 import { VirtualClock } from '../../src/commands/simulate/virtual-clock.ts'
 import { datesOnly, memoryRecords } from '../../src/commands/simulate/world.ts'
 import { IssueError } from '../../src/errors.ts'
-import { DAY, HOUR, MINUTE, SECOND } from '../../src/time.ts'
+import { DAY, HOUR, MINUTE, SECOND, sleep } from '../../src/time.ts'
 import { makeFleet, outage } from '../support/fleet.ts'
 
 const HOST = 'app.example.com'
@@ -42,6 +42,24 @@ t.test('five hundred hosts wait once for a CA that hangs', async (t) => {
   // Trials after each pause: 30 s, 1 min, 2 min, 4 min.
   t.ok(ca('a').orderedAt.length <= 5, `${ca('a').orderedAt.length} orders went to the CA that hangs`)
   t.equal(ca('b').orderedAt.length, 500, 'and no order was placed twice')
+  await renewer.stop()
+})
+
+t.test('nobody gives up on a slow CA that is the last one left', async (t) => {
+  const hosts = Array.from({ length: 10 }, (_, index) => `site.example${index}.com`)
+  const { clock, inventory, renewer, targets, events, ca } = makeFleet({ hosts })
+  ca('a').outages = [outage('503')]
+  const slow = ca('b')
+  const issue = slow.issue.bind(slow)
+  slow.issue = async (request, signal) => {
+    await sleep(clock, 20 * SECOND, signal)
+    return issue(request, signal)
+  }
+  await renewer.load(targets)
+  renewer.start()
+  await clock.advance(MINUTE)
+  t.equal(hosts.filter((host) => inventory.find(host)?.source === 'b').length, 10)
+  t.notOk(events.some(({ type }) => type === 'certificate.failed'))
   await renewer.stop()
 })
 
