@@ -1,5 +1,6 @@
 /** `holdfast check`: is the config good? Every problem on a line of its own, or one line on what was found. */
 import { parseArgs } from 'node:util'
+import { readClientCredentials } from '../cert/client-credentials.ts'
 import { guardSites } from '../cert/client-policy.ts'
 import { loadCertificateFile } from '../cert/files.ts'
 import { formatAddress } from '../config/addresses.ts'
@@ -46,11 +47,14 @@ export async function check(args: string[], env: NodeJS.ProcessEnv): Promise<num
   }
 }
 
-/** Throws `ConfigError` when a certificate of the operator's own cannot be served for its site. */
+/** Throws `ConfigError` when a certificate of the operator's own cannot be served for its site, or shown to upstreams. */
 async function checkCertificates({ sites }: Config): Promise<void> {
   const now = new SystemClock().now()
   const problems = await Promise.all(
-    sites.map((site, index) => checkCertificate(site, `sites[${index}]`, now)),
+    sites.flatMap((site, index) => [
+      checkCertificate(site, `sites[${index}]`, now),
+      checkUpstreamCertificate(site, `sites[${index}]`),
+    ]),
   )
   if (problems.flat().length > 0) throw new ConfigError(problems.flat())
 }
@@ -74,6 +78,17 @@ async function checkCertificate(
   } catch (error) {
     if (!(error instanceof CertificateError)) throw error
     return [{ path: `${path}.tls.certificate`, message: error.message }]
+  }
+}
+
+function checkUpstreamCertificate({ upstreamTls }: SiteConfig, path: string): ConfigProblem[] {
+  const { certificate, key } = upstreamTls
+  if (certificate === undefined) return []
+  try {
+    readClientCredentials(certificate, key)
+    return []
+  } catch (error) {
+    return [{ path: `${path}.upstreamTls.certificate`, message: messageOf(error) }]
   }
 }
 

@@ -33,6 +33,7 @@ export function findContradictions(sections: Sections): ConfigProblem[] {
       ...(forwarder === 'compat' ? checkUpstreamProtocols(site, path) : []),
       ...checkOwnCertificate(site, path),
       ...checkClientCertificates(site, path),
+      ...checkUpstreamTls(site, path),
       ...checkDeliver(site, path),
       ...checkList(site.tls.cas, `${path}.tls.cas`, cas),
       ...checkSupply(site, path, sections),
@@ -237,6 +238,12 @@ function checkClientCertificates(site: SiteConfig, path: string): ConfigProblem[
       : [problem(`${path}.redirect`, 'would let clients in without `tls.clientCertificates`', hint)]),
     ...checkClientHeaders(clientCertificates.headers ?? {}, `${path}.tls.clientCertificates.headers`),
   ]
+}
+
+function checkUpstreamTls({ upstreamTls }: SiteConfig, path: string): ConfigProblem[] {
+  if (upstreamTls.key === undefined || upstreamTls.certificate !== undefined) return []
+  const hint = 'add the certificate, or remove this'
+  return [problem(`${path}.upstreamTls.key`, 'is there without `certificate`', hint)]
 }
 
 function checkClientHeaders(headers: ClientFieldNames, path: string): ConfigProblem[] {

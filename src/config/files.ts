@@ -42,7 +42,7 @@ function placesOf({ cas, sites }: Sections): Place[] {
     ...sites.flatMap((site, index): typeof candidates => [
       [`sites[${index}].tls`, site?.tls, ['certificate', 'key']],
       [`sites[${index}].tls.clientCertificates`, site?.tls.clientCertificates, ['ca', 'crl']],
-      [`sites[${index}].upstreamTls`, site?.upstreamTls, ['roots']],
+      [`sites[${index}].upstreamTls`, site?.upstreamTls, ['roots', 'certificate', 'key']],
     ]),
   ]
   return candidates.flatMap(([path, holder, keys]) =>

@@ -104,7 +104,7 @@ export class Gateway {
 
   /**
    * Swaps everything at once: a request sees the old policy or the new one. Upstreams that did not change keep their
-   * backend. Reads the root files of upstreams (blocking); throws `ConfigError` and keeps the old policy when one
+   * backend. Reads the files of `upstreamTls` (blocking); throws `ConfigError` and keeps the old policy when one
    * cannot be read.
    */
   replace({ sites, timeouts, trustedProxies }: Policy): void {

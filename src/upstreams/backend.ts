@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs'
 import { isIP } from 'node:net'
 import { createSecureContext, getCACertificates, type SecureContext } from 'node:tls'
+import { type ClientCredentials, readClientCredentials } from '../cert/client-credentials.ts'
 import type { Upstream } from '../config/schema.ts'
 import type { Site } from '../config/sites.ts'
 import { ConfigError, messageOf } from '../errors.ts'
@@ -14,7 +15,7 @@ export interface BackendTls {
   /** Empty for an IP address, which has no SNI; its certificate is checked against the address then. */
   readonly servername: string
   readonly rejectUnauthorized: boolean
-  /** Undefined: the runtime's own roots. */
+  /** Whom to trust, and what to show. Undefined: the runtime's own roots, and nothing. */
   readonly secureContext: SecureContext | undefined
 }
 
@@ -80,8 +81,9 @@ export class Backends {
     const next = new Map<string, Backend>()
     build((upstream, tls) => {
       const roots = tls.roots === undefined || !upstream.secure ? undefined : readRoots(tls.roots)
-      const key = JSON.stringify([upstream.url, upstream.secure && tls, roots])
-      const backend = this.#byKey.get(key) ?? next.get(key) ?? createBackend(upstream, tls, roots)
+      const own = upstream.secure ? readOwn(tls) : undefined
+      const key = JSON.stringify([upstream.url, upstream.secure && tls, roots, own?.id])
+      const backend = this.#byKey.get(key) ?? next.get(key) ?? createBackend(upstream, tls, roots, own)
       next.set(key, backend)
       return backend
     })
@@ -90,15 +92,36 @@ export class Backends {
   }
 }
 
-function createBackend(upstream: Upstream, tls: Site['upstreamTls'], roots: string | undefined): Backend {
+function createBackend(
+  upstream: Upstream,
+  tls: Site['upstreamTls'],
+  roots: string | undefined,
+  own: ClientCredentials | undefined,
+): Backend {
   if (!upstream.secure) return new Backend(upstream, undefined)
   const name = tls.serverName ?? upstream.host
   return new Backend(upstream, {
     servername: isIP(name) === 0 ? name : '',
     rejectUnauthorized: tls.verify,
-    secureContext:
-      roots === undefined ? undefined : createSecureContext({ ca: [...getCACertificates('default'), roots] }),
+    secureContext: roots === undefined && own === undefined ? undefined : contextOf(roots, own),
   })
+}
+
+function contextOf(roots: string | undefined, own: ClientCredentials | undefined): SecureContext {
+  return createSecureContext({
+    ...(roots && { ca: [...getCACertificates('default'), roots] }),
+    ...(own && { cert: own.chainPem, key: own.keyPem }),
+  })
+}
+
+function readOwn({ certificate, key }: Site['upstreamTls']): ClientCredentials | undefined {
+  if (certificate === undefined) return undefined
+  try {
+    return readClientCredentials(certificate, key)
+  } catch (error) {
+    const problem = { path: 'sites.upstreamTls.certificate', message: messageOf(error) }
+    throw new ConfigError([problem], { cause: error })
+  }
 }
 
 function readRoots(path: string): string {

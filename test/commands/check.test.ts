@@ -110,6 +110,19 @@ t.test('the files of client certificates are read', async (t) => {
   t.match(err, [/^\.\/clients\.crl: holds no revocation list that can be read/])
 })
 
+t.test('a certificate for upstreams is read, with its key', async (t) => {
+  const keyPem = await generateKeyPem('ecdsa-p256')
+  const validity = { notBefore: Date.now(), notAfter: Date.now() + DAY }
+  const own = await createAuthority({ ...validity, commonName: 'own', keyPem, pathLength: 0 })
+  const config = { sites: [{ ...site, upstreamTls: { certificate: 'own.pem', key: 'own.key' } }] }
+  t.equal((await run(t, write(t, config, { 'own.pem': own, 'own.key': keyPem }))).code, 0)
+  const files = { 'own.pem': own, 'own.key': await generateKeyPem('ecdsa-p256') }
+  t.match(await run(t, write(t, config, files)), {
+    code: 1,
+    err: [/^sites\[0\]\.upstreamTls\.certificate: .*own\.pem: its first certificate does not belong/],
+  })
+})
+
 t.test('a config that is not there: exit code 1', async (t) => {
   const absent = join(t.testdir({}), 'absent.json')
   t.strictSame(await run(t, ['--config', absent]), {

@@ -66,7 +66,7 @@ const BAD: readonly [name: string, config: unknown, lines: string[]][] = [
   [
     'an unknown key like no other',
     { sites: [{ ...site, upstreamTls: { weight: 1 } }] },
-    ['sites[0].upstreamTls: unknown key "weight" (known here: roots, verify, serverName)'],
+    ['sites[0].upstreamTls: unknown key "weight" (known here: roots, verify, certificate, key, serverName)'],
   ],
   [
     'an unknown key within a union',
@@ -483,6 +483,20 @@ const BAD: readonly [name: string, config: unknown, lines: string[]][] = [
       'sites[0].tls.certificate: ./absent.pem does not exist (a relative path starts at the folder of the config)',
       'sites[0].tls.key: ./folder is a folder (name a file)',
       'sites[1].upstreamTls.roots: ./present.pem holds no PEM certificate (name a PEM file of root certificates)',
+    ],
+  ],
+  [
+    'a certificate for upstreams that is not whole',
+    {
+      sites: [
+        { ...site, upstreamTls: { key: 'present.pem' } },
+        { hosts: ['b.example.com'], upstreams, upstreamTls: { certificate: 'absent.pem', key: 'folder' } },
+      ],
+    },
+    [
+      'sites[0].upstreamTls.key: is there without `certificate` (add the certificate, or remove this)',
+      'sites[1].upstreamTls.certificate: ./absent.pem does not exist (a relative path starts at the folder of the config)',
+      'sites[1].upstreamTls.key: ./folder is a folder (name a file)',
     ],
   ],
   [

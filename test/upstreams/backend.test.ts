@@ -3,7 +3,8 @@ import { join } from 'node:path'
 import t from 'tap'
 import { parseUpstream } from '../../src/config/schema.ts'
 import { type Backend, Backends } from '../../src/upstreams/backend.ts'
-import { ROOT_PEM } from '../http/front.ts'
+import { CREDENTIALS, ROOT_PEM } from '../http/front.ts'
+import { makeCertificate } from '../support/certificates.ts'
 
 type UpstreamTls = Parameters<Parameters<Parameters<Backends['renew']>[0]>[0]>[1]
 
@@ -37,6 +38,51 @@ t.test('a root file that has changed makes a new backend', async (t) => {
   writeFileSync(roots, `${ROOT_PEM}\n`)
   t.not(find(), first)
   t.equal(first?.retired.aborted, true)
+})
+
+t.test('a certificate to show that has changed makes a new backend', async (t) => {
+  const folder = t.testdir({})
+  const [certificate, key] = [join(folder, 'own.pem'), join(folder, 'own.key')]
+  const backends = new Backends()
+  const find = (): Backend | undefined =>
+    renew(backends, ['https://a.example', { verify: true, certificate, key }])[0]
+  writeFileSync(certificate, CREDENTIALS.chainPem)
+  writeFileSync(key, CREDENTIALS.keyPem)
+  const first = find()
+  t.equal(find(), first)
+  const other = await makeCertificate({ names: ['other.example'] })
+  writeFileSync(certificate, other.chainPem)
+  t.throws(find, {
+    name: 'ConfigError',
+    message: `sites.upstreamTls.certificate: ${certificate}: its first certificate does not belong to the private key in ${key}`,
+  })
+  t.equal(first?.retired.aborted, false, 'and changes nothing')
+  writeFileSync(key, other.keyPem)
+  t.not(find(), first)
+  t.equal(first?.retired.aborted, true)
+})
+
+t.test('a certificate that cannot be shown is explained, and its key is in no message', (t) => {
+  const folder = t.testdir({})
+  const [certificate, key] = [join(folder, 'own.pem'), join(folder, 'own.key')]
+  const fault = (): string => {
+    try {
+      renew(new Backends(), ['https://a.example', { verify: true, certificate, key }])
+      return ''
+    } catch (error) {
+      return String(error)
+    }
+  }
+  t.match(fault(), /own\.pem: cannot be read/)
+  writeFileSync(certificate, CREDENTIALS.chainPem)
+  t.match(fault(), /own\.key: cannot be read/)
+  const damaged = CREDENTIALS.keyPem.replace(/\n(\w{8})/, '\nAAAAAAAA')
+  writeFileSync(key, damaged)
+  t.match(fault(), /own\.key: holds no PEM private key/)
+  t.notMatch(fault(), damaged.split('\n')[1])
+  writeFileSync(key, CREDENTIALS.keyPem.replaceAll('PRIVATE', 'ENCRYPTED PRIVATE'))
+  t.match(fault(), /own\.key: the private key is encrypted/)
+  t.end()
 })
 
 t.test('the name to verify: by config, else the upstream’s; none for an address', async (t) => {

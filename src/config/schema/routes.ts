@@ -14,10 +14,16 @@ export const upstreamTls = z
   .strictObject({
     roots: file.optional().describe('PEM file of roots to trust, beside the runtime’s.'),
     verify: z.boolean().default(true).describe('Check the certificates of the upstreams.'),
+    certificate: file
+      .optional()
+      .describe(
+        'PEM file with a certificate to show to upstreams that ask for one (mTLS), its intermediates, and the key when `key` is absent. Re-read when it changes.',
+      ),
+    key: file.optional().describe('PEM file with the private key of `certificate`.'),
     serverName: host.optional().describe('Name to ask for and to check. Default: the upstream’s host.'),
   })
   .prefault({})
-  .describe('How `https://` and `h2://` upstreams are checked.')
+  .describe('How `https://` and `h2://` upstreams are checked, and what they are shown.')
 
 export const route = z.strictObject({
   path: z

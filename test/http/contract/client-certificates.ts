@@ -1,10 +1,18 @@
 /** What an upstream learns of a client's certificate, and what clients may not say of themselves. */
 import { X509Certificate } from 'node:crypto'
+import { once } from 'node:events'
+import { writeFileSync } from 'node:fs'
+import { createSecureServer as createHttp2Server } from 'node:http2'
+import { createServer as createHttpsServer } from 'node:https'
+import { join } from 'node:path'
+import type { TLSSocket } from 'node:tls'
 import type { Test } from 'tap'
 import { generateKeyPem } from '../../../src/cert/x509.ts'
 import type { Client } from '../../../src/http/client-fields.ts'
+import { makeClient } from '../../support/clients.ts'
 import { signOdd } from '../../support/openssl.ts'
-import { Front, HOST, type MakeWire, type SiteOptions } from '../front.ts'
+import { Revoker } from '../../support/revoker.ts'
+import { CREDENTIALS, Front, HOST, type MakeWire, portOf, ROOT_PEM, type SiteOptions } from '../front.ts'
 import { RawClient, statusOf } from '../raw-client.ts'
 import { fieldsOf, ok, RawUpstream } from '../raw-upstream.ts'
 import { answerOf, connectHttp2 } from './http2.ts'
@@ -136,6 +144,10 @@ export async function clientCertificates(t: Test, makeWire: MakeWire): Promise<v
     t.strictSame(upstream.requests, [])
   })
 
+  t.test('an upstream that asks for a certificate is shown that of the site', async (t) =>
+    shownToUpstream(t, makeWire, 'https'),
+  )
+
   t.test('421 for whoever was not asked by the policy of the site', async (t) => {
     for (const client of [undefined, { policy: 'another', certificate }]) {
       const { upstream, front } = await start(t, client)
@@ -146,6 +158,49 @@ export async function clientCertificates(t: Test, makeWire: MakeWire): Promise<v
       t.strictSame(upstream.requests, [])
     }
   })
+}
+
+/** Whom an upstream takes the proxy for: the one that the site names, another one after a reload, and nobody. */
+export async function shownToUpstream(t: Test, makeWire: MakeWire, protocol: 'https' | 'h2'): Promise<void> {
+  const clients = await Revoker.create()
+  const own = await makeClient({ issuer: clients.authority, subject: '/CN=holdfast' })
+  const other = await makeClient({ issuer: clients.authority, subject: '/CN=other' })
+  const folder = t.testdir({ 'roots.pem': ROOT_PEM, 'own.pem': own.cert + own.key })
+  const certificate = join(folder, 'own.pem')
+  const url = await startAsking(t, clients.authority.certificatePem, protocol)
+  const upstreamTls = { verify: true, roots: join(folder, 'roots.pem') }
+  const sites = [{ upstreams: [url], upstreamTls: { ...upstreamTls, certificate } }]
+  const front = await Front.start(t, makeWire, { sites })
+  /** What the upstream says, or our status. */
+  const ask = async (): Promise<string> => {
+    const client = await RawClient.connect(t, front)
+    client.send('GET / HTTP/1.1', `Host: ${HOST}`)
+    const response = await client.response()
+    return /x-told: (.*)\r/i.exec(response)?.[1] ?? String(statusOf(response))
+  }
+  t.equal(await ask(), 'CN=holdfast')
+  writeFileSync(certificate, other.cert + other.key)
+  front.reload({ sites })
+  t.equal(await ask(), 'CN=other')
+  front.reload({ sites: [{ upstreams: [url], upstreamTls }] })
+  t.equal(await ask(), '502')
+}
+
+/** A server that says who its client is, in `X-Told`, and takes nobody else. */
+async function startAsking(t: Test, ca: string, protocol: 'https' | 'h2'): Promise<string> {
+  const options = { cert: CREDENTIALS.chainPem, key: CREDENTIALS.keyPem, ca, requestCert: true }
+  const tell = (socket: TLSSocket) => ({ 'x-told': socket.getPeerX509Certificate()?.subject ?? '' })
+  const server =
+    protocol === 'h2'
+      ? createHttp2Server(options, (request, response) =>
+          response.writeHead(200, tell(request.stream.session?.socket as TLSSocket)).end(),
+        )
+      : createHttpsServer(options, (request, response) =>
+          response.writeHead(200, tell(request.socket as TLSSocket)).end(),
+        )
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  t.teardown(() => server.close())
+  return `${protocol}://127.0.0.1:${portOf(server)}`
 }
 
 async function makeCertificate(subject: string, extensions = ''): Promise<X509Certificate> {

@@ -4,6 +4,7 @@ import { createServer } from 'node:http2'
 import t, { type Test } from 'tap'
 import { ERROR, FLAG, FRAME, SETTING, settingsFrame } from '../../../src/http/fast/frames.ts'
 import { FastWire } from '../../../src/http/fast/wire.ts'
+import { shownToUpstream } from '../contract/client-certificates.ts'
 import { answerOf, connectHttp2 } from '../contract/http2.ts'
 import { type Fields, FrameUpstream, frame, uint32 } from '../frame-peer.ts'
 import { Front, type FrontOptions, HOST, portOf, pour, stalled, until } from '../front.ts'
@@ -649,3 +650,7 @@ t.test('connections', async (t) => {
     t.equal(up.peers.length, 1)
   })
 })
+
+t.test('an upstream that asks for a certificate is shown that of the site', async (t) =>
+  shownToUpstream(t, makeWire, 'h2'),
+)
