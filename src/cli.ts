@@ -27,6 +27,10 @@ const COMMANDS: Readonly<Record<string, { load: () => Promise<Command>; summary:
     load: async () => (await import('./commands/drill.ts')).drill,
     summary: 'rehearse a CA outage on the running instance, or --practice one',
   },
+  'hash-password': {
+    load: async () => (await import('./commands/hash-password.ts')).hashPasswordCommand,
+    summary: 'the hash of a password, for basicAuth',
+  },
   simulate: {
     load: async () => (await import('./commands/simulate.ts')).simulate,
     summary: 'play a CA outage over a fleet on a virtual clock',
@@ -40,7 +44,7 @@ const COMMANDS: Readonly<Record<string, { load: () => Promise<Command>; summary:
 const HELP = `Usage: holdfast COMMAND [options]
 
 ${Object.entries(COMMANDS)
-  .map(([name, { summary }]) => `  ${name.padEnd(10)}${summary}`)
+  .map(([name, { summary }]) => `  ${name.padEnd(15)}${summary}`)
   .join('\n')}
 
 Every command takes --config FILE (default: proxy.config.json, or the HOLDFAST_* environment) and --help.

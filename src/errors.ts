@@ -116,6 +116,7 @@ export class ProxyError extends Error {
     | 'REQUEST_INVALID'
     | 'MISDIRECTED'
     | 'FORBIDDEN'
+    | 'UNAUTHORIZED'
     | 'RATE_LIMITED'
     | 'MAINTENANCE'
     | 'NO_ROUTE'
@@ -129,18 +130,21 @@ export class ProxyError extends Error {
   readonly status: number
   /** For the client, in seconds. */
   readonly retryAfter: number | undefined
+  /** For the client: how to authenticate. */
+  readonly challenge: string | undefined
 
   constructor(
     code: ProxyError['code'],
     status: number,
     message: string,
-    options: ErrorOptions & { readonly retryAfter?: number } = {},
+    options: ErrorOptions & { readonly retryAfter?: number; readonly challenge?: string } = {},
   ) {
     super(message, options)
     this.name = 'ProxyError'
     this.code = code
     this.status = status
     this.retryAfter = options.retryAfter
+    this.challenge = options.challenge
   }
 }
 

@@ -16,6 +16,7 @@ type Keys = Pick<
   | 'allow'
   | 'deny'
   | 'maintenance'
+  | 'basicAuth'
   | 'rateLimit'
 >
 
@@ -31,6 +32,8 @@ export interface Shaping {
   readonly allow: Keys['allow']
   readonly deny: Keys['deny']
   readonly maintenance: Exclude<Keys['maintenance'], false>
+  /** The same object for all routes that take it over. */
+  readonly basicAuth: Exclude<Keys['basicAuth'], false>
   /** The same object for all routes that count together. */
   readonly rateLimit: Exclude<Keys['rateLimit'], false>
 }
@@ -51,6 +54,7 @@ export function shapingOf(site: Keys, route: Keys): Shaping | undefined {
     allow: route.allow ?? site.allow,
     deny: route.deny ?? site.deny,
     maintenance: (route.maintenance ?? site.maintenance) || undefined,
+    basicAuth: (route.basicAuth ?? site.basicAuth) || undefined,
     rateLimit: (route.rateLimit ?? site.rateLimit) || undefined,
   }
   return Object.values(shaping).some((value) => value !== undefined) ? shaping : undefined
@@ -108,7 +112,7 @@ function checkAnswers(
 }
 
 function checkStream(site: SiteConfig, path: string): ConfigProblem[] {
-  const { redirectTo, respond, allow, deny, maintenance, rateLimit } = site
+  const { redirectTo, respond, allow, deny, maintenance, basicAuth, rateLimit } = site
   const { rewrite, requestHeaders, responseHeaders } = site
   const keys = {
     redirectTo,
@@ -119,6 +123,7 @@ function checkStream(site: SiteConfig, path: string): ConfigProblem[] {
     allow,
     deny,
     maintenance,
+    basicAuth,
     rateLimit,
   }
   return Object.entries(keys).flatMap(([key, value]) =>

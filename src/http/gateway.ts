@@ -18,7 +18,7 @@ import { compileEdits } from './edits.ts'
 import { AddressRanges } from './forwarded.ts'
 import { hstsValue } from './headers.ts'
 import { type Shaper, Shapers } from './shaping.ts'
-import type { RequestFacts, Verdict } from './verdict.ts'
+import type { Forward, RequestFacts, Verdict } from './verdict.ts'
 
 /** One upstream of one route, for `/api/upstreams`. */
 export interface UpstreamStatus extends MemberStatus {
@@ -201,7 +201,7 @@ class SiteEntry {
     path: string
     below: string
     shaper: Shaper | undefined
-    verdict: Extract<Verdict, { action: 'forward' }>
+    verdict: Forward
   }[]
 
   constructor(site: GuardedSite, shapers: Shapers, balance: (route: SiteRoute) => Balancer) {
@@ -245,7 +245,7 @@ class SiteEntry {
     const path = query === -1 ? target : target.slice(0, query)
     for (const route of this.#routes) {
       if (path === route.path || path.startsWith(route.below))
-        return route.shaper?.decide(facts) ?? route.verdict
+        return route.shaper === undefined ? route.verdict : route.shaper.decide(facts, route.verdict)
     }
     return undefined
   }

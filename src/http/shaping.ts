@@ -2,27 +2,35 @@
  * What a route does before or instead of asking an upstream: who may ask, and how often; answers of its own. Compiled
  * at a reload from `config/shaping.ts`; asked by `gateway.ts` for the routes that use any of it.
  *
- *     deny, allow → maintenance → rate → redirect | respond
+ *     deny, allow → maintenance → rate → password → redirect | respond | upstream
  */
 import type { Shaping } from '../config/shaping.ts'
 import { ProxyError } from '../errors.ts'
 import { type Clock, SECOND } from '../time.ts'
+import { type Admission, BasicAuth, Gate } from './basic-auth.ts'
 import { AddressRanges, plainAddress } from './forwarded.ts'
 import { RateLimit } from './rate-limit.ts'
-import type { RequestFacts, Verdict } from './verdict.ts'
+import type { Decision, Forward, RequestFacts, Verdict } from './verdict.ts'
 
-type Answer = Extract<Verdict, { action: 'answer' }>
+type Answer = Extract<Decision, { action: 'answer' }>
 
-const FORBIDDEN: Verdict = {
+const FORBIDDEN: Decision = {
   action: 'refuse',
   error: new ProxyError('FORBIDDEN', 403, 'the route is not open to the client’s address'),
 }
 
-/** Compiles the routes of one policy: those that share a rate limit count together. */
+const BUSY: Decision = {
+  action: 'refuse',
+  error: new ProxyError('RATE_LIMITED', 429, 'too many passwords wait to be checked', { retryAfter: 1 }),
+}
+
+/** Compiles the routes of one policy: those that share a rate limit count together, those that share users remember together. */
 export class Shapers {
   readonly #clock: Clock
   readonly #trusted: AddressRanges
   readonly #rateLimits = new Map<object, RateLimit>()
+  readonly #auths = new Map<object, BasicAuth>()
+  readonly #gate = new Gate()
 
   constructor(clock: Clock, trusted: AddressRanges) {
     this.#clock = clock
@@ -31,10 +39,10 @@ export class Shapers {
 
   /** `hsts`: value of Strict-Transport-Security for answers over TLS. Undefined where nothing is to be decided. */
   compile(shaping: Shaping, hsts: string | undefined): Shaper | undefined {
-    const { allow, deny, maintenance, rateLimit, redirectTo, respond } = shaping
-    const keys = [allow, deny, maintenance, rateLimit, redirectTo, respond]
+    const { allow, deny, maintenance, basicAuth, rateLimit, redirectTo, respond } = shaping
+    const keys = [allow, deny, maintenance, basicAuth, rateLimit, redirectTo, respond]
     if (keys.every((key) => key === undefined)) return undefined
-    return new Shaper(shaping, hsts, this.#trusted, this.#rateLimitOf(shaping))
+    return new Shaper(shaping, hsts, this.#trusted, this.#rateLimitOf(shaping), this.#authOf(shaping))
   }
 
   #rateLimitOf({ rateLimit: config }: Shaping): RateLimit | undefined {
@@ -43,15 +51,23 @@ export class Shapers {
     this.#rateLimits.set(config, limit)
     return limit
   }
+
+  #authOf({ basicAuth: config }: Shaping): BasicAuth | undefined {
+    if (config === undefined) return undefined
+    const auth = this.#auths.get(config) ?? new BasicAuth(config, this.#gate)
+    this.#auths.set(config, auth)
+    return auth
+  }
 }
 
 export class Shaper {
   readonly #hsts: string | undefined
   readonly #trusted: AddressRanges
   readonly #rateLimit: RateLimit | undefined
+  readonly #auth: BasicAuth | undefined
   readonly #allow: AddressRanges | undefined
   readonly #deny: AddressRanges | undefined
-  readonly #closed: { readonly verdict: Verdict; readonly exempt: AddressRanges } | undefined
+  readonly #closed: { readonly verdict: Decision; readonly exempt: AddressRanges } | undefined
   readonly #redirect: Shaping['redirectTo']
   readonly #response: Answer | undefined
 
@@ -60,10 +76,12 @@ export class Shaper {
     hsts: string | undefined,
     trusted: AddressRanges,
     rateLimit: RateLimit | undefined,
+    auth: BasicAuth | undefined,
   ) {
     this.#hsts = hsts
     this.#trusted = trusted
     this.#rateLimit = rateLimit
+    this.#auth = auth
     this.#allow = allow === undefined ? undefined : new AddressRanges(allow)
     this.#deny = deny === undefined ? undefined : new AddressRanges(deny)
     this.#closed =
@@ -74,15 +92,26 @@ export class Shaper {
     this.#response = respond === undefined ? undefined : responseOf(respond)
   }
 
-  /** Counts the request for `rateLimit`. Undefined: it is to be forwarded. */
-  decide(facts: RequestFacts): Verdict | undefined {
+  /** Counts the request for `rateLimit`. `pass`: what becomes of it where nothing here answers it. */
+  decide(facts: RequestFacts, pass: Forward): Verdict {
     const client = this.#clientOf(facts)
     if (this.#deny?.contains(client) === true || this.#allow?.contains(client) === false) return FORBIDDEN
     if (this.#closed?.exempt.contains(client) === false) return this.#closed.verdict
     const earlyMs = this.#rateLimit?.take(client) ?? 0
     if (earlyMs > 0) return tooMany(earlyMs)
+    if (this.#auth === undefined) return this.#answer(facts, pass)
+    const { challenge } = this.#auth
+    const then = (admission: Admission): Decision =>
+      admission === 'granted' ? this.#answer(facts, pass) : unadmitted(admission, challenge)
+    const admission = this.#auth.check(facts.fields.field('authorization'))
+    return typeof admission === 'string'
+      ? then(admission)
+      : { action: 'wait', route: pass.route, decision: admission.then(then) }
+  }
+
+  #answer(facts: RequestFacts, pass: Forward): Decision {
     if (this.#redirect !== undefined) return this.#secured(facts, redirection(this.#redirect, facts))
-    return this.#response === undefined ? undefined : this.#secured(facts, this.#response)
+    return this.#response === undefined ? pass : this.#secured(facts, this.#response)
   }
 
   /** The peer; behind trusted proxies the last address that is none of theirs. */
@@ -98,13 +127,19 @@ export class Shaper {
   }
 }
 
-function closed(retryAfterMs: number): Verdict {
+function unadmitted(admission: Admission, challenge: string): Decision {
+  if (admission === 'busy') return BUSY
+  const message = 'name and password are absent or wrong'
+  return { action: 'refuse', error: new ProxyError('UNAUTHORIZED', 401, message, { challenge }) }
+}
+
+function closed(retryAfterMs: number): Decision {
   const retryAfter = Math.ceil(retryAfterMs / SECOND)
   const error = new ProxyError('MAINTENANCE', 503, 'the route is closed for maintenance', { retryAfter })
   return { action: 'refuse', error }
 }
 
-function tooMany(earlyMs: number): Verdict {
+function tooMany(earlyMs: number): Decision {
   const retryAfter = Math.ceil(earlyMs / SECOND)
   const message = 'the client asks more often than the route allows'
   return { action: 'refuse', error: new ProxyError('RATE_LIMITED', 429, message, { retryAfter }) }

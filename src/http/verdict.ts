@@ -19,6 +19,13 @@ export interface RequestFacts {
   readonly clientAddress: string
   /** X-Forwarded-For of a trusted proxy; undefined from anybody else. */
   readonly forwardedFor: string | undefined
+  /** Valid while the gateway decides. */
+  readonly fields: RequestFields
+}
+
+export interface RequestFields {
+  /** Value of a field by its lower-case name, `, `-joined when repeated; undefined when there is none. It costs a search. */
+  field(name: string): string | undefined
 }
 
 /** Where requests below one path of a site go. */
@@ -35,8 +42,13 @@ export interface Route {
   readonly clientFields: ClientFields | undefined
 }
 
-/** `answer` is ours and whole; `refuse` becomes an error page; `forward` goes to an upstream of the route. */
+/** What can be carried out at once, or will be: the promise never rejects, and may decide upon `route`. */
 export type Verdict =
+  | Decision
+  | { readonly action: 'wait'; readonly route: Route; readonly decision: Promise<Decision> }
+
+/** `answer` is ours and whole; `refuse` becomes an error page; `forward` goes to an upstream of the route. */
+export type Decision =
   | {
       readonly action: 'answer'
       readonly status: number
@@ -44,4 +56,9 @@ export type Verdict =
       readonly body: string
     }
   | { readonly action: 'refuse'; readonly error: ProxyError }
-  | { readonly action: 'forward'; readonly route: Route }
+  | Forward
+
+export interface Forward {
+  readonly action: 'forward'
+  readonly route: Route
+}

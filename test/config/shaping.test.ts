@@ -171,7 +171,13 @@ t.test('rules leave alone what frames a message or is Holdfast’s to say', asyn
 
 t.test('a stream has nothing to shape', async (t) => {
   const site = { mode: 'tcp', upstreams: ['tcp://127.0.0.1:5432'] }
-  for (const shaping of [{ allow: [] }, { redirectTo: '/x' }, { maintenance: false }, { rateLimit: false }]) {
+  for (const shaping of [
+    { allow: [] },
+    { redirectTo: '/x' },
+    { maintenance: false },
+    { basicAuth: false },
+    { rateLimit: false },
+  ]) {
     const [key] = Object.keys(shaping)
     t.match(complaints({ ...site, ...shaping }), [
       new RegExp(`^sites\\[0\\]\\.${key}: means nothing here; it is for HTTP`),
@@ -213,6 +219,17 @@ t.test('an answer’s headers are such, on one line, and do not frame the messag
   ]) {
     t.equal(faults({ respond: { headers } }).length, 1, JSON.stringify(headers))
   }
+})
+
+t.test('users have hashes of passwords, which are never shown', async (t) => {
+  const hash = `$scrypt$ln=15,r=8,p=3$${'A'.repeat(22)}$${'A'.repeat(43)}`
+  t.strictSame(faults({ basicAuth: { users: { alice: hash } } }), [])
+  t.strictSame(faults({ basicAuth: { users: { alice: 'hunter2' } } }), [
+    'basicAuth.users.alice: is not a password hash: make one with "holdfast hash-password"',
+  ])
+  t.match(faults({ basicAuth: { users: {} } }), [/^basicAuth\.users: names no user/])
+  t.match(faults({ basicAuth: { users: { 'a:b': hash } } }), [/"a:b" is not a user name/])
+  t.match(faults({ basicAuth: { users: { a: hash }, realm: 'a"b' } }), [/is not a realm/])
 })
 
 t.test('limits and ranges that mean nothing are refused', async (t) => {

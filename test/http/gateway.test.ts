@@ -7,7 +7,7 @@ import type { RequestFacts } from '../../src/http/verdict.ts'
 import { silentLog } from '../../src/log.ts'
 import { makeSite, type SiteOptions } from './front.ts'
 
-const CLIENT = { clientAddress: '192.0.2.1', forwardedFor: undefined }
+const CLIENT = { clientAddress: '192.0.2.1', forwardedFor: undefined, fields: { field: () => undefined } }
 const ANYBODY = { clientAddress: '192.0.2.1', field: () => undefined }
 
 const timeouts = { head: 1, body: 2, connect: 3, response: 4, keepAlive: 5, upgrade: 6, drain: 7 }
@@ -54,6 +54,7 @@ function decide(gateway: Gateway, facts: Partial<RequestFacts>): string {
   })
   if (verdict.action === 'refuse') return String(verdict.error.status)
   if (verdict.action === 'forward') return verdict.route.balancer.pick(ANYBODY)?.url.slice(17) ?? 'none'
+  if (verdict.action === 'wait') return 'wait'
   return `${verdict.status} ${verdict.headers.find(([name]) => name === 'location')?.[1] ?? verdict.body}`
 }
 

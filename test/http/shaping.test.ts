@@ -3,7 +3,7 @@ import { VirtualClock } from '../../src/commands/simulate/virtual-clock.ts'
 import { type Shaping, shapingOf } from '../../src/config/shaping.ts'
 import { AddressRanges } from '../../src/http/forwarded.ts'
 import { Shapers } from '../../src/http/shaping.ts'
-import type { RequestFacts, Verdict } from '../../src/http/verdict.ts'
+import type { Forward, RequestFacts, Verdict } from '../../src/http/verdict.ts'
 
 const FACTS: RequestFacts = {
   secure: true,
@@ -13,14 +13,20 @@ const FACTS: RequestFacts = {
   target: '/',
   clientAddress: '192.0.2.1',
   forwardedFor: undefined,
+  fields: { field: () => undefined },
 }
+
+const PASS = { action: 'forward', route: {} } as unknown as Forward
 
 type Decide = (facts?: Partial<RequestFacts>) => Verdict | undefined
 
 function decider(shaping: Partial<Shaping>, trusted: string[] = [], hsts?: string): Decide {
   const shapers = new Shapers(new VirtualClock(), new AddressRanges(trusted))
   const shaper = shapers.compile(shapingOf({}, shaping)!, hsts)
-  return (facts = {}) => shaper?.decide({ ...FACTS, ...facts })
+  return (facts = {}) => {
+    const verdict = shaper!.decide({ ...FACTS, ...facts }, PASS)
+    return verdict === PASS ? undefined : verdict
+  }
 }
 
 function statusOf(verdict: Verdict | undefined): number | undefined {
@@ -95,9 +101,9 @@ t.test('routes with the same limit count together, others by themselves', async 
   const [one, two, other] = [rateLimit, rateLimit, { ...rateLimit }].map((limit) =>
     shapers.compile(shapingOf({}, { rateLimit: limit })!, undefined),
   )
-  t.equal(one?.decide(FACTS), undefined)
-  t.equal(statusOf(two?.decide(FACTS)), 429)
-  t.equal(other?.decide(FACTS), undefined)
+  t.equal(one?.decide(FACTS, PASS), PASS)
+  t.equal(statusOf(two?.decide(FACTS, PASS)), 429)
+  t.equal(other?.decide(FACTS, PASS), PASS)
 })
 
 t.test('a redirect fills in host, path and URI', async (t) => {

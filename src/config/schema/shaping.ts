@@ -1,4 +1,5 @@
 /** Who may ask, how often, and what Holdfast answers by itself: keys of a site and of a route. Part of `schema.ts`. */
+import { parsePasswordHash } from '../../password.ts'
 import { duration, range, z } from './fields.ts'
 
 /** What `{…}` in a redirect may stand for. */
@@ -104,6 +105,29 @@ const maintenancePolicy = z.strictObject({
   allow: z.array(range).prefault([]).describe('Addresses and ranges that are served all the same.'),
 })
 
+const credentials = z.strictObject({
+  users: z
+    .record(
+      z.string().regex(/^[^:\p{Cc}]+$/u, 'not a user name: it has no colon and no control characters'),
+      z
+        .string()
+        .refine(
+          (hash) => parsePasswordHash(hash) !== undefined,
+          'is not a password hash: make one with "holdfast hash-password"',
+        ),
+    )
+    .refine((users) => Object.keys(users).length > 0, 'names no user')
+    .describe('Names and hashes of passwords, by `holdfast hash-password`. Secret.'),
+  realm: z
+    .string()
+    .regex(
+      /^[\x20\x21\x23-\x5b\x5d-\x7e]+$/,
+      'not a realm: use printable ASCII without quotes and backslashes',
+    )
+    .default('Restricted')
+    .describe('What browsers show when they ask.'),
+})
+
 const rate = z.strictObject({
   requests: z.int().min(1, 'not a limit: write at least 1').describe('How many requests a client has.'),
   per: duration.prefault('1m').describe('In how much time, evenly spread.'),
@@ -173,6 +197,14 @@ export const shapingKeys = {
     )
     .optional()
     .describe('Answer 503 with Retry-After, and ask no upstream: `true`, `false`, or how.'),
+  basicAuth: z
+    .union([z.literal(false), credentials], {
+      error: 'not an authentication: write { "users": { "alice": "$scrypt$…" } }, or false',
+    })
+    .optional()
+    .describe(
+      'Who may ask, by name and password (RFC 7617); others get 401. A password is hashed at its first request, then known to the process. Upstreams get Authorization too, unless `requestHeaders` removes it.',
+    ),
   rateLimit: z
     .union([z.literal(false), rate], {
       error: 'not a rate limit: write { "requests": 100, "per": "1m" }, or false',

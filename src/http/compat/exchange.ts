@@ -11,7 +11,7 @@ import type { BalancedRequest } from '../../upstreams/strategies.ts'
 import type { Waiter } from '../../upstreams/waiting-line.ts'
 import { rewriteTarget } from '../edits.ts'
 import { errorPage, titleOf } from '../pages.ts'
-import type { Route } from '../verdict.ts'
+import type { RequestFields, Route, Verdict } from '../verdict.ts'
 import type { WireOptions } from '../wire.ts'
 import { type Downstream, type Field, pairs, type ResponseHead } from './downstream.ts'
 import type { FailureStage, Forwarder } from './forwarder.ts'
@@ -37,7 +37,7 @@ const MAX_RESENDS = 3
 /** `waiting` for a response; `responding` once its head was sent; `over` when its end was, or when it was cut off. */
 type Phase = 'waiting' | 'responding' | 'over'
 
-export class Exchange implements BalancedRequest, Waiter {
+export class Exchange implements BalancedRequest, RequestFields, Waiter {
   readonly #wire: WireOptions
   readonly #forwarder: Forwarder
   readonly #client: Downstream
@@ -83,17 +83,27 @@ export class Exchange implements BalancedRequest, Waiter {
     const { secure, serverName, client, clientAddress, trusted } = this.#client.peer
     const { fields, method } = this.#client
     const { authority: host, target } = head
-    const verdict = this.#wire.gateway.decide({
-      secure,
-      serverName,
-      client,
-      method,
-      host,
-      target,
-      clientAddress,
-      forwardedFor: trusted ? valuesOf(fields, 'x-forwarded-for').join() || undefined : undefined,
-    })
-    if (verdict.action === 'refuse') this.#fail(verdict.error)
+    this.#execute(
+      this.#wire.gateway.decide({
+        secure,
+        serverName,
+        client,
+        method,
+        host,
+        target,
+        clientAddress,
+        forwardedFor: trusted ? valuesOf(fields, 'x-forwarded-for').join() || undefined : undefined,
+        fields: this,
+      }),
+    )
+  }
+
+  #execute(verdict: Verdict): void {
+    if (verdict.action === 'wait') {
+      verdict.decision.then((decision) => {
+        if (this.#phase === 'waiting') this.#execute(decision)
+      })
+    } else if (verdict.action === 'refuse') this.#fail(verdict.error)
     else if (verdict.action === 'answer') this.#answer(verdict.status, verdict.headers, verdict.body)
     else {
       this.#route = verdict.route
@@ -339,6 +349,7 @@ export class Exchange implements BalancedRequest, Waiter {
       ['Content-Type', page.contentType],
       ['Cache-Control', 'no-store'],
     ]
+    if (error.challenge !== undefined) fields.push(['WWW-Authenticate', error.challenge])
     if (error.retryAfter !== undefined) fields.push(['Retry-After', String(error.retryAfter)])
     if (this.#hsts !== undefined) fields.push(['Strict-Transport-Security', this.#hsts])
     this.#answer(error.status, fields, page.body)

@@ -17,12 +17,12 @@ import { ProxyError } from '../../errors.ts'
 import { SECOND } from '../../time.ts'
 import { plainAddress } from '../forwarded.ts'
 import { titleOf } from '../pages.ts'
-import type { Route } from '../verdict.ts'
+import type { Decision, RequestFields, Route } from '../verdict.ts'
 import type { Connection } from '../wire.ts'
 import { BodyReader, type ContentSink, type Framing, writeChunkSize } from './body.ts'
 import type { Timed } from './deadlines.ts'
 import { type Engine, OUT_BYTES } from './engine.ts'
-import { Exchange, type ExchangeClient, HAVE_CONTENT } from './exchange.ts'
+import { Exchange, type ExchangeClient, fieldOf, HAVE_CONTENT } from './exchange.ts'
 import { dropLines } from './fields.ts'
 import { FAULT_STATUS, type Fault, type Head } from './head.ts'
 import { HopLines, receivedOf } from './hop-lines.ts'
@@ -51,7 +51,7 @@ type ReadState = 'head' | 'body' | 'waiting' | 'tunnel' | 'lingering' | 'closed'
 /** How the response's content is framed towards the client. */
 type ResponseFraming = 'none' | 'as-is' | 'chunked'
 
-export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
+export class ClientHttp1 implements ExchangeClient, ContentSink, RequestFields, Timed {
   deadline: number
   readonly #engine: Engine
   readonly #upstreams: Upstreams
@@ -215,16 +215,47 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
       target,
       clientAddress: this.#clientAddress,
       forwardedFor: this.#trusted ? receivedOf(head).for : undefined,
+      fields: this,
     })
     if (verdict.action === 'forward') {
-      this.#forward(exchange, verdict.route, head, lines)
-      return
-    }
+      this.#forward(
+        exchange,
+        verdict.route,
+        this.#compose(exchange, verdict.route, head, lines),
+        expectContinue,
+      )
+    } else if (verdict.action === 'wait') {
+      const request = this.#compose(exchange, verdict.route, head, lines)
+      verdict.decision.then((decision) => this.#carryOut(exchange, decision, request, expectContinue))
+    } else this.#decline(exchange, verdict, copyOf(lines, head.length), expectContinue)
+  }
+
+  /** Of the request that is decided upon. */
+  field(name: string): string | undefined {
+    const { requestHead, requestLines } = this.#engine
+    return fieldOf(requestLines.toString('latin1', 0, requestHead.length), name)
+  }
+
+  /** What was decided later; meanwhile the exchange has held what came of the body. */
+  #carryOut(exchange: Exchange, decision: Decision, request: Buffer, expectContinue: boolean): void {
+    if (this.#exchange !== exchange) return
+    if (decision.action === 'forward') this.#forward(exchange, decision.route, request, expectContinue)
+    else this.#decline(exchange, decision, request, expectContinue)
+    exchange.uncork()
+    this.#flush()
+  }
+
+  #decline(
+    exchange: Exchange,
+    decision: Exclude<Decision, { action: 'forward' }>,
+    lines: Buffer,
+    expectContinue: boolean,
+  ): void {
     // A client that was not told to continue sends its content or does not: what comes next cannot be told.
     if (expectContinue) this.#closeAfter = true
-    exchange.keepLines(Buffer.from(lines.subarray(0, head.length)))
-    if (verdict.action === 'refuse') this.#refuse(verdict.error)
-    else this.#respond(verdict)
+    exchange.keepLines(lines)
+    if (decision.action === 'refuse') this.#refuse(decision.error)
+    else this.#respond(decision)
   }
 
   #startBody(head: Head): void {
@@ -235,7 +266,8 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
     this.#state = framing === 'none' ? 'waiting' : 'body'
   }
 
-  #forward(exchange: Exchange, route: Route, head: Head, lines: Buffer): void {
+  /** The head to send on, whole. */
+  #compose(exchange: Exchange, route: Route, head: Head, lines: Buffer): Buffer {
     const { framing } = this.#body
     let o = head.length
     if (route.clientFields !== undefined) {
@@ -260,11 +292,16 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, Timed {
     }
     lines[o++] = CR
     lines[o++] = LF
-    if (framing !== 'none') {
+    return copyOf(lines, o)
+  }
+
+  #forward(exchange: Exchange, route: Route, request: Buffer, expectContinue: boolean): void {
+    const { framing } = this.#body
+    if (this.#state === 'body' && !this.#socketPaused) {
       this.#touchBody()
-      if (head.expectContinue) this.#gatherText('HTTP/1.1 100 Continue\r\n\r\n')
+      if (expectContinue) this.#gatherText('HTTP/1.1 100 Continue\r\n\r\n')
     }
-    exchange.send(route, copyOf(lines, o), framing === 'until-close' ? 'none' : framing, framing !== 'none')
+    exchange.send(route, request, framing === 'until-close' ? 'none' : framing, framing !== 'none')
   }
 
   #readBody(bytes: Buffer, start: number, end: number): number {

@@ -110,7 +110,8 @@ export class Exchange implements UpstreamUser, BalancedRequest, Waiter {
     this.#route = route
     this.#requestHead = head
     this.#framing = framing
-    this.requestDone = framing === 'none'
+    // The body may have ended before it was decided where it goes.
+    this.requestDone ||= framing === 'none'
     this.#choose(route.balancer.pick(this), corked)
   }
 
@@ -208,12 +209,7 @@ export class Exchange implements UpstreamUser, BalancedRequest, Waiter {
 
   /** Searches the request's lines. */
   field(name: string): string | undefined {
-    const head = this.#requestHead?.toString('latin1') ?? ''
-    const values = head.split('\r\n').flatMap((line) => {
-      const colon = line.indexOf(':')
-      return line.slice(0, colon).toLowerCase() === name ? [line.slice(colon + 1).trim()] : []
-    })
-    return values.length === 0 ? undefined : values.join(name === 'cookie' ? '; ' : ', ')
+    return fieldOf(this.#requestHead?.toString('latin1') ?? '', name)
   }
 
   #choose(backend: Backend | undefined, corked = false): void {
@@ -365,6 +361,15 @@ export class Exchange implements UpstreamUser, BalancedRequest, Waiter {
   #fail(error: ProxyError): void {
     this.#client.onFailure(error)
   }
+}
+
+/** The value of a field in the lines of a head; its lines joined, as `BalancedRequest` and `RequestFields` have it. */
+export function fieldOf(lines: string, name: string): string | undefined {
+  const values = lines.split('\r\n').flatMap((line) => {
+    const colon = line.indexOf(':')
+    return line.slice(0, colon).toLowerCase() === name ? [line.slice(colon + 1).trim()] : []
+  })
+  return values.length === 0 ? undefined : values.join(name === 'cookie' ? '; ' : ', ')
 }
 
 function errorOf(fault: UpstreamFault, responding: boolean, url: string, detail: string): ProxyError {

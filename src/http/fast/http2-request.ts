@@ -8,6 +8,8 @@
  */
 import { type ForwardedFields, isForwardingField } from '../forwarded.ts'
 import { HOP_BY_HOP, MAX_FIELDS, NOT_IN_TRAILERS, REQUEST_ONLY_HERE } from '../headers.ts'
+import type { RequestFields } from '../verdict.ts'
+import { fieldOf } from './exchange.ts'
 import { isAuthority } from './fields.ts'
 import type { FieldSink, HpackField } from './hpack.ts'
 import { KNOWN_METHODS } from './lexer.ts'
@@ -60,7 +62,7 @@ const KINDS: ReadonlyMap<string, number> = new Map([
   ['x-request-id', REQUEST_ID],
 ])
 
-export class Http2Request implements FieldSink {
+export class Http2Request implements FieldSink, RequestFields {
   /** Why the request is malformed (section 8.1.1); undefined when it is not. */
   fault: string | undefined
   tooLarge = false
@@ -148,6 +150,11 @@ export class Http2Request implements FieldSink {
     else if (this.protocol !== '' && this.method !== 'CONNECT') this.fault = ':protocol without CONNECT'
     else if (this.authority === '') this.authority = this.#host
     else this.disagrees = this.#host !== '' && this.#host.toLowerCase() !== this.authority.toLowerCase()
+  }
+
+  /** Of those that are sent on as they came. */
+  field(name: string): string | undefined {
+    return fieldOf(this.lines, name)
   }
 
   received(): ForwardedFields {

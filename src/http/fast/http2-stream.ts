@@ -6,10 +6,10 @@
  */
 import { randomBytes } from 'node:crypto'
 import { ProxyError } from '../../errors.ts'
-import type { Route } from '../verdict.ts'
+import type { Decision, Route } from '../verdict.ts'
 import type { Connection } from '../wire.ts'
 import type { Engine } from './engine.ts'
-import { Exchange, type ExchangeClient, HAVE_CONTENT } from './exchange.ts'
+import { Exchange, type ExchangeClient, HAVE_CONTENT, type RequestFraming } from './exchange.ts'
 import { dropLines } from './fields.ts'
 import { ERROR } from './frames.ts'
 import type { Head } from './head.ts'
@@ -46,6 +46,13 @@ export interface StreamHost {
   forget(stream: Http2Stream): void
   reset(stream: Http2Stream, error: number): void
   stopRequest(streamId: number): void
+}
+
+/** A request as it is to be sent on. */
+interface ComposedRequest {
+  readonly head: Buffer
+  readonly framing: RequestFraming
+  readonly expectsContinue: boolean
 }
 
 const NOTHING = Buffer.alloc(0)
@@ -128,17 +135,35 @@ export class Http2Stream implements ExchangeClient {
       target: path,
       clientAddress: host.clientAddress,
       forwardedFor: host.trusted ? request.received().for : undefined,
+      fields: request,
     })
-    if (verdict.action === 'forward') {
-      this.#forward(exchange, verdict.route, request, method)
-      return
-    }
-    exchange.keepLines(Buffer.from(`\r\n${request.lines}`, 'latin1'))
-    if (verdict.action === 'refuse') this.#refuse(verdict.error)
-    else this.#respond(verdict)
+    if (verdict.action === 'forward')
+      this.#forward(exchange, verdict.route, this.#compose(exchange, verdict.route, request, method))
+    else if (verdict.action === 'wait') {
+      const composed = this.#compose(exchange, verdict.route, request, method)
+      verdict.decision.then((decision) => this.#carryOut(exchange, decision, composed))
+    } else this.#decline(exchange, verdict, Buffer.from(`\r\n${request.lines}`, 'latin1'))
   }
 
-  #forward(exchange: Exchange, route: Route, request: Http2Request, method: string): void {
+  /** What was decided later; meanwhile the exchange has held what came of the body. */
+  #carryOut(exchange: Exchange, decision: Decision, composed: ComposedRequest): void {
+    if (exchange.over) return
+    if (decision.action === 'forward') this.#forward(exchange, decision.route, composed)
+    else this.#decline(exchange, decision, composed.head)
+  }
+
+  #decline(exchange: Exchange, decision: Exclude<Decision, { action: 'forward' }>, lines: Buffer): void {
+    exchange.keepLines(lines)
+    if (decision.action === 'refuse') this.#refuse(decision.error)
+    else this.#respond(decision)
+  }
+
+  #forward(exchange: Exchange, route: Route, { head, framing, expectsContinue }: ComposedRequest): void {
+    if (expectsContinue && !this.requestEnded) this.#host.headers(this.id, 100, NOTHING, 0, 0, false)
+    exchange.send(route, head, framing)
+  }
+
+  #compose(exchange: Exchange, route: Route, request: Http2Request, method: string): ComposedRequest {
     const host = this.#host
     const { requestLines: lines } = host.engine
     const { authority, path } = request
@@ -165,8 +190,11 @@ export class Http2Stream implements ExchangeClient {
     }
     lines[o++] = CR
     lines[o++] = LF
-    if (hasBody && request.expectsContinue) host.headers(this.id, 100, NOTHING, 0, 0, false)
-    exchange.send(route, copyOf(lines, o), !hasBody ? 'none' : chunked ? 'chunked' : 'length')
+    return {
+      head: copyOf(lines, o),
+      framing: !hasBody ? 'none' : chunked ? 'chunked' : 'length',
+      expectsContinue: hasBody && request.expectsContinue,
+    }
   }
 
   /** `credit`: how much of the windows the frame took, padding included. */

@@ -17,6 +17,7 @@ export function pageFor(error: ProxyError, exchange: Exchange, hsts: string | un
     ['cache-control', 'no-store'],
   ]
   if (error.retryAfter !== undefined) headers.push(['retry-after', String(error.retryAfter)])
+  if (error.challenge !== undefined) headers.push(['www-authenticate', error.challenge])
   if (hsts !== undefined) headers.push(['strict-transport-security', hsts])
   return { status: error.status, headers, body }
 }

@@ -1,5 +1,6 @@
 /** What the proxy does with a request before, or instead of, asking an upstream. */
 import type { Test } from 'tap'
+import { hashPassword } from '../../../src/password.ts'
 import { Front, HOST, type MakeWire, type SiteOptions, until } from '../front.ts'
 import { RawClient, statusOf } from '../raw-client.ts'
 import { bodyOf, fieldOf, fieldsOf, ok, RawUpstream } from '../raw-upstream.ts'
@@ -234,5 +235,75 @@ export function shaping(t: Test, makeWire: MakeWire): void {
     t.match(request, /^GET \/x HTTP\/1\.1\r\n/)
     t.equal(fieldOf(request, 'x-env'), 'prod')
     t.equal(fieldOf(request, 'cookie'), undefined)
+  })
+
+  const CREDENTIALS = `Basic ${Buffer.from('alice:secret').toString('base64')}`
+  const basicAuth = async (): Promise<object> => ({
+    basicAuth: { users: { alice: await hashPassword('secret') }, realm: 'Staff' },
+  })
+
+  t.test('401 with a challenge to who has no password; the upstream is not asked', async (t) => {
+    const [client, upstream, front] = await against(t, { shaping: await basicAuth() })
+    for (const fields of [[], [`Authorization: Basic ${Buffer.from('alice:wrong').toString('base64')}`]]) {
+      const refused = await get(client, '/', ...fields)
+      t.equal(statusOf(refused), 401)
+      t.equal(fieldOf(refused, 'www-authenticate'), 'Basic realm="Staff", charset="UTF-8"')
+    }
+    t.equal(upstream.requests.length, 0)
+    t.equal(bodyOf(await get(client, '/', `Authorization: ${CREDENTIALS}`)), 'upstream')
+    t.equal(fieldOf(upstream.requests[0] ?? '', 'authorization'), CREDENTIALS)
+    t.notMatch(JSON.stringify(front.log.lines), /secret|YWxpY2U/)
+  })
+
+  for (const framing of ['length', 'chunked']) {
+    t.test(`a body that came while the password was checked arrives, by ${framing}`, async (t) => {
+      const [client, upstream] = await against(t, { shaping: await basicAuth() })
+      const content = '~'.repeat(100_000)
+      const [field, body] =
+        framing === 'length'
+          ? [`Content-Length: ${content.length}`, content]
+          : ['Transfer-Encoding: chunked', `186a0\r\n${content}\r\n0\r\n\r\n`]
+      client.write('POST / HTTP/1.1', `Host: ${HOST}`, `Authorization: ${CREDENTIALS}`, field, '', body)
+      client.send('GET /next HTTP/1.1', `Host: ${HOST}`, `Authorization: ${CREDENTIALS}`)
+      t.equal(bodyOf(await client.response()), 'upstream')
+      t.equal(bodyOf(await client.response()), 'upstream')
+      t.equal(upstream.requests[0]?.match(/~/g)?.length, content.length)
+      t.match(upstream.requests[1], /^GET \/next /)
+    })
+  }
+
+  t.test('a wrong password with a body is refused, and the next request answered', async (t) => {
+    const [client, upstream] = await against(t, { shaping: await basicAuth() })
+    const wrong = `Authorization: Basic ${Buffer.from('bob:secret').toString('base64')}`
+    client.write('POST / HTTP/1.1', `Host: ${HOST}`, wrong, 'Content-Length: 4', '', 'body')
+    client.send('GET / HTTP/1.1', `Host: ${HOST}`, `Authorization: ${CREDENTIALS}`)
+    t.equal(statusOf(await client.response()), 401)
+    t.equal(bodyOf(await client.response()), 'upstream')
+    t.equal(upstream.requests.length, 1)
+  })
+
+  t.test('a client that leaves while its password is checked is forgotten', async (t) => {
+    const [client, upstream, front] = await against(t, { shaping: await basicAuth() })
+    client.send('GET / HTTP/1.1', `Host: ${HOST}`, `Authorization: ${CREDENTIALS}`)
+    await until(() => client.socket.bytesWritten > 0 && client.socket.writableLength === 0)
+    client.socket.destroy()
+    const other = await RawClient.connect(t, front)
+    t.equal(bodyOf(await get(other, '/', `Authorization: ${CREDENTIALS}`)), 'upstream')
+    await until(() => front.requests.length === 2)
+    t.equal(upstream.requests.length, 1)
+  })
+
+  t.test('passwords are asked of HTTP/2 clients too, and their bodies arrive', async (t) => {
+    const [, upstream, front] = await against(t, { shaping: await basicAuth() })
+    const session = connectHttp2(t, front)
+    const headers = { ':path': '/', ':authority': HOST }
+    t.match(await answerOf(session.request(headers)), {
+      status: 401,
+      headers: { 'www-authenticate': /^Basic realm="Staff"/ },
+    })
+    const stream = session.request({ ...headers, ':method': 'POST', authorization: CREDENTIALS })
+    stream.end(Buffer.alloc(200_000, '~'))
+    t.equal((await answerOf(stream)).status, 200)
+    t.equal(upstream.requests[0]?.match(/~/g)?.length, 200_000)
   })
 }
