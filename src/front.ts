@@ -152,6 +152,9 @@ export class LocalFront implements Front {
     }
     this.#config = config
     this.#sites = sites
+    // Whoever was let in by rules that are gone would get 421 from now on, and few clients try again by themselves.
+    const policies = new Set(sites.map(({ clientPolicy }) => clientPolicy?.id))
+    this.#wire.retire(({ client }) => client !== undefined && !policies.has(client.policy))
   }
 
   async settled(): Promise<void> {}

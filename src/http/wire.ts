@@ -20,7 +20,7 @@ export interface Connection {
   readonly clientAddress: string
   readonly localPort: number
   /** Absent where the client was not asked for a certificate. */
-  readonly client?: Client
+  readonly client?: Client | undefined
 }
 
 /** What every wire is made of; the rest of its behaviour comes from the gateway's policy. */
@@ -34,6 +34,8 @@ export interface WireOptions {
 export interface Wire {
   /** Takes the socket over: a TLSSocket or a plain one, with nothing read from it yet. Never throws. */
   accept(socket: Socket, connection: Connection): void
+  /** Ends these connections as `drain` does, at its leisure: a request that is not begun is asked again on a new one. */
+  retire(isStale: (connection: Pick<Connection, 'client'>) => boolean): void
   /**
    * Answers what is in flight, says `Connection: close` or GOAWAY, closes what is idle, and resolves when no
    * connection is left. What is still open when the signal aborts is destroyed.

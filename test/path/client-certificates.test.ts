@@ -4,6 +4,7 @@ import { readFile, writeFile } from 'node:fs/promises'
 import { connect as connectHttp2 } from 'node:http2'
 import { request } from 'node:https'
 import { join } from 'node:path'
+import { connect } from 'node:tls'
 import t, { type Test } from 'tap'
 import { loadConfig } from '../../src/config/load.ts'
 import { type ClientCredentials, makeClient } from '../support/clients.ts'
@@ -93,7 +94,7 @@ for (const forwarder of ['fast', 'compat']) {
 }
 
 t.test('another CA of clients counts from the next connection on; a bad one changes nothing', async (t) => {
-  const { rig, client, fateOf } = await startGuarded(t, 'fast')
+  const { rig, client, fateOf, roots } = await startGuarded(t, 'fast')
   const { directory, server } = rig
   const others = await Revoker.create('Other clients')
   const other = await makeClient({ issuer: others.authority })
@@ -106,8 +107,19 @@ t.test('another CA of clients counts from the next connection on; a bad one chan
   await writeFile(file, before)
   t.equal(await fateOf(GUARDED, GUARDED, client), '200')
 
+  const kept = connect({
+    port: rig.ports.https,
+    host: '127.0.0.1',
+    servername: GUARDED,
+    ca: roots,
+    ...client,
+  })
+  t.teardown(() => kept.destroy())
+  kept.write(`GET / HTTP/1.1\r\nHost: ${GUARDED}\r\n\r\n`)
+  await once(kept, 'data')
   await writeFile(file, others.authority.certificatePem)
   await server.reload(await loadConfig(config, {}))
+  if (!kept.readableEnded) await once(kept.resume(), 'end')
   t.equal(await fateOf(GUARDED, GUARDED, other), '200')
   t.not(await fateOf(GUARDED, GUARDED, client), '200')
 })

@@ -85,7 +85,13 @@ export class Http1Server {
   /** Ends idle connections, and the others after their responses. Those that were upgraded stay. */
   drain(): void {
     this.#draining = true
+    this.retire(() => true)
+  }
+
+  /** As `drain`, those that are stale. */
+  retire(isStale: (peer: Peer) => boolean): void {
     for (const [socket, connection] of this.#connections) {
+      if (!isStale(connection.peer)) continue
       connection.closing = true
       if (connection.queue.length === 0) socket.destroySoon()
     }

@@ -23,7 +23,7 @@ const LIMITS: ServerOptions = {
 }
 
 export class Http2Server {
-  readonly #sessions = new Set<ServerHttp2Session>()
+  readonly #sessions = new Map<ServerHttp2Session, Peer>()
   readonly #handle: (client: Downstream) => void
   #draining = false
 
@@ -34,7 +34,7 @@ export class Http2Server {
   accept(socket: Socket, peer: Peer, idleLimitMs: number): void {
     const session = performServerHandshake(socket, LIMITS)
     let streams = 0
-    this.#sessions.add(session)
+    this.#sessions.set(session, peer)
     session.on('error', () => session.destroy())
     session.on('close', () => this.#sessions.delete(session))
     session.on(
@@ -54,7 +54,12 @@ export class Http2Server {
   /** GOAWAY on every connection: the streams that are open may finish. */
   drain(): void {
     this.#draining = true
-    for (const session of this.#sessions) session.close()
+    this.retire(() => true)
+  }
+
+  /** As `drain`, those that are stale. */
+  retire(isStale: (peer: Peer) => boolean): void {
+    for (const [session, peer] of this.#sessions) if (isStale(peer)) session.close()
   }
 }
 

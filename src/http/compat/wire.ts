@@ -43,6 +43,11 @@ export class CompatWire implements Wire {
     else this.#http1.accept(socket, peer, { headMs: head, keepAliveMs: keepAlive })
   }
 
+  retire(isStale: (connection: Pick<Connection, 'client'>) => boolean): void {
+    this.#http1.retire(isStale)
+    this.#http2.retire(isStale)
+  }
+
   async drain(signal: AbortSignal): Promise<void> {
     this.#http1.drain()
     this.#http2.drain()

@@ -53,10 +53,10 @@ type ResponseFraming = 'none' | 'as-is' | 'chunked'
 
 export class ClientHttp1 implements ExchangeClient, ContentSink, RequestFields, Timed {
   deadline: number
+  readonly connection: Connection
   readonly #engine: Engine
   readonly #upstreams: Upstreams
   readonly #socket: Socket
-  readonly #connection: Connection
   readonly #clientAddress: string
   readonly #trusted: boolean
   readonly #hopLines: HopLines
@@ -100,7 +100,7 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, RequestFields, 
     this.#engine = engine
     this.#upstreams = upstreams
     this.#socket = socket
-    this.#connection = connection
+    this.connection = connection
     this.#clientAddress = plainAddress(connection.clientAddress)
     this.#trusted = engine.gateway.trusts(this.#clientAddress)
     this.#hopLines = new HopLines(connection, this.#clientAddress)
@@ -190,7 +190,7 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, RequestFields, 
 
   #begin(head: Head, lines: Buffer): void {
     const { gateway, requestIds } = this.#engine
-    const { secure, serverName, client } = this.#connection
+    const { secure, serverName, client } = this.connection
     this.#http10 = head.minorVersion === 0
     this.#closeAfter = head.close || this.#draining
     this.#discardedBytes = 0
@@ -273,7 +273,7 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, RequestFields, 
     if (route.clientFields !== undefined) {
       const told = route.clientFields.over(
         lines.toString('latin1', head.fieldsStart, o),
-        this.#connection.client,
+        this.connection.client,
       )
       o = writeText(lines, told, head.fieldsStart)
     }
@@ -501,7 +501,7 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, RequestFields, 
     if (delimited) {
       this.#flush()
       this.#socket.destroySoon()
-    } else if (this.#connection.secure) this.#socket.destroy()
+    } else if (this.connection.secure) this.#socket.destroy()
     else this.#socket.resetAndDestroy()
   }
 
@@ -573,7 +573,7 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, RequestFields, 
   }
 
   #hstsOf(exchange: Exchange): string | undefined {
-    return this.#connection.secure ? exchange.route?.hsts : undefined
+    return this.connection.secure ? exchange.route?.hsts : undefined
   }
 
   #respond(response: OwnResponse): void {
@@ -649,7 +649,7 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, RequestFields, 
     }
     this.#writing = true
     this.#inFlightBytes = piece.length
-    this.#socket.write(this.#connection.secure ? piece : Buffer.from(piece), this.#onWritten)
+    this.#socket.write(this.connection.secure ? piece : Buffer.from(piece), this.#onWritten)
   }
 
   #written(): void {

@@ -34,6 +34,10 @@ export class FastWire implements Wire {
     if (this.#draining) client.lastCall()
   }
 
+  retire(isStale: (connection: Connection) => boolean): void {
+    for (const client of this.#clients) if (isStale(client.connection)) client.drain()
+  }
+
   async drain(signal: AbortSignal): Promise<void> {
     this.#draining = true
     for (const client of this.#clients) client.drain()

@@ -12,7 +12,16 @@ import type { Client } from '../../../src/http/client-fields.ts'
 import { makeClient } from '../../support/clients.ts'
 import { signOdd } from '../../support/openssl.ts'
 import { Revoker } from '../../support/revoker.ts'
-import { CREDENTIALS, Front, HOST, type MakeWire, portOf, ROOT_PEM, type SiteOptions } from '../front.ts'
+import {
+  CREDENTIALS,
+  Front,
+  HOST,
+  type MakeWire,
+  portOf,
+  ROOT_PEM,
+  type SiteOptions,
+  until,
+} from '../front.ts'
 import { RawClient, statusOf } from '../raw-client.ts'
 import { fieldsOf, ok, RawUpstream } from '../raw-upstream.ts'
 import { answerOf, connectHttp2 } from './http2.ts'
@@ -142,6 +151,42 @@ export async function clientCertificates(t: Test, makeWire: MakeWire): Promise<v
     client.send('GET / HTTP/1.1', `Host: ${HOST}`)
     t.equal(statusOf(await client.response()), 431)
     t.strictSame(upstream.requests, [])
+  })
+
+  t.test('connections that are stale end after what is in flight', async (t) => {
+    let answer = (): void => {}
+    const upstream = await RawUpstream.start(t, (socket) => {
+      answer = () => socket.write(ok())
+    })
+    const sites = [
+      { upstreams: [upstream.url], clientPolicy: POLICY },
+      { hosts: ['two.example.com'], upstreams: [upstream.url] },
+    ]
+    const front = await Front.start(t, makeWire, { sites, client: known })
+    const isStale = ({ client }: { client?: Client | undefined }) => client?.policy === POLICY.id
+    const [idle, busy] = [await RawClient.connect(t, front), await RawClient.connect(t, front)]
+    const session = connectHttp2(t, front)
+    const stream = session.request({ ':authority': HOST })
+    await until(() => upstream.requests.length === 1)
+    const answerStream = answer
+    busy.send('GET / HTTP/1.1', `Host: ${HOST}`)
+    await until(() => upstream.requests.length === 2)
+
+    const other = await RawClient.connect(t, front, { plain: true })
+    front.wire.retire(isStale)
+    await until(() => idle.closed)
+    t.equal(busy.closed, false)
+    answer()
+    t.match(await busy.response(), /\r\nconnection: close\r\n/i)
+    await until(() => busy.closed)
+    answerStream()
+    t.equal((await answerOf(stream)).status, 200)
+    await until(() => session.closed)
+
+    other.send('GET / HTTP/1.1', 'Host: two.example.com')
+    await until(() => upstream.requests.length === 3)
+    answer()
+    t.notMatch(await other.response(), /\r\nconnection: close\r\n/i)
   })
 
   t.test('an upstream that asks for a certificate is shown that of the site', async (t) =>
