@@ -208,6 +208,8 @@ class Breaker {
   #probeFails = false
   #isProbing = false
   #cancelProbe: Cancel = () => {}
+  /** Does nothing while it is not probed. */
+  #probeNow: () => void = () => {}
 
   constructor(issuer: Issuer, options: HealthOptions, record: HealthRecord | undefined) {
     this.#issuer = issuer
@@ -274,19 +276,21 @@ class Breaker {
     if (this.#isProbing) return
     this.#isProbing = true
     const again = (): void => {
+      this.#cancelProbe()
       if (!this.#isProbing) return
       const delayMs = PROBE_INTERVAL_MS * (0.8 + 0.4 * this.#options.random())
-      this.#cancelProbe = this.#options.clock.after(delayMs, probe)
+      this.#cancelProbe = this.#options.clock.after(delayMs, this.#probeNow)
     }
-    const probe = (): void => {
+    this.#probeNow = () => {
       this.#probe(signal).then(again)
     }
-    if (first === 'now') probe()
+    if (first === 'now') this.#probeNow()
     else again()
   }
 
   stop(): void {
     this.#isProbing = false
+    this.#probeNow = () => {}
     this.#cancelProbe()
   }
 
@@ -369,6 +373,8 @@ class Breaker {
     this.#pausedAt = clock.now()
     this.#pauseMs = backoffMs(this.#pauses, FIRST_PAUSE_MS, LONGEST_PAUSE_MS, random)
     this.#move('down', previous)
+    // What fails this one too is down as a whole, and no further order need wait for it when the pause is over.
+    this.#probeNow()
   }
 
   #move(state: CaState, previous: CaState): void {

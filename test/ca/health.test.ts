@@ -95,6 +95,24 @@ t.test('an order that can go nowhere else holds until the outcome', async (t) =>
   t.ok(await last)
 })
 
+t.test(
+  'a CA that fails an order is probed before the pause is over, and spared where that fails',
+  async (t) => {
+    const { clock, health, probe } = setUp()
+    health.start()
+    await settle()
+    probe.outcome = 'hangs'
+    const first = await health.admit('a', never)
+    first?.failed(outage)
+    await clock.advance(35 * SECOND)
+    t.equal(await health.admit('a', never), undefined)
+    probe.outcome = 'answers'
+    await clock.advance(2 * MINUTE)
+    t.ok(await health.admit('a', never), 'until one succeeds')
+    health.stop()
+  },
+)
+
 t.test('a bad domain never marks its CA down', async (t) => {
   const { health, changes } = setUp()
   const first = await health.admit('a', never)
