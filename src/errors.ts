@@ -118,6 +118,7 @@ export class ProxyError extends Error {
     | 'FORBIDDEN'
     | 'UNAUTHORIZED'
     | 'RATE_LIMITED'
+    | 'TOO_LARGE'
     | 'MAINTENANCE'
     | 'NO_ROUTE'
     | 'UPSTREAM_UNREACHABLE'

@@ -16,6 +16,7 @@ type Keys = Pick<
   | 'allow'
   | 'deny'
   | 'maintenance'
+  | 'maxBody'
   | 'basicAuth'
   | 'rateLimit'
 >
@@ -32,6 +33,8 @@ export interface Shaping {
   readonly allow: Keys['allow']
   readonly deny: Keys['deny']
   readonly maintenance: Exclude<Keys['maintenance'], false>
+  /** In octets. */
+  readonly maxBody: Keys['maxBody']
   /** The same object for all routes that take it over. */
   readonly basicAuth: Exclude<Keys['basicAuth'], false>
   /** The same object for all routes that count together. */
@@ -54,6 +57,7 @@ export function shapingOf(site: Keys, route: Keys): Shaping | undefined {
     allow: route.allow ?? site.allow,
     deny: route.deny ?? site.deny,
     maintenance: (route.maintenance ?? site.maintenance) || undefined,
+    maxBody: route.maxBody ?? site.maxBody,
     basicAuth: (route.basicAuth ?? site.basicAuth) || undefined,
     rateLimit: (route.rateLimit ?? site.rateLimit) || undefined,
   }
@@ -112,7 +116,7 @@ function checkAnswers(
 }
 
 function checkStream(site: SiteConfig, path: string): ConfigProblem[] {
-  const { redirectTo, respond, allow, deny, maintenance, basicAuth, rateLimit } = site
+  const { redirectTo, respond, allow, deny, maintenance, maxBody, basicAuth, rateLimit } = site
   const { rewrite, requestHeaders, responseHeaders } = site
   const keys = {
     redirectTo,
@@ -123,6 +127,7 @@ function checkStream(site: SiteConfig, path: string): ConfigProblem[] {
     allow,
     deny,
     maintenance,
+    maxBody,
     basicAuth,
     rateLimit,
   }

@@ -224,6 +224,7 @@ class SiteEntry {
             balancer: balance(route),
             hsts,
             clientFields,
+            maxBodyBytes: route.shaping?.maxBody ?? Number.POSITIVE_INFINITY,
             rewrite: route.shaping?.rewrite,
             requestEdits: compileEdits(route.shaping?.requestHeaders),
             responseEdits: compileEdits(route.shaping?.responseHeaders),

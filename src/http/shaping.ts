@@ -2,7 +2,7 @@
  * What a route does before or instead of asking an upstream: who may ask, and how often; answers of its own. Compiled
  * at a reload from `config/shaping.ts`; asked by `gateway.ts` for the routes that use any of it.
  *
- *     deny, allow → maintenance → rate → password → redirect | respond | upstream
+ *     deny, allow → maintenance → rate → size → password → redirect | respond | upstream
  */
 import type { Shaping } from '../config/shaping.ts'
 import { ProxyError } from '../errors.ts'
@@ -18,6 +18,13 @@ const FORBIDDEN: Decision = {
   action: 'refuse',
   error: new ProxyError('FORBIDDEN', 403, 'the route is not open to the client’s address'),
 }
+
+/** Also for content whose length shows only as it comes. */
+export function tooLarge(): ProxyError {
+  return new ProxyError('TOO_LARGE', 413, 'the request’s content is larger than the route allows')
+}
+
+const TOO_LARGE: Decision = { action: 'refuse', error: tooLarge() }
 
 const BUSY: Decision = {
   action: 'refuse',
@@ -39,8 +46,8 @@ export class Shapers {
 
   /** `hsts`: value of Strict-Transport-Security for answers over TLS. Undefined where nothing is to be decided. */
   compile(shaping: Shaping, hsts: string | undefined): Shaper | undefined {
-    const { allow, deny, maintenance, basicAuth, rateLimit, redirectTo, respond } = shaping
-    const keys = [allow, deny, maintenance, basicAuth, rateLimit, redirectTo, respond]
+    const { allow, deny, maintenance, maxBody, basicAuth, rateLimit, redirectTo, respond } = shaping
+    const keys = [allow, deny, maintenance, maxBody, basicAuth, rateLimit, redirectTo, respond]
     if (keys.every((key) => key === undefined)) return undefined
     return new Shaper(shaping, hsts, this.#trusted, this.#rateLimitOf(shaping), this.#authOf(shaping))
   }
@@ -68,11 +75,12 @@ export class Shaper {
   readonly #allow: AddressRanges | undefined
   readonly #deny: AddressRanges | undefined
   readonly #closed: { readonly verdict: Decision; readonly exempt: AddressRanges } | undefined
+  readonly #maxBodyBytes: number
   readonly #redirect: Shaping['redirectTo']
   readonly #response: Answer | undefined
 
   constructor(
-    { allow, deny, maintenance, redirectTo, respond }: Shaping,
+    { allow, deny, maintenance, maxBody = Number.POSITIVE_INFINITY, redirectTo, respond }: Shaping,
     hsts: string | undefined,
     trusted: AddressRanges,
     rateLimit: RateLimit | undefined,
@@ -88,6 +96,7 @@ export class Shaper {
       maintenance === undefined
         ? undefined
         : { verdict: closed(maintenance.retryAfter), exempt: new AddressRanges(maintenance.allow) }
+    this.#maxBodyBytes = maxBody
     this.#redirect = redirectTo
     this.#response = respond === undefined ? undefined : responseOf(respond)
   }
@@ -97,8 +106,9 @@ export class Shaper {
     const client = this.#clientOf(facts)
     if (this.#deny?.contains(client) === true || this.#allow?.contains(client) === false) return FORBIDDEN
     if (this.#closed?.exempt.contains(client) === false) return this.#closed.verdict
-    const earlyMs = this.#rateLimit?.take(client) ?? 0
+    const earlyMs = this.#rateLimit?.take(client, facts.fields) ?? 0
     if (earlyMs > 0) return tooMany(earlyMs)
+    if (facts.contentLength > this.#maxBodyBytes) return TOO_LARGE
     if (this.#auth === undefined) return this.#answer(facts, pass)
     const { challenge } = this.#auth
     const then = (admission: Admission): Decision =>

@@ -19,6 +19,8 @@ export interface RequestFacts {
   readonly clientAddress: string
   /** X-Forwarded-For of a trusted proxy; undefined from anybody else. */
   readonly forwardedFor: string | undefined
+  /** -1 where the request does not say. */
+  readonly contentLength: number
   /** Valid while the gateway decides. */
   readonly fields: RequestFields
 }
@@ -34,6 +36,8 @@ export interface Route {
   readonly balancer: Balancer
   /** Value of Strict-Transport-Security for responses over TLS. */
   readonly hsts: string | undefined
+  /** Of a request's content, in octets; a Content-Length past it was refused already. Infinite for no limit. */
+  readonly maxBodyBytes: number
   /** See `rewriteTarget`. */
   readonly rewrite: string | undefined
   readonly requestEdits: FieldEdits | undefined

@@ -39,6 +39,7 @@ t.test('routes take over who may ask, and how often, unless they say so themselv
     deny: ['10.1.0.0/16'],
     maintenance: true,
     rateLimit: { requests: 10 },
+    maxBody: '2KB',
     routes: [
       { path: '/same', upstreams },
       {
@@ -56,7 +57,8 @@ t.test('routes take over who may ask, and how often, unless they say so themselv
     allow: ['10.0.0.0/8'],
     deny: ['10.1.0.0/16'],
     maintenance: { retryAfter: 300_000, allow: [] },
-    rateLimit: { requests: 10, per: 60_000 },
+    rateLimit: { by: 'ip', requests: 10, per: 60_000 },
+    maxBody: 2048,
   })
   t.strictSame(routes['/same']?.shaping, own)
   t.equal(routes['/same']?.shaping?.rateLimit, own?.rateLimit, 'one object: they count together')
@@ -236,6 +238,12 @@ t.test('limits and ranges that mean nothing are refused', async (t) => {
   t.match(faults({ rateLimit: { requests: 0 } }), [/at least 1/])
   t.match(faults({ rateLimit: { requests: 1, burst: 0 } }), [/at least 1/])
   t.match(faults({ rateLimit: true }), [/^rateLimit: true is not a rate limit: write \{ "requests"/])
+  t.match(faults({ rateLimit: { requests: 1, by: 'cookie:a' } }), [
+    /"cookie:a" is not what clients are told apart by/,
+  ])
+  t.strictSame(faults({ rateLimit: { requests: 1, by: 'header:X-Api-Key' }, maxBody: '10MB' }), [])
+  for (const maxBody of ['10', '10 MB', '1.5MB', 'MB', '-1B', '10mb'])
+    t.match(faults({ maxBody }), [/^maxBody: ".*" is not a size: write/], maxBody)
   t.match(faults({ allow: ['10.0.0.0/33'] }), [/^allow\[0\]: "10.0.0.0\/33" is not an address range/])
   t.match(faults({ maintenance: 'yes' }), [/^maintenance: "yes" is not a maintenance policy/])
   t.match(faults({ respond: { status: 101 } }), [/^respond\.status: 101 is not a status: write 200 to 599/])

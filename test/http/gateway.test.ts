@@ -7,7 +7,12 @@ import type { RequestFacts } from '../../src/http/verdict.ts'
 import { silentLog } from '../../src/log.ts'
 import { makeSite, type SiteOptions } from './front.ts'
 
-const CLIENT = { clientAddress: '192.0.2.1', forwardedFor: undefined, fields: { field: () => undefined } }
+const CLIENT = {
+  clientAddress: '192.0.2.1',
+  forwardedFor: undefined,
+  contentLength: -1,
+  fields: { field: () => undefined },
+}
 const ANYBODY = { clientAddress: '192.0.2.1', field: () => undefined }
 
 const timeouts = { head: 1, body: 2, connect: 3, response: 4, keepAlive: 5, upgrade: 6, drain: 7 }

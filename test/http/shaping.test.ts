@@ -13,6 +13,7 @@ const FACTS: RequestFacts = {
   target: '/',
   clientAddress: '192.0.2.1',
   forwardedFor: undefined,
+  contentLength: -1,
   fields: { field: () => undefined },
 }
 
@@ -83,21 +84,28 @@ t.test('maintenance answers 503 to all but those who are let in', async (t) => {
 })
 
 t.test('past the rate limit a client gets 429 and the time to wait, in whole seconds', async (t) => {
-  const decide = decider({ rateLimit: { requests: 2, per: 5000, burst: undefined } })
+  const decide = decider({ rateLimit: { by: 'ip', requests: 2, per: 5000, burst: undefined } })
   for (let i = 0; i < 2; i++) t.equal(decide(), undefined)
   t.match(decide(), { error: { status: 429, code: 'RATE_LIMITED', retryAfter: 3 } })
   t.equal(decide({ clientAddress: '192.0.2.2' }), undefined)
 })
 
 t.test('who is refused by address or maintenance does not count against the rate limit', async (t) => {
-  const rateLimit = { requests: 1, per: 1000, burst: undefined }
+  const rateLimit = { by: 'ip', requests: 1, per: 1000, burst: undefined }
   const decide = decider({ rateLimit, deny: ['192.0.2.1'] }, ['10.0.0.1'])
   for (let i = 0; i < 3; i++) t.equal(statusOf(decide()), 403)
 })
 
+t.test('content that says it is too large is refused', async (t) => {
+  const decide = decider({ maxBody: 1000 })
+  t.equal(decide({ contentLength: 1000 }), undefined)
+  t.equal(decide({ contentLength: -1 }), undefined)
+  t.match(decide({ contentLength: 1001 }), { error: { status: 413, code: 'TOO_LARGE' } })
+})
+
 t.test('routes with the same limit count together, others by themselves', async (t) => {
   const shapers = new Shapers(new VirtualClock(), new AddressRanges([]))
-  const rateLimit = { requests: 1, per: 1000, burst: undefined }
+  const rateLimit = { by: 'ip', requests: 1, per: 1000, burst: undefined }
   const [one, two, other] = [rateLimit, rateLimit, { ...rateLimit }].map((limit) =>
     shapers.compile(shapingOf({}, { rateLimit: limit })!, undefined),
   )

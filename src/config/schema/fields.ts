@@ -42,6 +42,17 @@ export const duration = z
   .refine((ms) => ms > 0, 'not a usable duration: it must be longer than nothing')
   .meta({ title: 'duration' })
 
+const UNITS: Readonly<Record<string, number>> = { B: 1, KB: 2 ** 10, MB: 2 ** 20, GB: 2 ** 30 }
+
+/** "512KB", "10MB": octets after parsing. */
+export const size = text(
+  (input) => {
+    const [, number, unit = ''] = /^(\d{1,6})(B|KB|MB|GB)$/.exec(input) ?? []
+    return number === undefined ? undefined : Number(number) * (UNITS[unit] ?? 1)
+  },
+  () => 'not a size: write a number and a unit, such as "512KB" or "10MB"',
+).meta({ title: 'size' })
+
 export const host = text(normalizeHost, (input) =>
   /[:/]/.test(input)
     ? 'not a host: leave out scheme, port and path'

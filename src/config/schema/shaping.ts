@@ -1,6 +1,6 @@
 /** Who may ask, how often, and what Holdfast answers by itself: keys of a site and of a route. Part of `schema.ts`. */
 import { parsePasswordHash } from '../../password.ts'
-import { duration, range, z } from './fields.ts'
+import { duration, range, size, z } from './fields.ts'
 
 /** What `{…}` in a redirect may stand for. */
 const VARIABLES: readonly string[] = ['host', 'path', 'uri']
@@ -130,6 +130,16 @@ const credentials = z.strictObject({
 
 const rate = z.strictObject({
   requests: z.int().min(1, 'not a limit: write at least 1').describe('How many requests a client has.'),
+  by: z
+    .string()
+    .regex(
+      /^(ip|header:[A-Za-z0-9!#$%&'*+.^_`|~-]+)$/,
+      'not what clients are told apart by: write "ip" or "header:NAME"',
+    )
+    .default('ip')
+    .describe(
+      'What tells clients apart: `ip` (IPv6: the /64), or a header such as `header:X-Api-Key`, which whoever makes values up escapes; requests without it go by their address.',
+    ),
   per: duration.prefault('1m').describe('In how much time, evenly spread.'),
   burst: z
     .int()
@@ -164,6 +174,9 @@ export const shapingKeys = {
     })
     .optional()
     .describe('Answer with this instead of asking an upstream.'),
+  maxBody: size
+    .optional()
+    .describe('How large the content of a request may be, such as `10MB`; past it 413. Default: no limit.'),
   rewrite: z
     .string()
     .regex(/^\/[\x21\x22\x24-\x3e\x40-\x7e]*$/, 'not a path: it starts with "/", in ASCII without "?" or "#"')
@@ -211,6 +224,6 @@ export const shapingKeys = {
     })
     .optional()
     .describe(
-      'Limit for each client address (IPv6: for its /64); past it 429 with Retry-After. Routes that take it over from their site count together. Each worker process counts by itself, and anew after a reload.',
+      'Limit for each client; past it 429 with Retry-After. Routes that take it over from their site count together. Each worker process counts by itself, and anew after a reload.',
     ),
 }

@@ -11,6 +11,7 @@ import type { BalancedRequest } from '../../upstreams/strategies.ts'
 import type { Waiter } from '../../upstreams/waiting-line.ts'
 import { rewriteTarget } from '../edits.ts'
 import { errorPage, titleOf } from '../pages.ts'
+import { tooLarge } from '../shaping.ts'
 import type { RequestFields, Route, Verdict } from '../verdict.ts'
 import type { WireOptions } from '../wire.ts'
 import { type Downstream, type Field, pairs, type ResponseHead } from './downstream.ts'
@@ -58,6 +59,7 @@ export class Exchange implements BalancedRequest, RequestFields, Waiter {
   #upstreamIdle: IdleTimer | undefined
   #status = 499
   #bodyBytes = 0
+  #requestBytes = 0
   #error: ProxyError | undefined
 
   constructor(client: Downstream, wire: WireOptions, forwarder: Forwarder) {
@@ -93,6 +95,7 @@ export class Exchange implements BalancedRequest, RequestFields, Waiter {
         target,
         clientAddress,
         forwardedFor: trusted ? valuesOf(fields, 'x-forwarded-for').join() || undefined : undefined,
+        contentLength: Number(valuesOf(fields, 'content-length')[0] ?? -1),
         fields: this,
       }),
     )
@@ -245,6 +248,11 @@ export class Exchange implements BalancedRequest, RequestFields, Waiter {
     }
     body.on('data', (chunk: Buffer) => {
       if (this.#phase === 'over') return
+      this.#requestBytes += chunk.length
+      if (this.#requestBytes > (this.#route?.maxBodyBytes ?? Number.POSITIVE_INFINITY)) {
+        this.#fail(tooLarge())
+        return
+      }
       touch()
       if (!request.write(chunk)) body.pause()
     })

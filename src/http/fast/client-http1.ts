@@ -215,6 +215,7 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, RequestFields, 
       target,
       clientAddress: this.#clientAddress,
       forwardedFor: this.#trusted ? receivedOf(head).for : undefined,
+      contentLength: head.contentLength,
       fields: this,
     })
     if (verdict.action === 'forward') {

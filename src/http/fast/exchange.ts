@@ -8,6 +8,7 @@ import { ProxyError } from '../../errors.ts'
 import type { Backend } from '../../upstreams/backend.ts'
 import type { BalancedRequest } from '../../upstreams/strategies.ts'
 import type { Waiter } from '../../upstreams/waiting-line.ts'
+import { tooLarge } from '../shaping.ts'
 import type { Route } from '../verdict.ts'
 import { editLines, editRequest } from './edits.ts'
 import type { Engine } from './engine.ts'
@@ -80,6 +81,7 @@ export class Exchange implements UpstreamUser, BalancedRequest, Waiter {
   /** Has the request been sent again, since an upstream did not process it? */
   #resent = false
   #bodyStarted = false
+  #requestBytes = 0
   /** Has the client been told of a final response? */
   #responding = false
   #over = false
@@ -112,6 +114,10 @@ export class Exchange implements UpstreamUser, BalancedRequest, Waiter {
     this.#framing = framing
     // The body may have ended before it was decided where it goes.
     this.requestDone ||= framing === 'none'
+    if (this.#isTooLarge) {
+      this.#fail(tooLarge())
+      return
+    }
     this.#choose(route.balancer.pick(this), corked)
   }
 
@@ -123,6 +129,11 @@ export class Exchange implements UpstreamUser, BalancedRequest, Waiter {
   /** Takes `bytes` over; false: hold the rest until `onDrain`. */
   writeBody(bytes: Buffer): boolean {
     if (this.#over) return true
+    this.#requestBytes += bytes.length
+    if (this.#isTooLarge) {
+      this.#fail(tooLarge())
+      return true
+    }
     return this.#write(bytes)
   }
 
@@ -140,6 +151,11 @@ export class Exchange implements UpstreamUser, BalancedRequest, Waiter {
     if (trailers === undefined || clientFields === undefined) return trailers
     const kept = clientFields.withoutOwned(trailers.toString('latin1'))
     return kept === '' ? undefined : Buffer.from(kept, 'latin1')
+  }
+
+  /** Content that has told its length before was measured by that; a tunnel is none. */
+  get #isTooLarge(): boolean {
+    return this.chunked && this.#requestBytes > (this.#route?.maxBodyBytes ?? Number.POSITIVE_INFINITY)
   }
 
   /** Of a tunnel: the client has said all. */

@@ -135,6 +135,7 @@ export class Http2Stream implements ExchangeClient {
       target: path,
       clientAddress: host.clientAddress,
       forwardedFor: host.trusted ? request.received().for : undefined,
+      contentLength: request.contentLength,
       fields: request,
     })
     if (verdict.action === 'forward')
@@ -209,7 +210,8 @@ export class Http2Stream implements ExchangeClient {
     this.#unreturned += credit
     if (bytes.length > 0 && this.#exchange?.writeBody(bytes) === false) this.#bodyHeldUp = true
     if (last) this.#endRequest(undefined)
-    else if (!this.#bodyHeldUp) this.#returnCredit()
+    // The content may have been too much.
+    else if (!this.#bodyHeldUp && this.#exchange?.over !== true) this.#returnCredit()
   }
 
   onTrailers(lines: string): void {

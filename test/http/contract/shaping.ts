@@ -54,13 +54,14 @@ export function shaping(t: Test, makeWire: MakeWire): void {
   })
 
   t.test('429 past the rate limit, with the time to wait', async (t) => {
-    const rateLimit = { requests: 2, per: 3_600_000, burst: undefined }
+    const rateLimit = { by: 'header:X-Key', requests: 2, per: 3_600_000, burst: undefined }
     const [client, upstream] = await against(t, { shaping: { rateLimit } })
-    for (let i = 0; i < 2; i++) t.equal(statusOf(await get(client)), 200)
-    const refused = await get(client)
+    for (let i = 0; i < 2; i++) t.equal(statusOf(await get(client, '/', 'X-Key: a')), 200)
+    t.equal(statusOf(await get(client, '/', 'X-Key: b')), 200)
+    const refused = await get(client, '/', 'x-key: a')
     t.equal(statusOf(refused), 429)
     t.equal(fieldOf(refused, 'retry-after'), '1800')
-    t.equal(upstream.requests.length, 2)
+    t.equal(upstream.requests.length, 3)
   })
 
   t.test('503 while a route is closed, until a reload opens it', async (t) => {
@@ -305,5 +306,42 @@ export function shaping(t: Test, makeWire: MakeWire): void {
     stream.end(Buffer.alloc(200_000, '~'))
     t.equal((await answerOf(stream)).status, 200)
     t.equal(upstream.requests[0]?.match(/~/g)?.length, 200_000)
+  })
+
+  t.test('413 to content that says it is too large, and to content that turns out to be', async (t) => {
+    const [client, upstream, front] = await against(t, { shaping: { maxBody: 1000 } })
+    const post = async (...fields: string[]): Promise<string> => {
+      client.write('POST / HTTP/1.1', `Host: ${HOST}`, ...fields)
+      return client.response()
+    }
+    const [small, large] = ['x'.repeat(1000), 'x'.repeat(1001)]
+    t.equal(statusOf(await post('Content-Length: 1000', '', small)), 200)
+    t.equal(statusOf(await post('Transfer-Encoding: chunked', '', '3e8', small, '0', '', '')), 200)
+    t.equal(statusOf(await post('Content-Length: 1001', '', large)), 413)
+    t.equal(statusOf(await post('Transfer-Encoding: chunked', '', '3e9', large, '0', '', '')), 413)
+    t.equal(bodyOf(await get(client)), 'upstream', 'the connection goes on')
+    t.equal(upstream.requests.length, 3)
+    const session = connectHttp2(t, front)
+    const stream = session.request({ ':path': '/', ':authority': HOST, ':method': 'POST' })
+    stream.end(large)
+    t.equal((await answerOf(stream)).status, 413)
+    t.equal((await answerOf(session.request({ ':path': '/', ':authority': HOST }))).status, 200)
+  })
+
+  t.test('what passes a tunnel is no content', async (t) => {
+    const upstream = await RawUpstream.start(t, (socket) => {
+      socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n')
+      socket.removeAllListeners('data')
+      socket.on('data', (piece) => socket.write(piece))
+    })
+    const front = await Front.start(t, makeWire, {
+      sites: [{ upstreams: [upstream.url], shaping: { maxBody: 10 } }],
+    })
+    const client = await RawClient.connect(t, front)
+    client.send('GET / HTTP/1.1', `Host: ${HOST}`, 'Connection: upgrade', 'Upgrade: echo')
+    await client.receive(/\r\n\r\n$/)
+    client.write('~'.repeat(100))
+    await client.receive(/~{100}$/)
+    t.match(client.received, /^HTTP\/1\.1 101 /)
   })
 }
