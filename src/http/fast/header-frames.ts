@@ -31,8 +31,10 @@ export function writeHeaderFrames(
   let blockEnd = encoder.begin(out, blockStart)
   if (status !== 0) blockEnd = encoder.status(out, blockEnd, status)
   for (let p = start; p < end; ) {
-    const colon = lines.indexOf(COLON, p + 1)
-    const valueEnd = lines.indexOf(CR, colon)
+    let colon = p + 1
+    while (colon < end && lines[colon] !== COLON) colon++
+    let valueEnd = colon + 1
+    while (valueEnd < end && lines[valueEnd] !== CR) valueEnd++
     const valueStart = lines[colon + 1] === SP ? colon + 2 : colon + 1
     blockEnd = encoder.field(out, blockEnd, lines, p, colon, valueStart, valueEnd)
     p = valueEnd + 2

@@ -237,16 +237,16 @@ const STATIC_NAMES: readonly (readonly { name: Buffer; index: number }[])[] = ((
   return byLength
 })()
 
-const STATUS_INDEX: ReadonlyMap<number, number> = new Map(
-  STATIC_TABLE.flatMap(([name, value], i) => (name === ':status' ? [[Number(value), i + 1]] : [])),
-)
+/** Index of a static entry by its status; 0 when there is none. */
+const STATUS_INDEX = new Uint8Array(600)
+STATIC_TABLE.forEach(([name, value], i) => {
+  if (name === ':status') STATUS_INDEX[Number(value)] = i + 1
+})
 
 /** Secrets and one-time values: compressing them beside what an attacker chooses would leak them (section 7.1). */
-const NEVER_INDEXED: ReadonlySet<number> = new Set(
-  ['set-cookie', 'authorization', 'www-authenticate', 'cookie'].map(
-    (wanted) => STATIC_TABLE.findIndex(([name]) => name === wanted) + 1,
-  ),
-)
+const NEVER_INDEXED = new Uint8Array(STATIC_COUNT + 1)
+for (const wanted of ['set-cookie', 'authorization', 'www-authenticate', 'cookie'])
+  NEVER_INDEXED[STATIC_TABLE.findIndex(([name]) => name === wanted) + 1] = 1
 
 interface EncoderEntry {
   readonly hash: number
@@ -288,8 +288,8 @@ export class HpackEncoder {
   }
 
   status(out: Buffer, offset: number, status: number): number {
-    const index = STATUS_INDEX.get(status)
-    if (index !== undefined) return writeInteger(out, offset, 0x80, 7, index)
+    const index = STATUS_INDEX[status] ?? 0
+    if (index !== 0) return writeInteger(out, offset, 0x80, 7, index)
     let o = writeInteger(out, offset, 0x00, 4, 8)
     out[o++] = 3
     return o + out.write(String(status), o, 'latin1')
@@ -309,7 +309,7 @@ export class HpackEncoder {
     valueEnd: number,
   ): number {
     const nameIndex = staticName(bytes, nameStart, nameEnd)
-    if (NEVER_INDEXED.has(nameIndex)) {
+    if (NEVER_INDEXED[nameIndex] === 1) {
       return literal(out, offset, 0x10, 4, nameIndex, bytes, nameStart, nameEnd, valueStart, valueEnd)
     }
     const hash = hashOf(bytes, nameStart, nameEnd, valueStart, valueEnd)
@@ -368,7 +368,7 @@ function staticName(bytes: Buffer, start: number, end: number): number {
   return 0
 }
 
-/** FNV-1a over the lower-case name, a separator and the value; never negative. */
+/** FNV-1a over the lower-case name, a separator and the value, in the 30 bits of a number that takes no memory of its own. */
 function hashOf(
   bytes: Buffer,
   nameStart: number,
@@ -381,7 +381,7 @@ function hashOf(
     hash = Math.imul(hash ^ (LOWER[bytes[i] as number] as number), 0x01000193)
   hash = Math.imul(hash ^ 0x3a, 0x01000193)
   for (let i = valueStart; i < valueEnd; i++) hash = Math.imul(hash ^ (bytes[i] as number), 0x01000193)
-  return hash >>> 0
+  return hash & 0x3fffffff
 }
 
 function holds(
@@ -398,7 +398,10 @@ function holds(
   for (let i = 0; i < nameLength; i++) {
     if (LOWER[bytes[nameStart + i] as number] !== entry.bytes[i]) return false
   }
-  return entry.bytes.compare(bytes, valueStart, valueEnd, nameLength) === 0
+  // Short as values are, a loop costs less than a call into the runtime.
+  const shift = nameLength - valueStart
+  for (let i = valueStart; i < valueEnd; i++) if (bytes[i] !== entry.bytes[i + shift]) return false
+  return true
 }
 
 /** Section 6.2. What enters the table is worth the Huffman code; the rest is written as it is. */
