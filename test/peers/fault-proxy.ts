@@ -81,6 +81,8 @@ export interface SeenRequest {
   readonly method: string
   readonly path: string
   readonly time: number
+  /** Empty until it has arrived. */
+  body: string
 }
 
 /** On a free port of 127.0.0.1, without a fault yet. */
@@ -105,6 +107,7 @@ export class FaultProxy {
   readonly #sockets = new Set<Socket>()
   #fault: Fault | undefined
   #timesLeft = 0
+  #look: () => void = () => {}
 
   /** Use `startFaultProxy`. */
   constructor(options: FaultProxyOptions, port: number, rootPem: string, endpoint: Credentials) {
@@ -131,6 +134,16 @@ export class FaultProxy {
     }
   }
 
+  /** Resolves once `requests` holds so many. */
+  requested(count: number): Promise<void> {
+    return new Promise((resolve) => {
+      this.#look = () => {
+        if (this.requests.length >= count) resolve()
+      }
+      this.#look()
+    })
+  }
+
   /** Closes the port and all connections. Idempotent. */
   async stop(): Promise<void> {
     if (!this.#server.listening) return
@@ -142,11 +155,14 @@ export class FaultProxy {
 
   async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const path = request.url ?? ''
-    this.requests.push({ method: request.method ?? '', path, time: Date.now() })
+    const seen: SeenRequest = { method: request.method ?? '', path, time: Date.now(), body: '' }
+    this.requests.push(seen)
+    this.#look()
     const gone = new AbortController()
     response.once('close', () => gone.abort())
     try {
       const body = Buffer.concat(await request.toArray())
+      seen.body = body.toString()
       const fault = this.#timesLeft > 0 && this.#fault?.path?.test(path) !== false ? this.#fault : undefined
       await this.#answer(request, body, response, fault?.kind, gone.signal)
     } catch {
