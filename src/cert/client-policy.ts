@@ -8,13 +8,13 @@ import { readFileSync } from 'node:fs'
 import { createSecureContext } from 'node:tls'
 import type { Site } from '../config/sites.ts'
 import { ConfigError, type ConfigProblem, messageOf } from '../errors.ts'
-import { commonNameOf, parseCertificates } from './certificate.ts'
+import { commonNameOf, formatMoment, parseCertificates } from './certificate.ts'
 import { type CrlFacts, crlFactsOf } from './crl.ts'
 import { profileOf } from './profile.ts'
 
 /** Who is let in. */
 export interface ClientPolicy {
-  /** SHA-256 of all that follows, in hex: another id is another policy. */
+  /** SHA-256 of all that decides, in hex: another id is another policy. */
   readonly id: string
   /** Otherwise clients without a certificate are served too. */
   readonly required: boolean
@@ -24,6 +24,8 @@ export interface ClientPolicy {
   readonly crls: readonly string[]
   /** When the first of the lists runs out, in milliseconds since the epoch; Infinity where there is none. */
   readonly crlsEndAt: number
+  /** Where the lists are from, for messages. */
+  readonly crlFile: string | undefined
 }
 
 export interface GuardedSite extends Site {
@@ -75,7 +77,13 @@ function readPolicy({
   const id = createHash('sha256')
     .update(JSON.stringify([required, ca, crls]))
     .digest('hex')
-  return { id, required, ca, crls, crlsEndAt: Math.min(...lists.map(({ nextUpdate }) => nextUpdate)) }
+  const crlsEndAt = Math.min(...lists.map(({ nextUpdate }) => nextUpdate))
+  return { id, required, ca, crls, crlsEndAt, crlFile }
+}
+
+/** What is to be done once a list of the policy has run out. */
+export function describeEnd({ crlFile, crlsEndAt }: ClientPolicy): string {
+  return `${crlFile}: a revocation list in it ran out on ${formatMoment(crlsEndAt)}: all client certificates are refused until a newer one is there`
 }
 
 interface List extends CrlFacts {

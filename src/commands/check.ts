@@ -1,7 +1,7 @@
 /** `holdfast check`: is the config good? Every problem on a line of its own, or one line on what was found. */
 import { parseArgs } from 'node:util'
 import { readClientCredentials } from '../cert/client-credentials.ts'
-import { guardSites } from '../cert/client-policy.ts'
+import { describeEnd, guardSites } from '../cert/client-policy.ts'
 import { loadCertificateFile } from '../cert/files.ts'
 import { formatAddress } from '../config/addresses.ts'
 import { DEFAULT_FILE, type LoadedConfig, loadChosenConfig } from '../config/load.ts'
@@ -35,7 +35,7 @@ export async function check(args: string[], env: NodeJS.ProcessEnv): Promise<num
   try {
     const loaded = await loadChosenConfig(options.config, env)
     await checkCertificates(loaded.config)
-    guardSites(resolveSites(loaded.config))
+    checkClientPolicies(loaded.config)
     const found = summarize(loaded)
     console.log(options.json ? JSON.stringify({ valid: true, ...found }) : describe(found))
     return 0
@@ -79,6 +79,16 @@ async function checkCertificate(
     if (!(error instanceof CertificateError)) throw error
     return [{ path: `${path}.tls.certificate`, message: error.message }]
   }
+}
+
+/** Throws `ConfigError` when client certificates cannot be verified, or all would be refused. */
+function checkClientPolicies(config: Config): void {
+  const now = new SystemClock().now()
+  const policies = new Set(guardSites(resolveSites(config)).map(({ clientPolicy }) => clientPolicy))
+  const problems = [...policies].flatMap((policy) =>
+    policy === undefined || now < policy.crlsEndAt ? [] : [{ path: '', message: describeEnd(policy) }],
+  )
+  if (problems.length > 0) throw new ConfigError(problems)
 }
 
 function checkUpstreamCertificate({ upstreamTls }: SiteConfig, path: string): ConfigProblem[] {

@@ -7,8 +7,8 @@ import { AsyncLocalStorage } from 'node:async_hooks'
 import { constants, hkdfSync } from 'node:crypto'
 import type { Socket } from 'node:net'
 import { createSecureContext, type SecureContext, Server, type TLSSocket, type TlsOptions } from 'node:tls'
-import { type Certificate, commonNameOf, formatMoment } from '../cert/certificate.ts'
-import type { ClientPolicy } from '../cert/client-policy.ts'
+import { type Certificate, commonNameOf } from '../cert/certificate.ts'
+import { type ClientPolicy, describeEnd } from '../cert/client-policy.ts'
 import type { Inventory } from '../cert/inventory.ts'
 import type { Log } from '../log.ts'
 import type { Metrics } from '../metrics.ts'
@@ -329,10 +329,7 @@ export class Handshakes {
     log.info({ client, reason, ...who }, `a client certificate was refused: ${reason}`)
     if (clock.now() < policy.crlsEndAt || this.#toldOf.has(policy.id)) return
     this.#toldOf.add(policy.id)
-    const when = formatMoment(policy.crlsEndAt)
-    log.error(
-      `a revocation list of \`tls.clientCertificates.crl\` ran out on ${when}: all client certificates are refused until a newer one is there`,
-    )
+    log.error(describeEnd(policy))
   }
 
   /** Nothing was sent so far, so that the alert may go out in the clear, below TLS. */

@@ -4,6 +4,7 @@ import { createAuthority, createLeaf } from '../../src/cert/signing.ts'
 import { generateKeyPem } from '../../src/cert/x509.ts'
 import { check } from '../../src/commands/check.ts'
 import { DAY } from '../../src/time.ts'
+import { Revoker, toPem } from '../support/revoker.ts'
 
 const upstreams = ['http://127.0.0.1:3000']
 const site = { hosts: ['app.example.com'], upstreams }
@@ -104,10 +105,26 @@ t.test('the files of client certificates are read', async (t) => {
   const keyPem = await generateKeyPem('ecdsa-p256')
   const validity = { notBefore: Date.now(), notAfter: Date.now() + DAY }
   const root = await createAuthority({ ...validity, commonName: 'Clients', keyPem, pathLength: 0 })
-  const files = { 'clients.pem': root, 'clients.crl': 'nothing' }
-  const { code, err } = await run(t, write(t, config, files))
+  const { code, err } = await run(t, write(t, config, { 'clients.pem': root, 'clients.crl': 'nothing' }))
   t.equal(code, 1)
   t.match(err, [/^\.\/clients\.crl: holds no revocation list that can be read/])
+})
+
+t.test('revocation lists that have run out are told', async (t) => {
+  const revoker = await Revoker.create()
+  const [thisUpdate, nextUpdate] = [Date.now() - 2 * DAY, Date.now() - DAY]
+  const files = {
+    'clients.pem': revoker.authority.certificatePem,
+    'clients.crl': toPem(revoker.crl({ thisUpdate, nextUpdate })),
+  }
+  const config = {
+    sites: [{ ...site, tls: { clientCertificates: { ca: 'clients.pem', crl: 'clients.crl' } } }],
+  }
+  const { code, err } = await run(t, write(t, config, files))
+  t.equal(code, 1)
+  t.match(err, [/^\.\/clients\.crl: a revocation list in it ran out on \d{4}-/])
+  const renewed = { ...files, 'clients.crl': toPem(revoker.crl()) }
+  t.equal((await run(t, write(t, config, renewed))).code, 0)
 })
 
 t.test('a certificate for upstreams is read, with its key', async (t) => {

@@ -111,7 +111,14 @@ t.test('over TLS the host must belong to the site of the connection’s name', a
 })
 
 t.test('a site with client certificates serves connections that were asked by its own policy', async (t) => {
-  const policyOf = (id: string) => ({ id, required: true, ca: '', crls: [], crlsEndAt: Infinity })
+  const policyOf = (id: string) => ({
+    id,
+    required: true,
+    ca: '',
+    crls: [],
+    crlsEndAt: Infinity,
+    crlFile: undefined,
+  })
   const sites = policy([
     { hosts: ['open.example'], upstreams: ['http://127.0.0.1:1'] },
     { hosts: ['one.example'], upstreams: ['http://127.0.0.1:2'] },

@@ -123,3 +123,8 @@ export class Revoker {
 function asn1Time(time: number): string {
   return `${new Date(time).toISOString().slice(2, 19).replaceAll(/[-T:]/g, '')}Z`
 }
+
+/** Of a list in DER. */
+export function toPem(crl: Buffer): string {
+  return `-----BEGIN X509 CRL-----\n${crl.toString('base64')}\n-----END X509 CRL-----\n`
+}

@@ -26,7 +26,14 @@ import { RawClient, statusOf } from '../raw-client.ts'
 import { fieldsOf, ok, RawUpstream } from '../raw-upstream.ts'
 import { answerOf, connectHttp2 } from './http2.ts'
 
-const POLICY = { id: 'some-policy', required: false, ca: '', crls: [], crlsEndAt: Number.POSITIVE_INFINITY }
+const POLICY = {
+  id: 'some-policy',
+  required: false,
+  ca: '',
+  crls: [],
+  crlsEndAt: Infinity,
+  crlFile: undefined,
+}
 const HEADERS = {
   certificate: 'Client-Cert',
   subject: 'X-Client-Subject',
