@@ -11,6 +11,7 @@ import type { Verdicts } from './cert/verdicts.ts'
 import { Http01Solver } from './challenge/http-01.ts'
 import type { Solver } from './challenge/solver.ts'
 import { TlsAlpn01Solver } from './challenge/tls-alpn-01.ts'
+import { findByHost } from './config/addresses.ts'
 import type { Address, Config } from './config/schema.ts'
 import { resolveSites } from './config/sites.ts'
 import { AccessLog } from './http/access-log.ts'
@@ -152,9 +153,7 @@ export class LocalFront implements Front {
     }
     this.#config = config
     this.#sites = sites
-    // Whoever was let in by rules that are gone would get 421 from now on, and few clients try again by themselves.
-    const policies = new Set(sites.map(({ clientPolicy }) => clientPolicy?.id))
-    this.#wire.retire(({ client }) => client !== undefined && !policies.has(client.policy))
+    this.#wire.retire(stalenessBy(sites))
   }
 
   async settled(): Promise<void> {}
@@ -218,6 +217,19 @@ function listenerPolicyOf(config: Config, all: readonly GuardedSite[]): Listener
     defaultHost,
     handshakeTimeoutMs: config.timeouts.head,
   }
+}
+
+/**
+ * Is a connection by other rules for client certificates than now? It would get 421 from now on, and few clients try again
+ * by themselves.
+ */
+function stalenessBy(sites: readonly GuardedSite[]): Parameters<Wire['retire']>[0] {
+  const byHost = sitesByHost(sites)
+  const policies = new Set(sites.map(({ clientPolicy }) => clientPolicy?.id))
+  return ({ client, serverName = '' }) =>
+    client === undefined
+      ? findByHost(byHost, serverName)?.clientPolicy !== undefined
+      : !policies.has(client.policy)
 }
 
 /** None where all speak HTTP, with whoever comes. */

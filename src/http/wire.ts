@@ -35,7 +35,7 @@ export interface Wire {
   /** Takes the socket over: a TLSSocket or a plain one, with nothing read from it yet. Never throws. */
   accept(socket: Socket, connection: Connection): void
   /** Ends these connections as `drain` does, at its leisure: a request that is not begun is asked again on a new one. */
-  retire(isStale: (connection: Pick<Connection, 'client'>) => boolean): void
+  retire(isStale: (connection: Pick<Connection, 'client' | 'serverName'>) => boolean): void
   /**
    * Answers what is in flight, says `Connection: close` or GOAWAY, closes what is idle, and resolves when no
    * connection is left. What is still open when the signal aborts is destroyed.

@@ -4,7 +4,7 @@ import { readFile, writeFile } from 'node:fs/promises'
 import { connect as connectHttp2 } from 'node:http2'
 import { request } from 'node:https'
 import { join } from 'node:path'
-import { connect } from 'node:tls'
+import { type ConnectionOptions, connect } from 'node:tls'
 import t, { type Test } from 'tap'
 import { loadConfig } from '../../src/config/load.ts'
 import { type ClientCredentials, makeClient } from '../support/clients.ts'
@@ -107,19 +107,37 @@ t.test('another CA of clients counts from the next connection on; a bad one chan
   await writeFile(file, before)
   t.equal(await fateOf(GUARDED, GUARDED, client), '200')
 
-  const kept = connect({
-    port: rig.ports.https,
-    host: '127.0.0.1',
-    servername: GUARDED,
-    ca: roots,
-    ...client,
-  })
-  t.teardown(() => kept.destroy())
-  kept.write(`GET / HTTP/1.1\r\nHost: ${GUARDED}\r\n\r\n`)
-  await once(kept, 'data')
+  const kept = await keepOpen(t, rig, GUARDED, { ca: roots, ...client })
   await writeFile(file, others.authority.certificatePem)
   await server.reload(await loadConfig(config, {}))
-  if (!kept.readableEnded) await once(kept.resume(), 'end')
+  await kept.ended
   t.equal(await fateOf(GUARDED, GUARDED, other), '200')
   t.not(await fateOf(GUARDED, GUARDED, client), '200')
 })
+
+t.test('a site that asks from now on ends the connections of before', async (t) => {
+  const { rig, fateOf, roots } = await startGuarded(t, 'fast')
+  const config = join(rig.directory, 'proxy.config.json')
+  const kept = await keepOpen(t, rig, OPEN, { ca: roots })
+  const written = JSON.parse(await readFile(config, 'utf8'))
+  written.sites[1].tls.clientCertificates = { ca: 'clients.pem' }
+  await writeFile(config, JSON.stringify(written))
+  await rig.server.reload(await loadConfig(config, {}))
+  await kept.ended
+  t.equal(await fateOf(OPEN, OPEN), 'ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED')
+})
+
+/** A connection that has carried a request, and is kept. */
+async function keepOpen(
+  t: Test,
+  rig: Rig,
+  servername: string,
+  options: ConnectionOptions,
+): Promise<{ ended: Promise<unknown> }> {
+  const socket = connect({ ...options, port: rig.ports.https, host: '127.0.0.1', servername })
+  t.teardown(() => socket.destroy())
+  socket.write(`GET / HTTP/1.1\r\nHost: ${servername}\r\n\r\n`)
+  const [response] = await once(socket, 'data')
+  t.match(String(response), /^HTTP\/1\.1 200 /)
+  return { ended: once(socket, 'end') }
+}

@@ -43,7 +43,7 @@ export class CompatWire implements Wire {
     else this.#http1.accept(socket, peer, { headMs: head, keepAliveMs: keepAlive })
   }
 
-  retire(isStale: (connection: Pick<Connection, 'client'>) => boolean): void {
+  retire(isStale: (connection: Pick<Connection, 'client' | 'serverName'>) => boolean): void {
     this.#http1.retire(isStale)
     this.#http2.retire(isStale)
   }
