@@ -3,7 +3,7 @@
  * Of clients no field of these names passes, whether they gave a certificate or not. Wire-neutral.
  */
 import type { X509Certificate } from 'node:crypto'
-import type { ClientFieldNames } from '../config/sites.ts'
+import type { ClientFieldNames, Site } from '../config/sites.ts'
 
 /** A client that was asked who it is. */
 export interface Client {
@@ -33,9 +33,10 @@ export class ClientFields {
   /** A connection asks for the same at each request. */
   readonly #told = new WeakMap<X509Certificate, Told>()
 
-  constructor(names: ClientFieldNames) {
+  /** @param believed names that no client may say either */
+  constructor(names: ClientFieldNames, believed: Iterable<string> = []) {
     this.#names = names
-    this.#owned = new Set([...STANDARD, ...Object.values(names)].map((name = '') => canonical(name)))
+    this.#owned = new Set([...ownedBy(names), ...believed].map(canonical))
   }
 
   /** May nobody but us say this? CGI and WSGI cannot tell `-` from `_`, nor some from a dot: these names are one. */
@@ -79,6 +80,35 @@ export class ClientFields {
     this.#told.set(certificate, told)
     return told
   }
+}
+
+/** What each upstream is told by some site, and so may believe of any: names by its URL. */
+export type BelievedNames = ReadonlyMap<string, ReadonlySet<string>>
+
+export function believedNames(sites: readonly Site[]): BelievedNames {
+  const believed = new Map<string, Set<string>>()
+  for (const site of sites) {
+    if (site.clientCertificates === undefined) continue
+    const names = ownedBy(site.clientCertificates.headers)
+    for (const url of upstreamsOf(site)) believed.set(url, new Set([...(believed.get(url) ?? []), ...names]))
+  }
+  return believed
+}
+
+/** Undefined where nobody is asked for a certificate, and no other site asks for the same upstreams. */
+export function clientFieldsOf(site: Site, believed: BelievedNames): ClientFields | undefined {
+  const names = upstreamsOf(site).flatMap((url) => [...(believed.get(url) ?? [])])
+  const { clientCertificates } = site
+  if (clientCertificates === undefined && names.length === 0) return undefined
+  return new ClientFields(clientCertificates?.headers ?? {}, names)
+}
+
+function upstreamsOf({ routes }: Site): string[] {
+  return routes.flatMap(({ upstreams }) => upstreams.map(({ url }) => url))
+}
+
+function ownedBy(names: ClientFieldNames): string[] {
+  return [...STANDARD, ...Object.values(names).filter((name) => name !== undefined)]
 }
 
 function fieldsOf(certificate: X509Certificate, names: ClientFieldNames): [string, string][] {

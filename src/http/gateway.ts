@@ -13,7 +13,7 @@ import { Balancer, type MemberStatus } from '../upstreams/balancer.ts'
 import { HealthChecks } from '../upstreams/health.ts'
 import { Member } from '../upstreams/member.ts'
 import { authorityOf, hostOf } from './authority.ts'
-import { ClientFields } from './client-fields.ts'
+import { believedNames, type ClientFields, clientFieldsOf } from './client-fields.ts'
 import { compileEdits } from './edits.ts'
 import { AddressRanges } from './forwarded.ts'
 import { hstsValue } from './headers.ts'
@@ -112,18 +112,24 @@ export class Gateway {
     const table = new Map<string, SiteEntry>()
     const trusted = new AddressRanges(trustedProxies)
     const shapers = new Shapers(clock, trusted)
+    const believed = believedNames(sites)
     this.#backends.renew((find) =>
       this.#checks.renew((check) => {
         for (const site of sites) {
-          const entry = new SiteEntry(site, shapers, ({ upstreams, balancing }) => {
-            const { healthCheck } = balancing
-            const members = upstreams.map((upstream) => {
-              const backend = find(upstream, site.upstreamTls)
-              const checked = healthCheck && check(backend, healthCheck)
-              return new Member(backend, upstream, balancing.slowStart, checked)
-            })
-            return new Balancer(members, balancing, { clock, log, random: Math.random })
-          })
+          const entry = new SiteEntry(
+            site,
+            clientFieldsOf(site, believed),
+            shapers,
+            ({ upstreams, balancing }) => {
+              const { healthCheck } = balancing
+              const members = upstreams.map((upstream) => {
+                const backend = find(upstream, site.upstreamTls)
+                const checked = healthCheck && check(backend, healthCheck)
+                return new Member(backend, upstream, balancing.slowStart, checked)
+              })
+              return new Balancer(members, balancing, { clock, log, random: Math.random })
+            },
+          )
           for (const host of site.hosts) table.set(host, entry)
         }
       }),
@@ -204,11 +210,14 @@ class SiteEntry {
     verdict: Forward
   }[]
 
-  constructor(site: GuardedSite, shapers: Shapers, balance: (route: SiteRoute) => Balancer) {
+  constructor(
+    site: GuardedSite,
+    clientFields: ClientFields | undefined,
+    shapers: Shapers,
+    balance: (route: SiteRoute) => Balancer,
+  ) {
     this.redirect = site.redirect
     this.clientPolicy = site.clientPolicy?.id
-    const { clientCertificates } = site
-    const clientFields = clientCertificates && new ClientFields(clientCertificates.headers)
     this.clientFields = clientFields
     const hsts = hstsValue(site.hsts)
     this.#routes = [...site.routes]

@@ -42,7 +42,7 @@ export interface Route {
   readonly rewrite: string | undefined
   readonly requestEdits: FieldEdits | undefined
   readonly responseEdits: FieldEdits | undefined
-  /** Undefined where clients are not asked for a certificate. */
+  /** See `clientFieldsOf`. */
   readonly clientFields: ClientFields | undefined
 }
 

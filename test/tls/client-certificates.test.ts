@@ -275,6 +275,13 @@ t.test('a CA, which has no certificate for us, still validates by tls-alpn-01', 
   t.strictSame(rig.handedOn, [])
 })
 
+t.test('a client that has to begin again, with another key share, is asked as well', async (t) => {
+  const rig = await startGuarded(t, makeClientPolicy({ ca }))
+  const ecdhCurve = 'X448:P-256'
+  t.equal(await fateOf(rig, { ...client, ecdhCurve }), 'served')
+  t.match(await fateOf(rig, { ecdhCurve }), /CERTIFICATE_REQUIRED/)
+})
+
 t.test('connections of a tcp site are asked too', async (t) => {
   const stream = { mode: 'tcp', alpn: [], upstreams: [], proxyProtocol: undefined } as const
   const sites = new Map([[GUARDED, { stream, clientPolicy: makeClientPolicy({ ca }) }]])

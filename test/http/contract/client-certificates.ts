@@ -113,6 +113,37 @@ export async function clientCertificates(t: Test, makeWire: MakeWire): Promise<v
     }
   })
 
+  t.test('nor does it reach the same upstream by another site', async (t) => {
+    const [shared, apart] = [await startUpstream(t), await startUpstream(t)]
+    const sites: SiteOptions[] = [
+      {
+        hosts: ['guarded.example.com'],
+        upstreams: [shared.url],
+        clientPolicy: POLICY,
+        clientCertificates: { mode: 'required', ca: '/unused', headers: HEADERS },
+      },
+      {
+        routes: [
+          { path: '/', upstreams: [apart.url] },
+          { path: '/shared', upstreams: [apart.url, shared.url] },
+        ],
+      },
+      { hosts: ['two.example.com'], upstreams: [apart.url] },
+    ]
+    const front = await Front.start(t, makeWire, { sites })
+    const client = await RawClient.connect(t, front, { plain: true })
+    for (const target of ['/shared', '/shared', '/']) {
+      client.send(`GET ${target} HTTP/1.1`, `Host: ${HOST}`, ...SPOOFS)
+      t.equal(statusOf(await client.response()), 200)
+    }
+    for (const request of [...shared.requests, ...apart.requests]) t.notMatch(request, /spoof/)
+    t.equal(shared.requests.length, 1)
+
+    client.send('GET / HTTP/1.1', 'Host: two.example.com', ...SPOOFS)
+    t.equal(statusOf(await client.response()), 200)
+    t.match(apart.requests.at(-1), /spoof/, 'elsewhere they are fields like any other')
+  })
+
   t.test('nor does it pass in trailers', async (t) => {
     const { upstream, front } = await start(t, known)
     const client = await RawClient.connect(t, front)
@@ -210,6 +241,10 @@ export async function clientCertificates(t: Test, makeWire: MakeWire): Promise<v
       t.strictSame(upstream.requests, [])
     }
   })
+}
+
+function startUpstream(t: Test): Promise<RawUpstream> {
+  return RawUpstream.start(t, (socket) => socket.write(ok()))
 }
 
 /** Whom an upstream takes the proxy for: the one that the site names, another one after a reload, and nobody. */
