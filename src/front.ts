@@ -26,6 +26,7 @@ import { Streams } from './tcp/streams.ts'
 import { type Clock, withDeadline } from './time.ts'
 import { Contexts } from './tls/contexts.ts'
 import { Listener, type ListenerPolicy } from './tls/listener.ts'
+import { Names } from './upstreams/names.ts'
 
 /** Where a front listens, with the real port for port 0. */
 export interface Addresses {
@@ -100,6 +101,7 @@ export class LocalFront implements Front {
     this.#gateway = new Gateway(policyOf(config, this.#sites), {
       clock,
       log,
+      names: new Names(),
       challenge: (path) => http01.answer(path),
       httpsPort: config.listen.https[0]?.port ?? 443,
     })

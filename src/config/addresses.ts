@@ -49,19 +49,24 @@ export function formatAddress({ host, port }: Address): string {
   return `${host === undefined ? '' : isIP(host) === 6 ? `[${host}]` : host}:${port}`
 }
 
-/** Where to connect, and what is spoken there: `http://host:port`, `https://…`, `h2c://…`, `h2://…` or `tcp://…`. */
+/**
+ * Where to connect, and what is spoken there: `http://host:port`, `https://…`, `h2c://…`, `h2://…` or `tcp://…`; of unix
+ * sockets `unix:/path` or, for HTTP/2, `unix+h2c:/path`.
+ */
 export interface Upstream {
   /** Canonical: lower case, no default port, no path. */
   readonly url: string
   readonly secure: boolean
   /**
    * `h2`: HTTP/2, without asking first on a plain connection (RFC 9113 section 3.3), and by ALPN over TLS.
-   * `tcp`: whatever the clients speak.
+   * `tcp`: whatever the clients speak. A unix socket without `h2c` says `http/1.1`, and may stand for `tcp` too.
    */
   readonly protocol: 'http/1.1' | 'h2' | 'tcp'
-  /** DNS name or IP address, without brackets. */
+  /** DNS name or IP address, without brackets; `localhost` for a unix socket. */
   readonly host: string
   readonly port: number
+  /** Of a unix socket, instead of host and port. */
+  readonly socketPath: string | undefined
 }
 
 /** A scheme of HTTP/2 reads as the one of HTTP/1.1 that has its default port. */
@@ -74,6 +79,7 @@ const EQUIVALENT_SCHEME: ReadonlyMap<string, 'http' | 'https'> = new Map([
 
 export function parseUpstream(text: string): Upstream | undefined {
   if (/^tcp:/i.test(text)) return parseTcpUpstream(text)
+  if (/^unix\b/i.test(text)) return parseUnixUpstream(text)
   const [, written = '', rest = ''] = /^(\w+)(:\/\/[^/].*)$/.exec(text) ?? []
   const scheme = written.toLowerCase()
   const equivalent = EQUIVALENT_SCHEME.get(scheme)
@@ -88,6 +94,23 @@ export function parseUpstream(text: string): Upstream | undefined {
     protocol: scheme === equivalent ? 'http/1.1' : 'h2',
     host: url.hostname.replace(/^\[(.*)\]$/, '$1'),
     port: url.port === '' ? (secure ? 443 : 80) : Number(url.port),
+    socketPath: undefined,
+  }
+}
+
+/** What `sun_path` holds (unix(7)), without its final NUL. */
+const MAX_SOCKET_PATH_BYTES = 107
+
+function parseUnixUpstream(text: string): Upstream | undefined {
+  const [, h2c, socketPath] = /^unix(\+h2c)?:(\/\P{Cc}*[^\p{Cc}/])$/iu.exec(text) ?? []
+  if (socketPath === undefined || Buffer.byteLength(socketPath) > MAX_SOCKET_PATH_BYTES) return undefined
+  return {
+    url: `unix${h2c === undefined ? '' : '+h2c'}:${socketPath}`,
+    secure: false,
+    protocol: h2c === undefined ? 'http/1.1' : 'h2',
+    host: 'localhost',
+    port: 0,
+    socketPath,
   }
 }
 

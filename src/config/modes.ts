@@ -51,14 +51,14 @@ function checkStream({ upstreams, routes, hsts, mode, tls }: SiteConfig, path: s
   }
   return [
     ...(upstreams === undefined ? [missing] : []),
-    ...(upstreams ?? []).flatMap(({ url, protocol, host, port }, index) =>
-      protocol === 'tcp'
+    ...(upstreams ?? []).flatMap(({ url, protocol, host, port, socketPath }, index) =>
+      protocol === 'tcp' || (socketPath !== undefined && protocol !== 'h2')
         ? []
         : [
             {
               path: `${path}.upstreams[${index}]`,
               message: `${url} is for HTTP, and the mode is "${mode}"`,
-              hint: `write "tcp://${isIP(host) === 6 ? `[${host}]` : host}:${port}"`,
+              hint: `write "${socketPath === undefined ? `tcp://${isIP(host) === 6 ? `[${host}]` : host}:${port}` : `unix:${socketPath}`}"`,
             },
           ],
     ),

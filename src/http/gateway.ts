@@ -12,6 +12,7 @@ import { Backends } from '../upstreams/backend.ts'
 import { Balancer, type MemberStatus } from '../upstreams/balancer.ts'
 import { HealthChecks } from '../upstreams/health.ts'
 import { Member } from '../upstreams/member.ts'
+import type { Names } from '../upstreams/names.ts'
 import { authorityOf, hostOf } from './authority.ts'
 import { believedNames, type ClientFields, clientFieldsOf } from './client-fields.ts'
 import { compileEdits } from './edits.ts'
@@ -37,6 +38,8 @@ export interface Policy {
 export interface GatewayOptions {
   readonly clock: Clock
   readonly log: Log
+  /** Of upstreams. */
+  readonly names: Names
   /** The answer to an HTTP-01 challenge (RFC 8555 section 8.3) by its whole path; undefined when it is not ours. */
   readonly challenge: (path: string) => string | undefined
   /** The port where clients reach the TLS listener, for redirects. */
@@ -77,7 +80,7 @@ const NOBODY: LookedUp = { authority: undefined, host: undefined, site: undefine
 
 export class Gateway {
   readonly #options: GatewayOptions
-  readonly #backends = new Backends()
+  readonly #backends: Backends
   readonly #checks: HealthChecks
   #sites: ReadonlyMap<string, SiteEntry> = new Map()
   #timeouts: Timeouts
@@ -87,6 +90,7 @@ export class Gateway {
   /** Throws `ConfigError` as `replace` does. */
   constructor(policy: Policy, options: GatewayOptions) {
     this.#options = options
+    this.#backends = new Backends(options.names)
     this.#checks = new HealthChecks({ clock: options.clock, log: options.log, random: Math.random })
     this.#timeouts = policy.timeouts
     this.replace(policy)

@@ -105,9 +105,10 @@ export class Streams {
 }
 
 /** Rejects with the socket's error, or with a DeadlineError. */
-function dial({ host, port }: Upstream, clock: Clock, limitMs: number): Promise<Socket> {
+function dial({ host, port, socketPath }: Upstream, clock: Clock, limitMs: number): Promise<Socket> {
   return new Promise((resolve, reject) => {
-    const socket = connect({ host, port, allowHalfOpen: true, noDelay: true })
+    const address = socketPath === undefined ? { host, port } : { path: socketPath }
+    const socket = connect({ ...address, allowHalfOpen: true, noDelay: true })
     const cancel = clock.after(limitMs, () => socket.destroy(new DeadlineError('connecting', limitMs)))
     socket.on('error', reject).once('close', cancel)
     socket.once('connect', () => {

@@ -3,12 +3,14 @@
  * `Backends` keeps these objects over reloads, so that connections to an unchanged upstream stay open.
  */
 import { readFileSync } from 'node:fs'
-import { isIP } from 'node:net'
+import { isIP, type TcpNetConnectOpts } from 'node:net'
 import { createSecureContext, getCACertificates, type SecureContext } from 'node:tls'
 import { type ClientCredentials, readClientCredentials } from '../cert/client-credentials.ts'
 import type { Upstream } from '../config/schema.ts'
 import type { Site } from '../config/sites.ts'
 import { ConfigError, messageOf } from '../errors.ts'
+import { MINUTE } from '../time.ts'
+import type { Names } from './names.ts'
 
 /** For `tls.connect` to an `https://` or `h2://` upstream. */
 export interface BackendTls {
@@ -19,11 +21,18 @@ export interface BackendTls {
   readonly secureContext: SecureContext | undefined
 }
 
+/** For `net.connect` and `tls.connect`: a name is resolved anew each time. */
+export type BackendAddress = Pick<TcpNetConnectOpts, 'host' | 'port' | 'lookup'> | { readonly path: string }
+
+/** How long connections to a name are kept in use, which may have moved in the meantime. */
+const NAMED_AGE_MS = MINUTE
+
 export class Backend {
   /** As in the configuration, for logs. */
   readonly url: string
-  readonly host: string
-  readonly port: number
+  readonly address: BackendAddress
+  /** After how long a connection takes no further requests. Infinity where the address cannot change. */
+  readonly maxAgeMs: number
   /** As Host and :authority name it: without the default port, IPv6 in brackets. */
   readonly authority: string
   readonly protocol: Upstream['protocol']
@@ -47,11 +56,13 @@ export class Backend {
   readonly onRelease = new Set<() => void>()
   readonly #retire = new AbortController()
 
-  constructor(upstream: Upstream, tls: BackendTls | undefined) {
-    this.url = upstream.url
-    this.host = upstream.host
-    this.port = upstream.port
-    this.authority = upstream.url.slice(upstream.url.indexOf('//') + 2)
+  constructor(upstream: Upstream, tls: BackendTls | undefined, names: Names) {
+    const { url, host, port, socketPath } = upstream
+    const isName = socketPath === undefined && isIP(host) === 0
+    this.url = url
+    this.address = socketPath === undefined ? { host, port, lookup: names.lookup } : { path: socketPath }
+    this.maxAgeMs = isName ? NAMED_AGE_MS : Number.POSITIVE_INFINITY
+    this.authority = socketPath === undefined ? url.slice(url.indexOf('//') + 2) : host
     this.protocol = upstream.protocol
     this.tls = tls
     this.retired = this.#retire.signal
@@ -71,7 +82,12 @@ export class Backend {
 
 /** The backends in use, by what makes them different: address and the way of verifying. */
 export class Backends {
+  readonly #names: Names
   #byKey = new Map<string, Backend>()
+
+  constructor(names: Names) {
+    this.#names = names
+  }
 
   /**
    * Builds a table with `build`, which asks for backends; those that it did not ask for are retired. Throws what
@@ -83,28 +99,36 @@ export class Backends {
       const roots = tls.roots === undefined || !upstream.secure ? undefined : readRoots(tls.roots)
       const own = upstream.secure ? readOwn(tls) : undefined
       const key = JSON.stringify([upstream.url, upstream.secure && tls, roots, own?.id])
-      const backend = this.#byKey.get(key) ?? next.get(key) ?? createBackend(upstream, tls, roots, own)
+      const backend = this.#byKey.get(key) ?? next.get(key) ?? this.#create(upstream, tls, roots, own)
       next.set(key, backend)
       return backend
     })
     for (const [key, backend] of this.#byKey) if (!next.has(key)) backend.retire()
     this.#byKey = next
   }
+
+  #create(
+    upstream: Upstream,
+    tls: Site['upstreamTls'],
+    roots: string | undefined,
+    own: ClientCredentials | undefined,
+  ): Backend {
+    return new Backend(upstream, upstream.secure ? tlsFor(upstream, tls, roots, own) : undefined, this.#names)
+  }
 }
 
-function createBackend(
-  upstream: Upstream,
+function tlsFor(
+  { host }: Upstream,
   tls: Site['upstreamTls'],
   roots: string | undefined,
   own: ClientCredentials | undefined,
-): Backend {
-  if (!upstream.secure) return new Backend(upstream, undefined)
-  const name = tls.serverName ?? upstream.host
-  return new Backend(upstream, {
+): BackendTls {
+  const name = tls.serverName ?? host
+  return {
     servername: isIP(name) === 0 ? name : '',
     rejectUnauthorized: tls.verify,
     secureContext: roots === undefined && own === undefined ? undefined : contextOf(roots, own),
-  })
+  }
 }
 
 function contextOf(roots: string | undefined, own: ClientCredentials | undefined): SecureContext {

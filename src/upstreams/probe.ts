@@ -22,7 +22,7 @@ export async function probe(backend: Backend, check: HealthCheckPolicy, signal: 
 
 function connect(backend: Backend, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
-    const socket = net.connect({ host: backend.host, port: backend.port, signal })
+    const socket = net.connect({ ...backend.address, signal })
     socket.on('error', reject)
     socket.once('connect', () => {
       socket.destroy()
@@ -34,9 +34,9 @@ function connect(backend: Backend, signal: AbortSignal): Promise<void> {
 /** A redirect is an answer like any other; the content is not read. */
 function askHttp1(backend: Backend, check: HttpCheck, signal: AbortSignal): Promise<number> {
   return new Promise((resolve, reject) => {
+    const { address } = backend
     const options = {
-      host: backend.host,
-      port: backend.port,
+      ...('path' in address ? { socketPath: address.path } : address),
       path: check.path,
       headers: fieldsOf(backend, check),
       agent: false,
@@ -56,14 +56,14 @@ function askHttp1(backend: Backend, check: HttpCheck, signal: AbortSignal): Prom
 
 function askHttp2(backend: Backend, check: HttpCheck, signal: AbortSignal): Promise<number> {
   return new Promise((resolve, reject) => {
-    const { host, port } = backend
+    const { address } = backend
     const scheme = backend.tls === undefined ? 'http' : 'https'
     const { host: authority, ...fields } = fieldsOf(backend, check)
     const session = http2.connect(`${scheme}://${authority}`, {
       createConnection: () =>
         backend.tls === undefined
-          ? net.connect({ host, port })
-          : tls.connect({ host, port, ALPNProtocols: ['h2'], ...tlsOf(backend.tls) }),
+          ? net.connect(address)
+          : tls.connect({ ...address, ALPNProtocols: ['h2'], ...tlsOf(backend.tls) }),
     })
     const abort = (): void => session.destroy(new Error('aborted'))
     signal.addEventListener('abort', abort, { once: true })

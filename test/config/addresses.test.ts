@@ -91,6 +91,15 @@ t.test('an upstream has one form', async (t) => {
     ['http://app#x', undefined],
     ['http://user@app', undefined],
     ['ftp://app', undefined],
+    ['unix:/run/app.sock', ['unix:/run/app.sock', 'localhost', 0]],
+    ['UNIX+H2C:/run/My App.sock', ['unix+h2c:/run/My App.sock', 'localhost', 0]],
+    [`unix:/${'x'.repeat(106)}`, [`unix:/${'x'.repeat(106)}`, 'localhost', 0]],
+    [`unix:/${'x'.repeat(107)}`, undefined],
+    ['unix:app.sock', undefined],
+    ['unix:/', undefined],
+    ['unix:/run/', undefined],
+    ['unix+h2:/run/app.sock', undefined],
+    ['unix:/run/a\nb', undefined],
     ['http://unix:/run/app.sock', undefined],
     ['', undefined],
   ]
@@ -99,7 +108,8 @@ t.test('an upstream has one form', async (t) => {
     t.strictSame(found && [found.url, found.host, found.port], expected, text)
     if (found === undefined) continue
     t.equal(found.secure, /^(https|h2):/.test(found.url), text)
-    t.equal(found.protocol, /^h2/.test(found.url) ? 'h2' : 'http/1.1', text)
+    t.equal(found.protocol, /^(unix\+)?h2/.test(found.url) ? 'h2' : 'http/1.1', text)
+    t.equal(found.socketPath, /^unix.*?:(.*)$/.exec(found.url)?.[1], text)
   }
 })
 

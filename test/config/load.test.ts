@@ -839,6 +839,7 @@ t.test('the smallest config gets every default', async (t) => {
         secure: false,
         host: '127.0.0.1',
         port: 3000,
+        socketPath: undefined,
         weight: 1,
         backup: false,
         maxConnections: undefined,

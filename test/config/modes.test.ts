@@ -14,6 +14,8 @@ function complaints(site: object, top: object = {}): string[] {
 for (const mode of ['tcp', 'passthrough']) {
   t.test(`a ${mode} site says what a stream needs, and no more`, async (t) => {
     t.strictSame(complaints({ mode, upstreams: tcp, proxyProtocol: 'v2' }), [])
+    t.strictSame(complaints({ mode, upstreams: ['unix:/run/db.sock'] }), [])
+    t.match(complaints({ mode, upstreams: ['unix+h2c:/run/db.sock'] }), [/write "unix:\/run\/db\.sock"/])
     t.match(complaints({ mode }), [/^sites\[0\]: has no `upstreams`.*tcp:\/\//])
     t.match(complaints({ mode, upstreams: http }), [
       /^sites\[0\]\.upstreams\[0\]: .*"tcp:\/\/127\.0\.0\.1:80"/,

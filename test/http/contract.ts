@@ -4,6 +4,7 @@
  */
 import type { Test } from 'tap'
 import { abuse } from './contract/abuse.ts'
+import { addressing } from './contract/addresses.ts'
 import { balancing } from './contract/balancing.ts'
 import { clientCertificates } from './contract/client-certificates.ts'
 import { draining } from './contract/draining.ts'
@@ -22,6 +23,7 @@ export function wireContract(t: Test, makeWire: MakeWire): void {
   t.test('requests', async (t) => requests(t, makeWire))
   t.test('responses', async (t) => responses(t, makeWire))
   t.test('failures', async (t) => failures(t, makeWire))
+  t.test('addresses', async (t) => addressing(t, makeWire))
   t.test('balancing', async (t) => balancing(t, makeWire))
   t.test('refusals', async (t) => refusals(t, makeWire))
   t.test('shaping', async (t) => shaping(t, makeWire))

@@ -17,7 +17,8 @@ import { Gateway, type Policy } from '../../src/http/gateway.ts'
 import { RequestIds } from '../../src/http/request-id.ts'
 import type { Wire, WireOptions } from '../../src/http/wire.ts'
 import { Metrics } from '../../src/metrics.ts'
-import { SystemClock } from '../../src/time.ts'
+import { type Clock, SystemClock } from '../../src/time.ts'
+import { Names } from '../../src/upstreams/names.ts'
 import { makeAuthority, makeCertificate } from '../support/certificates.ts'
 import { type MemoryLog, memoryLog } from '../support/log.ts'
 
@@ -70,6 +71,9 @@ export interface FrontOptions {
   readonly challenges?: Readonly<Record<string, string>>
   /** Who is at the other end of connections to the TLS port; absent: they were not asked. */
   readonly client?: Client
+  /** The system's when absent, as `names`. */
+  readonly clock?: Clock
+  readonly names?: Names
 }
 
 export function makeUpstream(options: UpstreamOptions): UpstreamConfig {
@@ -136,11 +140,12 @@ export class Front {
 
   /** Started; drained and stopped with the test. */
   static async start(t: Test, makeWire: MakeWire, options: FrontOptions): Promise<Front> {
-    const clock = new SystemClock()
+    const { clock = new SystemClock(), names = new Names() } = options
     const log = memoryLog()
     const gateway = new Gateway(makePolicy(options), {
       clock,
       log: log.log,
+      names,
       challenge: (path) => options.challenges?.[path],
       httpsPort: 8443,
     })

@@ -5,6 +5,7 @@ import { ConfigError } from '../../src/errors.ts'
 import { Gateway, type Policy } from '../../src/http/gateway.ts'
 import type { RequestFacts } from '../../src/http/verdict.ts'
 import { silentLog } from '../../src/log.ts'
+import { Names } from '../../src/upstreams/names.ts'
 import { makeSite, type SiteOptions } from './front.ts'
 
 const CLIENT = {
@@ -25,6 +26,7 @@ function makeGateway(sites: readonly SiteOptions[], httpsPort = 443): Gateway {
   return new Gateway(policy(sites), {
     clock: new VirtualClock(),
     log: silentLog(),
+    names: new Names(),
     challenge: (path) => (path === '/.well-known/acme-challenge/ours' ? 'key.authorization' : undefined),
     httpsPort,
   })
@@ -131,7 +133,8 @@ t.test('a site with client certificates serves connections that were asked by it
     { ...two!, clientPolicy: policyOf('b') },
   ]
   const log = silentLog()
-  const options = { clock: new VirtualClock(), log, challenge: () => undefined, httpsPort: 443 }
+  const names = new Names()
+  const options = { clock: new VirtualClock(), log, names, challenge: () => undefined, httpsPort: 443 }
   const gateway = new Gateway({ ...sites, sites: guarded }, options)
   for (const [clientPolicy, host, outcome] of [
     ['a', 'one.example', '2'],

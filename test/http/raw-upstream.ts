@@ -1,9 +1,9 @@
 /** An upstream that shows the bytes it got and sends the bytes it is told to. */
 import { once } from 'node:events'
-import { createServer, type Server, type Socket } from 'node:net'
+import { createServer, type ListenOptions, type Server, type Socket } from 'node:net'
 import { createServer as createTlsServer } from 'node:tls'
 import type { Test } from 'tap'
-import { CREDENTIALS, portOf } from './front.ts'
+import { CREDENTIALS } from './front.ts'
 
 export type Respond = (socket: Socket, request: string, index: number) => void
 
@@ -16,15 +16,24 @@ export class RawUpstream {
 
   private constructor(server: Server, secure: boolean) {
     this.#server = server
-    this.url = `${secure ? 'https' : 'http'}://127.0.0.1:${portOf(server)}`
+    const address = server.address()
+    this.url =
+      typeof address === 'string'
+        ? `unix:${address}`
+        : `${secure ? 'https' : 'http'}://${address?.address}:${address?.port}`
   }
 
   /** `respond` is called for each whole request; `secure` speaks TLS with the tests' certificate. */
-  static async start(t: Test, respond: Respond, secure = false): Promise<RawUpstream> {
+  static async start(
+    t: Test,
+    respond: Respond,
+    secure = false,
+    where: ListenOptions = { host: '127.0.0.1', port: 0 },
+  ): Promise<RawUpstream> {
     const server = secure
       ? createTlsServer({ cert: CREDENTIALS.chainPem, key: CREDENTIALS.keyPem })
       : createServer()
-    await once(server.listen(0, '127.0.0.1'), 'listening')
+    await once(server.listen(where), 'listening')
     const upstream = new RawUpstream(server, secure)
     server.on(secure ? 'secureConnection' : 'connection', (socket: Socket) => upstream.#take(socket, respond))
     t.teardown(() => upstream.stop())

@@ -1,9 +1,11 @@
 import { once } from 'node:events'
-import type { AddressInfo } from 'node:net'
+import { type AddressInfo, createServer as createPlainServer } from 'node:net'
 import { createServer } from 'node:tls'
 import t from 'tap'
+import { parseUpstream } from '../../src/config/schema.ts'
 import { readProxyHeader } from '../../src/proxy-protocol.ts'
 import { makeCertificate } from '../support/certificates.ts'
+import { socketPath } from '../support/sockets.ts'
 import { dial, refusal, textOf, until } from '../tls/rig.ts'
 import { deadUpstream, echo, plain, startStreams, startUpstream, streamTo, upstreamAt } from './rig.ts'
 
@@ -97,6 +99,15 @@ t.test('upstreams take turns, and the next one takes over for one that cannot be
   t.equal(await textOf(await dial(rig, { servername: 'ha.example.com' })), 'b')
   const skipped = rig.streamLog.lines.find(({ msg }) => msg === 'an upstream could not be connected to')
   t.match(skipped, { host: 'ha.example.com' })
+})
+
+t.test('an upstream on a unix socket', async (t) => {
+  const path = socketPath(t)
+  const server = createPlainServer((socket) => socket.end('hello')).listen(path)
+  await once(server, 'listening')
+  t.teardown(() => server.close())
+  const rig = await startStreams(t, { 'db.example.com': streamTo([parseUpstream(`unix:${path}`)!]) })
+  t.equal(await textOf(await dial(rig, DB)), 'hello')
 })
 
 t.test('where no upstream answers, the client is closed and the log says so', async (t) => {

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { parseUpstream } from '../../src/config/schema.ts'
 import { type Backend, Backends } from '../../src/upstreams/backend.ts'
+import { Names } from '../../src/upstreams/names.ts'
 import { CREDENTIALS, ROOT_PEM } from '../http/front.ts'
 import { makeCertificate } from '../support/certificates.ts'
 
@@ -17,20 +18,28 @@ function renew(backends: Backends, ...wanted: [string, UpstreamTls?][]): Backend
 }
 
 t.test('routes to one upstream share its backend', async (t) => {
-  const [one, two] = renew(new Backends(), ['http://127.0.0.1:1'], ['http://127.0.0.1:1'])
+  const [one, two] = renew(new Backends(new Names()), ['http://127.0.0.1:1'], ['http://127.0.0.1:1'])
   t.equal(one, two)
 })
 
 t.test('ways of verifying are kept apart for https, and mean nothing for http', async (t) => {
-  const [one, two] = renew(new Backends(), ['https://a.example'], ['https://a.example', { verify: false }])
+  const [one, two] = renew(
+    new Backends(new Names()),
+    ['https://a.example'],
+    ['https://a.example', { verify: false }],
+  )
   t.not(one, two)
-  const [three, four] = renew(new Backends(), ['http://a.example'], ['http://a.example', { verify: false }])
+  const [three, four] = renew(
+    new Backends(new Names()),
+    ['http://a.example'],
+    ['http://a.example', { verify: false }],
+  )
   t.equal(three, four)
 })
 
 t.test('a root file that has changed makes a new backend', async (t) => {
   const roots = join(t.testdir({}), 'roots.pem')
-  const backends = new Backends()
+  const backends = new Backends(new Names())
   const find = (): Backend | undefined => renew(backends, ['https://a.example', { verify: true, roots }])[0]
   writeFileSync(roots, ROOT_PEM)
   const first = find()
@@ -43,7 +52,7 @@ t.test('a root file that has changed makes a new backend', async (t) => {
 t.test('a certificate to show that has changed makes a new backend', async (t) => {
   const folder = t.testdir({})
   const [certificate, key] = [join(folder, 'own.pem'), join(folder, 'own.key')]
-  const backends = new Backends()
+  const backends = new Backends(new Names())
   const find = (): Backend | undefined =>
     renew(backends, ['https://a.example', { verify: true, certificate, key }])[0]
   writeFileSync(certificate, CREDENTIALS.chainPem)
@@ -67,7 +76,7 @@ t.test('a certificate that cannot be shown is explained, and its key is in no me
   const [certificate, key] = [join(folder, 'own.pem'), join(folder, 'own.key')]
   const fault = (): string => {
     try {
-      renew(new Backends(), ['https://a.example', { verify: true, certificate, key }])
+      renew(new Backends(new Names()), ['https://a.example', { verify: true, certificate, key }])
       return ''
     } catch (error) {
       return String(error)
@@ -87,7 +96,7 @@ t.test('a certificate that cannot be shown is explained, and its key is in no me
 
 t.test('the name to verify: by config, else the upstream’s; none for an address', async (t) => {
   const [plain, byHost, byName, byAddress] = renew(
-    new Backends(),
+    new Backends(new Names()),
     ['http://a.example'],
     ['https://a.example'],
     ['https://a.example', { verify: true, serverName: 'b.example' }],

@@ -4,6 +4,7 @@ import { type Balancing, DEFAULT_BALANCING } from '../../src/config/balancing.ts
 import { Backend } from '../../src/upstreams/backend.ts'
 import { Balancer } from '../../src/upstreams/balancer.ts'
 import { Member } from '../../src/upstreams/member.ts'
+import { Names } from '../../src/upstreams/names.ts'
 import { makeUpstream } from '../http/front.ts'
 import { memoryLog } from '../support/log.ts'
 
@@ -12,7 +13,7 @@ type Part = Partial<Parameters<typeof makeUpstream>[0] & object>
 function makeBalancer(parts: readonly Part[], policy: Partial<Balancing> = {}) {
   const clock = new VirtualClock()
   const upstreams = parts.map((part, i) => makeUpstream({ url: `http://127.0.0.1:${i + 1}`, ...part }))
-  const backends = upstreams.map((upstream) => new Backend(upstream, undefined))
+  const backends = upstreams.map((upstream) => new Backend(upstream, undefined, new Names()))
   let state = 1
   const random = (): number => {
     state = (state * 16807) % 2147483647

@@ -9,8 +9,10 @@ import type { HealthCheckPolicy } from '../../src/config/balancing.ts'
 import { parseUpstream } from '../../src/config/schema.ts'
 import { type Backend, Backends } from '../../src/upstreams/backend.ts'
 import { HealthChecks } from '../../src/upstreams/health.ts'
+import { Names } from '../../src/upstreams/names.ts'
 import { CREDENTIALS, portOf, until } from '../http/front.ts'
 import { memoryLog } from '../support/log.ts'
+import { socketPath } from '../support/sockets.ts'
 
 const INTERVAL = 5000
 const TIMEOUT = 2000
@@ -34,7 +36,7 @@ class LookClock extends VirtualClock {
 
 function backendOf(url: string, verify = false): Backend {
   let found: Backend | undefined
-  new Backends().renew((find) => {
+  new Backends(new Names()).renew((find) => {
     found = find(parseUpstream(url)!, { verify })
   })
   return found!
@@ -171,6 +173,21 @@ t.test('tcp: it is enough that it can be connected to', async (t) => {
   await look(3)
   t.ok(check.failing)
   t.match(check.problem, 'ECONNREFUSED')
+})
+
+t.test('a unix socket is asked as others are', async (t) => {
+  const path = socketPath(t)
+  const hosts: unknown[] = []
+  const server = createServer(({ headers }, response) => {
+    hosts.push(headers.host)
+    response.end()
+  })
+  await once(server.listen(path), 'listening')
+  t.teardown(() => server.close())
+  const { check, look } = await startCheck(t, backendOf(`unix:${path}`))
+  await look()
+  t.notOk(check.failing)
+  t.strictSame(hosts, ['localhost'])
 })
 
 t.test('https: the certificate is verified as for requests', async (t) => {

@@ -4,7 +4,7 @@ import { duration, host, upstream, z } from './fields.ts'
 const HASH = 'not a key to hash: write "ip", "header:NAME" or "cookie:NAME"'
 
 const weighted = z.strictObject({
-  url: upstream.describe('`http://host:port` or `https://host:port`.'),
+  url: upstream.describe('`http://host:port`, `https://host:port`, or as above.'),
   weight: z.int().min(1).max(1000).default(1).describe('Its share of the requests, against the others’.'),
   backup: z.boolean().default(false).describe('Asked only when no other upstream can take a request.'),
   maxConnections: z

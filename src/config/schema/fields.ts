@@ -64,11 +64,13 @@ export const address = text<Address>(
   () => 'not an address to listen on: write "IP:port", "[IPv6]:port" or ":port" for every address',
 ).meta({ title: 'address' })
 
-export const upstream = text<Upstream>(parseUpstream, (input) =>
-  parseUpstream(`http://${input}`) === undefined
+export const upstream = text<Upstream>(parseUpstream, (input) => {
+  if (/^((https?:\/\/)?unix(\+\w+)?:|[./])/.test(input))
+    return 'is not an upstream: of a unix socket write "unix:/run/app.sock", an absolute path of up to 107 octets'
+  return parseUpstream(`http://${input}`) === undefined
     ? 'is not an upstream: write "http://host:port" or "https://host:port", without a path'
-    : 'is not an upstream: put "http://" in front, or "https://" where it speaks TLS',
-).meta({ title: 'upstream' })
+    : 'is not an upstream: put "http://" in front, or "https://" where it speaks TLS'
+}).meta({ title: 'upstream' })
 
 export const range = z
   .string()

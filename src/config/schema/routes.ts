@@ -7,7 +7,7 @@ export const upstreams = z
   .array(upstreamEntry)
   .min(1, 'names no upstream')
   .describe(
-    'Where requests go, by `balance`: `http://host:port`, `https://host:port`, or for HTTP/2 and gRPC `h2c://host:port` (without TLS) or `h2://host:port` (with TLS); or an object with the URL and its part.',
+    'Where requests go, by `balance`: `http://host:port`, `https://host:port`, for HTTP/2 and gRPC `h2c://host:port` (without TLS) or `h2://host:port` (with TLS), or a unix socket, `unix:/run/app.sock` or `unix+h2c:/run/app.sock`; or an object with the URL and its part.',
   )
 
 export const upstreamTls = z

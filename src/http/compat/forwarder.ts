@@ -9,6 +9,7 @@
 import http from 'node:http'
 import https from 'node:https'
 import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
 import { TLSSocket } from 'node:tls'
 import httpProxy from 'http-proxy'
 import { messageOf, ProxyError } from '../../errors.ts'
@@ -18,6 +19,9 @@ import type { Backend } from '../../upstreams/backend.ts'
 /** Idle connections to an upstream are closed after this; most servers close theirs later. */
 const IDLE_MS = 60 * SECOND
 const MAX_IDLE_CONNECTIONS = 256
+
+/** http-proxy would put in a port of its own. */
+const NO_PORT = '0'
 
 export interface OutgoingRequest {
   readonly method: string
@@ -47,6 +51,8 @@ export class Forwarder {
   readonly #clock: Clock
   readonly #proxy = httpProxy.createProxyServer()
   readonly #agents = new Map<Backend, http.Agent>()
+  /** From when on each connection takes no further requests, on the clock's monotonic scale. */
+  readonly #renewAt = new WeakMap<Duplex, number>()
 
   constructor(clock: Clock) {
     this.#clock = clock
@@ -72,8 +78,12 @@ export class Forwarder {
     }
     request.once('close', cancelTimer)
     request.once('socket', (socket) => {
-      if (!socket.connecting) connected()
-      else socket.once(socket instanceof TLSSocket ? 'secureConnect' : 'connect', connected)
+      if (!socket.connecting) {
+        connected()
+        return
+      }
+      this.#renewAt.set(socket, this.#clock.monotonic() + backend.maxAgeMs)
+      socket.once(socket instanceof TLSSocket ? 'secureConnect' : 'connect', connected)
     })
     request.on('information', ({ statusCode, rawHeaders }) => outcome.informed(statusCode, rawHeaders))
     request.once('response', (response) => outcome.responded(response))
@@ -100,14 +110,17 @@ export class Forwarder {
         request = made
       },
     }
-    const { host, port, tls } = backend
+    const { address, tls } = backend
     const protocol = tls === undefined ? 'http:' : 'https:'
+    const place =
+      'path' in address
+        ? { socketPath: address.path, port: NO_PORT }
+        : { host: address.host, hostname: address.host, port: String(address.port) }
     this.#proxy.web(
       source as unknown as http.IncomingMessage,
       { finished: true } as http.ServerResponse,
       {
-        target: { protocol, host, hostname: host, port: String(port) } as httpProxy.ServerOptions['target'] &
-          object,
+        target: { protocol, ...place } as httpProxy.ServerOptions['target'] & object,
         agent: this.#agentOf(backend),
         method,
         secure: tls?.rejectUnauthorized ?? true,
@@ -123,9 +136,14 @@ export class Forwarder {
   #agentOf(backend: Backend): http.Agent {
     const known = this.#agents.get(backend)
     if (known !== undefined) return known
-    const options = { keepAlive: true, maxFreeSockets: MAX_IDLE_CONNECTIONS, timeout: IDLE_MS }
-    const agent =
-      backend.tls === undefined ? new http.Agent(options) : new https.Agent({ ...options, ...backend.tls })
+    const { address, tls } = backend
+    const lookup = 'path' in address ? {} : { lookup: address.lookup }
+    const options = { keepAlive: true, maxFreeSockets: MAX_IDLE_CONNECTIONS, timeout: IDLE_MS, ...lookup }
+    const agent = tls === undefined ? new http.Agent(options) : new https.Agent({ ...options, ...tls })
+    const keep = agent.keepSocketAlive.bind(agent)
+    // Node closes the socket where this is false.
+    agent.keepSocketAlive = (socket) =>
+      this.#clock.monotonic() < (this.#renewAt.get(socket) ?? 0) && keep(socket)
     if (backend.retired.aborted) return agent
     this.#agents.set(backend, agent)
     backend.retired.addEventListener('abort', () => {

@@ -12,7 +12,7 @@
 import net from 'node:net'
 import tls from 'node:tls'
 import { SECOND } from '../../time.ts'
-import type { Backend } from '../../upstreams/backend.ts'
+import type { Backend, BackendAddress } from '../../upstreams/backend.ts'
 import type { Timed } from './deadlines.ts'
 import type { Engine } from './engine.ts'
 import { FrameBuffer } from './frame-buffer.ts'
@@ -108,6 +108,8 @@ export class UpstreamHttp2 implements UpstreamStreamHost, Timed {
   #allowance = ALLOWANCE
   #allowanceAt: number
   #startedAt: number
+  /** From when on it takes no further streams. */
+  readonly #renewAt: number
   #idleSince: number
   /** When we had said all. */
   #closingSince = 0
@@ -120,11 +122,11 @@ export class UpstreamHttp2 implements UpstreamStreamHost, Timed {
     const { now } = engine.deadlines
     this.#allowanceAt = now
     this.#startedAt = now
+    this.#renewAt = now + backend.maxAgeMs
     this.#idleSince = now
-    const { host, port } = backend
+    const { address } = backend
     const secure = backend.tls !== undefined
-    const socket =
-      backend.tls === undefined ? net.connect({ host, port }) : connectTls(host, port, backend.tls)
+    const socket = backend.tls === undefined ? net.connect(address) : connectTls(address, backend.tls)
     this.#socket = socket
     socket.setNoDelay(true)
     socket.setKeepAlive(true, KEEP_ALIVE_MS)
@@ -179,6 +181,7 @@ export class UpstreamHttp2 implements UpstreamStreamHost, Timed {
   onDeadline(): void {
     const { now } = this
     const { connect, response, upgrade } = this.#engine.timeouts
+    if (now >= this.#renewAt && !this.#closing) this.drain()
     if (!this.#settingsSeen) {
       if (now - this.#startedAt > connect) this.#end('timeout', 'no HTTP/2 connection in time')
     } else if (this.#streams.size > 0) {
@@ -556,8 +559,8 @@ function isAlpnRefusal(error: Error): boolean {
   return 'code' in error && error.code === 'ERR_SSL_TLSV1_ALERT_NO_APPLICATION_PROTOCOL'
 }
 
-function connectTls(host: string, port: number, options: NonNullable<Backend['tls']>): tls.TLSSocket {
+function connectTls(address: BackendAddress, options: NonNullable<Backend['tls']>): tls.TLSSocket {
   const { secureContext, ...rest } = options
   const context = secureContext === undefined ? {} : { secureContext }
-  return tls.connect({ host, port, ALPNProtocols: ['h2'], ...rest, ...context })
+  return tls.connect({ ...address, ALPNProtocols: ['h2'], ...rest, ...context })
 }

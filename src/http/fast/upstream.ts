@@ -101,6 +101,8 @@ export class UpstreamHttp1 implements UpstreamConnection, ContentSink, Timed {
   #idleMs = IDLE_MS
   /** How long the upstream may be silent in an exchange. */
   #patienceMs: number
+  /** From when on it takes no further exchange. */
+  readonly #renewAt: number
 
   constructor(engine: Engine, upstreams: Upstreams, backend: Backend, user: UpstreamUser) {
     this.#engine = engine
@@ -109,6 +111,7 @@ export class UpstreamHttp1 implements UpstreamConnection, ContentSink, Timed {
     this.#user = user
     this.deadline = engine.deadlines.now + engine.timeouts.connect
     this.#patienceMs = engine.timeouts.response
+    this.#renewAt = engine.deadlines.now + backend.maxAgeMs
     this.#socket = backend.tls === undefined ? this.#connectPlain() : this.#connectTls(backend.tls)
     const socket = this.#socket
     socket.on(backend.tls === undefined ? 'connect' : 'secureConnect', () => this.#onConnect())
@@ -122,8 +125,7 @@ export class UpstreamHttp1 implements UpstreamConnection, ContentSink, Timed {
   #connectPlain(): net.Socket {
     const buffer = this.#engine.readBuffer
     return net.connect({
-      host: this.backend.host,
-      port: this.backend.port,
+      ...this.backend.address,
       noDelay: true,
       onread: {
         buffer,
@@ -138,8 +140,7 @@ export class UpstreamHttp1 implements UpstreamConnection, ContentSink, Timed {
   #connectTls(options: NonNullable<Backend['tls']>): net.Socket {
     const { secureContext, ...rest } = options
     const socket = tls.connect({
-      host: this.backend.host,
-      port: this.backend.port,
+      ...this.backend.address,
       ALPNProtocols: ['http/1.1'],
       ...rest,
       ...(secureContext === undefined ? {} : { secureContext }),
@@ -340,8 +341,9 @@ export class UpstreamHttp1 implements UpstreamConnection, ContentSink, Timed {
       this.#paused = false
       this.#socket.resume()
     }
-    this.deadline = this.#engine.deadlines.now + this.#idleMs
-    if (this.#idleMs === 0 || !this.#upstreams.keep(this)) this.destroy()
+    const { now } = this.#engine.deadlines
+    this.deadline = Math.min(now + this.#idleMs, this.#renewAt)
+    if (this.deadline <= now || !this.#upstreams.keep(this)) this.destroy()
   }
 
   #onEnd(): void {

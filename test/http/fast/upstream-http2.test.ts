@@ -2,8 +2,11 @@
 import { once } from 'node:events'
 import { createServer } from 'node:http2'
 import t, { type Test } from 'tap'
+import { VirtualClock } from '../../../src/commands/simulate/virtual-clock.ts'
 import { ERROR, FLAG, FRAME, SETTING, settingsFrame } from '../../../src/http/fast/frames.ts'
 import { FastWire } from '../../../src/http/fast/wire.ts'
+import { Names } from '../../../src/upstreams/names.ts'
+import { socketPath } from '../../support/sockets.ts'
 import { shownToUpstream } from '../contract/client-certificates.ts'
 import { answerOf, connectHttp2 } from '../contract/http2.ts'
 import { type Fields, FrameUpstream, frame, uint32 } from '../frame-peer.ts'
@@ -35,6 +38,52 @@ async function start(t: Test, first?: Buffer, options: FrontOptions = {}) {
   const ask = (fields?: Record<string, string>) => answerOf(open(fields))
   return { up, front, open, ask }
 }
+
+t.test('where it is', async (t) => {
+  t.test('a unix socket', async (t) => {
+    const path = socketPath(t)
+    const server = createServer((_, response) => response.end('ok')).listen(path)
+    await once(server, 'listening')
+    t.teardown(() => server.close())
+    const front = await Front.start(t, makeWire, { upstreams: [`unix+h2c:${path}`] })
+    const client = await RawClient.connect(t, front)
+    client.send(...GET)
+    t.equal(statusOf(await client.response()), 200)
+  })
+
+  t.test(
+    'a connection to a name takes no new requests after a minute, and ends what it carries',
+    async (t) => {
+      const clock = new VirtualClock()
+      const asked: string[] = []
+      const names = new Names(async (name) => {
+        asked.push(name)
+        return [{ address: '127.0.0.1', family: 4 }]
+      })
+      const up = await FrameUpstream.start(t)
+      const upstreams = [up.url.replace('127.0.0.1', 'app.internal')]
+      const timeouts = { response: 600_000, keepAlive: 600_000 }
+      const front = await Front.start(t, makeWire, { upstreams, clock, names, timeouts })
+      const session = connectHttp2(t, front)
+      const open = () => answerOf(session.request({ ':path': '/', ':authority': HOST }))
+      const long = open()
+      const old = await up.peer()
+      await old.fieldsOf(1)
+      await clock.advance(61_000)
+      const next = open()
+      const young = await up.peer(1)
+      await young.fieldsOf(1)
+      for (const peer of [old, young]) {
+        peer.headers(1, OK)
+        peer.data(1, 'ok', true)
+      }
+      t.match(await Promise.all([long, next]), [{ status: 200 }, { status: 200 }])
+      await until(() => old.closed)
+      t.notOk(young.closed)
+      t.strictSame(asked, ['app.internal', 'app.internal'])
+    },
+  )
+})
 
 t.test('what is asked for', async (t) => {
   t.test('a request of HTTP/1.1 arrives as HTTP/2 asks', async (t) => {
