@@ -237,7 +237,7 @@ function send(response: ServerResponse, { status, contentType, body }: Answer): 
   response.writeHead(status, {
     'content-type': contentType,
     'cache-control': 'no-store',
-    'content-security-policy': "default-src 'self' 'unsafe-inline'",
+    'content-security-policy': "default-src 'self' 'unsafe-inline'; img-src data:",
     'x-content-type-options': 'nosniff',
   })
   response.end(body)
