@@ -34,7 +34,7 @@ export const CREDENTIALS = await makeCertificate({
   authority,
 })
 
-const TIMEOUTS: Timeouts = {
+export const TIMEOUTS: Timeouts = {
   head: 10_000,
   body: 10_000,
   connect: 5_000,

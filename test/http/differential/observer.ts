@@ -297,11 +297,12 @@ function readBody(
   text: string,
   head: Head,
   start: string,
-  without: 'none' | 'to-the-end' | 'invalid',
+  without: 'none' | 'to-the-end' | 'incomplete',
 ): Reading {
   const framing = framingOf(head.fields)
   const rest = text.slice(head.length)
-  if (framing === 'invalid' || (framing === 'none' && without === 'invalid')) return 'invalid'
+  if (framing === 'invalid') return 'invalid'
+  if (framing === 'none' && without === 'incomplete') return 'incomplete'
   if (framing === 'chunked') {
     const content = readChunks(rest)
     if (typeof content === 'string') return content
@@ -315,37 +316,51 @@ function readBody(
   return { message: messageOf(start, head, rest.slice(0, length)), length: head.length + length }
 }
 
+export interface ResponseReading {
+  readonly messages: readonly Message[]
+  /** What comes after the last whole response, with nothing of it that differs from run to run. */
+  readonly rest: string
+  /** Can the rest not become a response, however it goes on? */
+  readonly invalid: boolean
+}
+
 /**
  * The connection has ended, or was `reset`, so that `received` is all there is. `request` tells whether HEAD was asked for
  * first.
  */
-function readResponses(
-  received: string,
-  request: string,
-  reset: boolean,
-): { messages: Message[]; rest: string } {
+export function readResponses(received: string, request: string, reset: boolean): ResponseReading {
   const messages: Message[] = []
   let rest = received
   let headAsked = /^\s*HEAD /.test(request)
+  let reading: Reading = 'incomplete'
   while (rest !== '') {
-    const head = readHead(rest)
-    if (typeof head === 'string') break
-    const status = /^HTTP\/1\.1 ([1-5]\d\d) [\t -~\x80-\xff]*$/.exec(head.start)?.[1]
-    if (status === undefined) break
-    const own = !head.fields.some((field) => field.startsWith('via: '))
-    const asked = headAsked && !(own && /^\d{3} /.test(rest.slice(head.length)))
-    const bodiless = asked || status.startsWith('1') || status === '204' || status === '304'
-    const reading: Reading = bodiless
-      ? { message: messageOf(status, head, ''), length: head.length }
-      : readBody(rest, head, status, reset ? 'invalid' : 'to-the-end')
+    reading = readResponse(rest, headAsked, reset)
     if (typeof reading === 'string') break
-    rest = rest.slice(reading.length)
-    if (!status.startsWith('1')) headAsked = false
+    const { message, length } = reading
+    rest = rest.slice(length)
+    const isInterim = /^(?:own )?1/.test(message.start)
+    if (!isInterim) headAsked = false
     // Whether a client that waits is told to go on, or refused at once.
-    if (own && status === '100') continue
-    messages.push(own ? { start: `own ${status}`, fields: [], body: '', trailers: [] } : reading.message)
+    if (message.start !== 'own 100') messages.push(message)
   }
+  const invalid = reading === 'invalid'
   // How much of it arrives before a reset is chance.
-  if (reset) return { messages, rest: 'reset' }
-  return { messages, rest: rest.replaceAll(/(?<=\r\n)(?:Date|Connection|Keep-Alive): .*\r\n/gi, '') }
+  if (reset) return { messages, rest: 'reset', invalid }
+  return { messages, rest: rest.replaceAll(/(?<=\r\n)(?:Date|Connection|Keep-Alive): .*\r\n/gi, ''), invalid }
+}
+
+function readResponse(text: string, headAsked: boolean, reset: boolean): Reading {
+  const head = readHead(text)
+  if (typeof head === 'string') return head
+  const status = /^HTTP\/1\.1 ([1-5]\d\d) [\t -~\x80-\xff]*$/.exec(head.start)?.[1]
+  if (status === undefined) return 'invalid'
+  const own = !head.fields.some((field) => field.startsWith('via: '))
+  // An error page is sent also where HEAD could not be read.
+  const asked = headAsked && !(own && /^\d{3} /.test(text.slice(head.length)))
+  const bodiless = asked || status.startsWith('1') || status === '204' || status === '304'
+  const reading: Reading = bodiless
+    ? { message: messageOf(status, head, ''), length: head.length }
+    : readBody(text, head, status, reset ? 'incomplete' : 'to-the-end')
+  if (typeof reading === 'string' || !own) return reading
+  return { message: { start: `own ${status}`, fields: [], body: '', trailers: [] }, length: reading.length }
 }

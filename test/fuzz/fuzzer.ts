@@ -1,0 +1,109 @@
+/**
+ * The loop: inputs are made of others by chance, and one that reaches code that none has reached before is kept to make
+ * more of. `fuzz.ts` runs it by the clock, `fuzz.test.ts` for a number of inputs.
+ */
+import { Coverage } from './coverage.ts'
+import { mutate, Random } from './random.ts'
+
+export interface Target {
+  readonly name: string
+  readonly seeds: readonly Buffer[]
+  /** Pieces that mean something to it. */
+  readonly words: readonly Buffer[]
+  /** Throws, or ends the process, when something is wrong with how the input is dealt with. The same whenever it is run. */
+  run(input: Buffer): void | Promise<void>
+  stop(): void
+}
+
+export class Finding extends Error {
+  readonly input: Buffer
+
+  constructor(target: Target, input: Buffer, cause: unknown) {
+    super(`${target.name}: ${cause instanceof Error ? cause.stack : cause}\ninput ${input.toString('hex')}`)
+    this.input = input
+  }
+}
+
+/** Looking at the coverage costs as much as running many inputs. */
+const BATCH = 200
+
+export class Fuzzer {
+  readonly corpus: Buffer[]
+  readonly #target: Target
+  readonly #random: Random
+  readonly #coverage = new Coverage()
+  readonly #seen = new Set<string>()
+  /** Told of each input before it is run. */
+  readonly #onInput: (input: Buffer) => void
+  /** Rejects with what was thrown where nobody catches it. */
+  readonly #uncaught: Promise<never>
+  #onUncaught: (error: Error) => void = () => {}
+  inputs = 0
+
+  constructor(target: Target, seed: number, onInput: (input: Buffer) => void = () => {}) {
+    this.#target = target
+    this.corpus = [...target.seeds]
+    this.#random = new Random(seed)
+    this.#onInput = onInput
+    this.#uncaught = new Promise((_, reject) => {
+      this.#onUncaught = reject
+    })
+    this.#uncaught.catch(() => {})
+  }
+
+  /** Blocks of code that were reached. */
+  get reached(): number {
+    return this.#seen.size
+  }
+
+  /** @throws Finding */
+  async start(): Promise<void> {
+    process.on('uncaughtException', this.#onUncaught)
+    this.#coverage.start()
+    for (const seed of this.#target.seeds) await this.#run(seed)
+    for (const block of this.#coverage.take()) this.#seen.add(block)
+  }
+
+  stop(): void {
+    process.off('uncaughtException', this.#onUncaught)
+    this.#coverage.stop()
+  }
+
+  /** Runs some inputs. @throws Finding */
+  async batch(): Promise<void> {
+    const inputs = Array.from({ length: BATCH }, () => mutate(this.#random, this.corpus, this.#target.words))
+    this.inputs += inputs.length
+    for (const block of await this.#explore(inputs)) this.#seen.add(block)
+  }
+
+  /** Runs them, again in halves where something new was reached, until it is known by which. */
+  async #explore(inputs: readonly Buffer[]): Promise<Set<string>> {
+    for (const input of inputs) await this.#run(input)
+    const blocks = this.#coverage.take()
+    if (!this.#isNew(blocks)) return blocks
+    const [only] = inputs
+    if (inputs.length === 1 && only !== undefined) {
+      this.corpus.push(only)
+      for (const block of blocks) this.#seen.add(block)
+      return blocks
+    }
+    await this.#explore(inputs.slice(0, inputs.length / 2))
+    await this.#explore(inputs.slice(inputs.length / 2))
+    return blocks
+  }
+
+  #isNew(blocks: ReadonlySet<string>): boolean {
+    for (const block of blocks) if (!this.#seen.has(block)) return true
+    return false
+  }
+
+  async #run(input: Buffer): Promise<void> {
+    this.#onInput(input)
+    try {
+      const running = this.#target.run(input)
+      if (running !== undefined) await Promise.race([running, this.#uncaught])
+    } catch (error) {
+      throw new Finding(this.#target, input, error)
+    }
+  }
+}
