@@ -13,6 +13,7 @@ type Keys = Pick<
   | 'rewrite'
   | 'requestHeaders'
   | 'responseHeaders'
+  | 'compress'
   | 'allow'
   | 'deny'
   | 'maintenance'
@@ -30,6 +31,7 @@ export interface Shaping {
   readonly rewrite: Keys['rewrite']
   readonly requestHeaders: Keys['requestHeaders']
   readonly responseHeaders: Keys['responseHeaders']
+  readonly compress: true | undefined
   readonly allow: Keys['allow']
   readonly deny: Keys['deny']
   readonly maintenance: Exclude<Keys['maintenance'], false>
@@ -44,7 +46,7 @@ export interface Shaping {
 /** Each of these answers a request, so that a route has one of them. */
 const ANSWERS = ['upstreams', 'redirectTo', 'respond'] as const
 /** These are for what passes between clients and upstreams. */
-const OF_UPSTREAMS = ['rewrite', 'requestHeaders', 'responseHeaders'] as const
+const OF_UPSTREAMS = ['rewrite', 'requestHeaders', 'responseHeaders', 'compress'] as const
 
 /** What the route says, else the site; but a site's own answers are for its own route. Undefined for nothing at all. */
 export function shapingOf(site: Keys, route: Keys): Shaping | undefined {
@@ -54,6 +56,7 @@ export function shapingOf(site: Keys, route: Keys): Shaping | undefined {
     rewrite: route.rewrite,
     requestHeaders: route.requestHeaders ?? site.requestHeaders,
     responseHeaders: route.responseHeaders ?? site.responseHeaders,
+    compress: (route.compress ?? site.compress) || undefined,
     allow: route.allow ?? site.allow,
     deny: route.deny ?? site.deny,
     maintenance: (route.maintenance ?? site.maintenance) || undefined,
@@ -117,13 +120,14 @@ function checkAnswers(
 
 function checkStream(site: SiteConfig, path: string): ConfigProblem[] {
   const { redirectTo, respond, allow, deny, maintenance, maxBody, basicAuth, rateLimit } = site
-  const { rewrite, requestHeaders, responseHeaders } = site
+  const { rewrite, requestHeaders, responseHeaders, compress } = site
   const keys = {
     redirectTo,
     respond,
     rewrite,
     requestHeaders,
     responseHeaders,
+    compress,
     allow,
     deny,
     maintenance,

@@ -10,7 +10,7 @@ type Field = readonly [name: string, value: string]
 export interface FieldEdits {
   /** In lower case: of these nothing is kept. */
   readonly dropped: readonly string[]
-  /** In ASCII, as the config has checked. */
+  /** In ASCII as the config has checked, or in latin1 as it came. */
   readonly added: readonly Field[]
   /** `added` as field lines, each with CRLF. */
   readonly lines: string
@@ -22,7 +22,11 @@ export function compileEdits(rules: Rules | undefined): FieldEdits | undefined {
   const set = Object.entries(rules.set)
   const added = [...set, ...Object.entries(rules.add)]
   const dropped = [...set.map(([name]) => name), ...rules.remove].map((name) => name.toLowerCase())
-  if (added.length === 0 && dropped.length === 0) return undefined
+  return added.length === 0 && dropped.length === 0 ? undefined : editsOf(dropped, added)
+}
+
+/** `dropped` in lower case. */
+export function editsOf(dropped: readonly string[], added: readonly Field[]): FieldEdits {
   return { dropped, added, lines: added.map(([name, value]) => `${name}: ${value}\r\n`).join('') }
 }
 

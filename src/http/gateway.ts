@@ -241,6 +241,7 @@ class SiteEntry {
             rewrite: route.shaping?.rewrite,
             requestEdits: compileEdits(route.shaping?.requestHeaders),
             responseEdits: compileEdits(route.shaping?.responseHeaders),
+            compress: route.shaping?.compress ?? false,
           },
         },
       }))

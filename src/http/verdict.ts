@@ -43,6 +43,8 @@ export interface Route {
   readonly requestEdits: FieldEdits | undefined
   readonly responseEdits: FieldEdits | undefined
   /** See `clientFieldsOf`. */
+  readonly compress: boolean
+  /** Undefined where clients are not asked for a certificate. */
   readonly clientFields: ClientFields | undefined
 }
 

@@ -7,6 +7,7 @@ import { abuse } from './contract/abuse.ts'
 import { addressing } from './contract/addresses.ts'
 import { balancing } from './contract/balancing.ts'
 import { clientCertificates } from './contract/client-certificates.ts'
+import { compression } from './contract/compression.ts'
 import { draining } from './contract/draining.ts'
 import { failures } from './contract/failures.ts'
 import { http2 } from './contract/http2.ts'
@@ -28,6 +29,7 @@ export function wireContract(t: Test, makeWire: MakeWire): void {
   t.test('refusals', async (t) => refusals(t, makeWire))
   t.test('shaping', async (t) => shaping(t, makeWire))
   t.test('client certificates', async (t) => clientCertificates(t, makeWire))
+  t.test('compression', async (t) => compression(t, makeWire))
   t.test('upgrades', async (t) => upgrades(t, makeWire))
   t.test('streaming', async (t) => streaming(t, makeWire))
   t.test('HTTP/2', async (t) => http2(t, makeWire))

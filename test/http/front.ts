@@ -234,8 +234,7 @@ export async function stalled(count: () => number): Promise<number> {
 }
 
 /** Writes so many MiB for as long as they are taken; the function returned says how many were. */
-export function pour(socket: Writable, totalMib: number): () => number {
-  const piece = Buffer.alloc(2 ** 20, 'x')
+export function pour(socket: Writable, totalMib: number, piece = Buffer.alloc(2 ** 20, 'x')): () => number {
   let taken = 0
   const offer = (): void => {
     while (taken < totalMib && !socket.destroyed) {

@@ -194,6 +194,12 @@ export const shapingKeys = {
     .describe(
       'Headers that clients get otherwise than upstreams sent them; not on what Holdfast answers by itself.',
     ),
+  compress: z
+    .boolean()
+    .optional()
+    .describe(
+      'Compress what upstreams send uncompressed (zstd, br or gzip), where the client asks for it and the type gains. Not for pages that show secrets beside what a client has sent (BREACH).',
+    ),
   allow: z
     .array(range)
     .optional()

@@ -9,6 +9,7 @@ import { IdleTimer } from '../../idle-timer.ts'
 import type { Backend } from '../../upstreams/backend.ts'
 import type { BalancedRequest } from '../../upstreams/strategies.ts'
 import type { Waiter } from '../../upstreams/waiting-line.ts'
+import { type Coding, type Compression, Compressor, compressionOf } from '../compression.ts'
 import { rewriteTarget } from '../edits.ts'
 import { errorPage, titleOf } from '../pages.ts'
 import { tooLarge } from '../shaping.ts'
@@ -18,6 +19,7 @@ import { type Downstream, type Field, pairs, type ResponseHead } from './downstr
 import type { FailureStage, Forwarder } from './forwarder.ts'
 import {
   clientHead,
+  editedFields,
   endToEnd,
   endToEndTrailers,
   hasContent,
@@ -281,8 +283,12 @@ export class Exchange implements BalancedRequest, RequestFields, Waiter {
     response.on('error', (error) => this.#onCutOff(error))
     try {
       const head = clientHead(response, this.#client, this.#hsts, this.#route?.responseEdits)
-      this.#sendHead(head)
-      if (hasContent(this.#client.method, head.status)) this.#stream(response)
+      const compression = this.#compressionOf(response, head)
+      this.#sendHead(
+        compression === undefined ? head : { ...head, fields: editedFields(head.fields, compression.edits) },
+      )
+      if (compression?.coding !== undefined) this.#compress(response, compression.coding)
+      else if (hasContent(this.#client.method, head.status)) this.#stream(response)
       else {
         response.resume()
         this.#end([])
@@ -291,6 +297,44 @@ export class Exchange implements BalancedRequest, RequestFields, Waiter {
       const message = `${this.#upstream}: a response that cannot be sent on: ${messageOf(cause)}`
       this.#fail(new ProxyError('UPSTREAM_INVALID', 502, message, { cause }))
     }
+  }
+
+  #compressionOf(response: IncomingMessage, { status, fields }: ResponseHead): Compression | undefined {
+    if (this.#route?.compress !== true) return undefined
+    const facts = {
+      method: this.#client.method,
+      status,
+      contentLength: Number(response.headers['content-length'] ?? -1),
+      field: (name: string) => valuesOf(fields, name).join(', ') || undefined,
+    }
+    return compressionOf(facts, this.field('accept-encoding'))
+  }
+
+  #compress(response: IncomingMessage, coding: Coding): void {
+    const { sink } = this.#client
+    const compressor = new Compressor(coding, {
+      onCompressed: (bytes) => {
+        if (this.#phase === 'over') return
+        this.#bodyBytes += bytes.length
+        if (!sink.write(bytes)) compressor.pause()
+      },
+      onCompressedEnd: () => this.#end(endToEndTrailers(pairs(response.rawTrailers))),
+      onCompressorDrain: () => response.resume(),
+      onCompressorError: (error) => this.#onCutOff(error),
+    })
+    const flushes = response.headers['content-length'] === undefined
+    sink.once('close', () => compressor.destroy())
+    sink.on('drain', () => {
+      this.#upstreamIdle?.touch()
+      compressor.resume()
+    })
+    response.on('data', (chunk: Buffer) => {
+      if (this.#phase === 'over') return
+      this.#upstreamIdle?.touch()
+      if (!compressor.write(chunk)) response.pause()
+      if (flushes) compressor.flush()
+    })
+    response.once('end', () => compressor.end())
   }
 
   #stream(response: IncomingMessage): void {

@@ -111,7 +111,8 @@ class Http2Downstream implements Downstream {
   }
 
   abort(): void {
-    this.sink.close(constants.NGHTTP2_INTERNAL_ERROR)
+    // With an error, since `close` would end the response first, as if it were whole, where nothing of it is on its way.
+    this.sink.destroy(new Error('the response is cut off'))
   }
 }
 

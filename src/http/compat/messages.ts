@@ -156,17 +156,21 @@ export function clientHead(
     throw new Error('Transfer-Encoding is not "chunked"')
 
   const trailers = codings.length > 0 && client.version !== '1.0' && hasContent(client.method, status)
-  const fields = endToEnd(received).filter(([name]) => {
+  const own = endToEnd(received).filter(([name]) => {
     const lower = name.toLowerCase()
     if (lower === 'via' || (lower === 'trailer' && !trailers)) return false
     if (lower === 'content-length' && status === 204) return false
-    if (lower === 'strict-transport-security' && hsts !== undefined) return false
-    return edits?.dropped.includes(lower) !== true
+    return !(lower === 'strict-transport-security' && hsts !== undefined)
   })
-  for (const [name, value] of edits?.added ?? []) fields.push([name, value])
+  const fields = edits === undefined ? own : editedFields(own, edits)
   fields.push(['Via', viaOf(response)])
   if (hsts !== undefined) fields.push(['Strict-Transport-Security', hsts])
   return { status, reason: response.statusMessage ?? '', fields, trailers, last: false }
+}
+
+export function editedFields(fields: readonly Field[], { dropped, added }: FieldEdits): Field[] {
+  const kept = fields.filter(([name]) => !dropped.includes(name.toLowerCase()))
+  return [...kept, ...added.map(([name, value]): Field => [name, value])]
 }
 
 /** The fields of a 101, with which the client's connection changes its protocol. */

@@ -8,6 +8,7 @@ import { ProxyError } from '../../errors.ts'
 import type { Backend } from '../../upstreams/backend.ts'
 import type { BalancedRequest } from '../../upstreams/strategies.ts'
 import type { Waiter } from '../../upstreams/waiting-line.ts'
+import { Compressor, type CompressorUser, compressionOf } from '../compression.ts'
 import { tooLarge } from '../shaping.ts'
 import type { Route } from '../verdict.ts'
 import { editLines, editRequest } from './edits.ts'
@@ -50,7 +51,7 @@ export const HAVE_CONTENT: ReadonlySet<string> = new Set(['POST', 'PUT', 'PATCH'
 /** How a request's body is framed on its way to the upstream; `raw` is for tunnels. */
 export type RequestFraming = 'none' | 'length' | 'chunked' | 'raw'
 
-export class Exchange implements UpstreamUser, BalancedRequest, Waiter {
+export class Exchange implements CompressorUser, UpstreamUser, BalancedRequest, Waiter {
   readonly facts: ExchangeFacts
   readonly isHead: boolean
   upgrade = ''
@@ -82,6 +83,11 @@ export class Exchange implements UpstreamUser, BalancedRequest, Waiter {
   #resent = false
   #bodyStarted = false
   #requestBytes = 0
+  /** Between the upstream and the client, where the response is compressed. */
+  #compressor: Compressor | undefined
+  /** Is the response one whose end is not known, so that each piece of it counts by itself? */
+  #flushes = false
+  #responseTrailers: Buffer | undefined
   /** Has the client been told of a final response? */
   #responding = false
   #over = false
@@ -168,11 +174,13 @@ export class Exchange implements UpstreamUser, BalancedRequest, Waiter {
   }
 
   pause(): void {
-    this.#connection?.pause()
+    if (this.#compressor !== undefined) this.#compressor.pause()
+    else this.#connection?.pause()
   }
 
   resume(): void {
-    this.#connection?.resume()
+    if (this.#compressor !== undefined) this.#compressor.resume()
+    else this.#connection?.resume()
   }
 
   /** Ends the exchange: the client is served, or gone. Idempotent. Writes the access record. */
@@ -183,6 +191,7 @@ export class Exchange implements UpstreamUser, BalancedRequest, Waiter {
     this.#connection = undefined
     this.#held = undefined
     connection?.destroy()
+    this.#compressor?.destroy()
     this.#release()
     this.#route?.balancer.leave(this)
     const { id, method, host, target, clientAddress, protocol } = this.facts
@@ -325,12 +334,54 @@ export class Exchange implements UpstreamUser, BalancedRequest, Waiter {
       this.#responding = true
       const edits = this.#route?.responseEdits
       if (edits !== undefined && head.status !== 101) editLines(head, lines, edits)
+      if (this.#route?.compress === true) this.#startCompressor(head, lines)
     }
     this.#client.onResponseHead(head, lines)
+    // The content comes in events of its own: the head does not wait for it in a buffer that is shared.
+    if (this.#compressor !== undefined) this.#client.onReadEnd()
+  }
+
+  /** Where the response gains by it, and the client takes it. */
+  #startCompressor(head: Head, lines: Buffer): void {
+    const { status, contentLength } = head
+    const text = lines.toString('latin1', head.fieldsStart, head.length)
+    const response = {
+      method: this.facts.method,
+      status,
+      contentLength,
+      field: (name: string) => fieldOf(text, name),
+    }
+    const compression = compressionOf(response, this.field('accept-encoding'))
+    if (compression === undefined) return
+    editLines(head, lines, compression.edits)
+    if (compression.coding === undefined) return
+    head.contentLength = -1
+    this.#flushes = contentLength === -1
+    this.#compressor = new Compressor(compression.coding, this)
   }
 
   onContent(bytes: Buffer, start: number, end: number): void {
-    this.#client.onContent(bytes, start, end)
+    if (this.#compressor === undefined) this.#client.onContent(bytes, start, end)
+    else if (!this.#compressor.write(Buffer.from(bytes.subarray(start, end)))) this.#connection?.pause()
+  }
+
+  onCompressed(bytes: Buffer): void {
+    if (this.#over) return
+    this.#client.onContent(bytes, 0, bytes.length)
+    this.#client.onReadEnd()
+  }
+
+  onCompressedEnd(): void {
+    if (!this.#over) this.#client.onResponseEnd(this.#responseTrailers)
+  }
+
+  onCompressorDrain(): void {
+    this.#connection?.resume()
+  }
+
+  onCompressorError(cause: Error): void {
+    const message = `the response cannot be compressed: ${cause.message}`
+    if (!this.#over) this.#fail(new ProxyError('UPSTREAM_INVALID', 502, message, { cause }))
   }
 
   /** @param problem undefined: it did as it should */
@@ -343,11 +394,14 @@ export class Exchange implements UpstreamUser, BalancedRequest, Waiter {
   onResponseEnd(trailers: Buffer | undefined): void {
     this.#connection = undefined
     this.#release()
-    this.#client.onResponseEnd(trailers)
+    this.#responseTrailers = trailers
+    if (this.#compressor === undefined) this.#client.onResponseEnd(trailers)
+    else this.#compressor.end()
   }
 
   onReadEnd(): void {
-    this.#client.onReadEnd()
+    if (this.#compressor === undefined) this.#client.onReadEnd()
+    else if (this.#flushes) this.#compressor.flush()
   }
 
   onDrain(): void {
