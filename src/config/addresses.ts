@@ -172,3 +172,8 @@ function privateAddresses(): BlockList {
   for (const [base, bits, family] of PRIVATE_RANGES) list.addSubnet(base, bits, family)
   return list
 }
+
+/** A dual-stack socket tells IPv4 addresses as `::ffff:192.0.2.1`; everything else knows them in their own form. */
+export function plainAddress(address: string): string {
+  return address.startsWith('::ffff:') && isIP(address.slice(7)) === 4 ? address.slice(7) : address
+}

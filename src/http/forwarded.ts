@@ -41,11 +41,6 @@ export class AddressRanges {
   }
 }
 
-/** An IPv4 client of a dual-stack socket by its IPv4 address. */
-export function plainAddress(address: string): string {
-  return address.startsWith('::ffff:') && isIP(address.slice(7)) === 4 ? address.slice(7) : address
-}
-
 /**
  * May only proxies say this? Then an untrusted client's field is dropped: the X-Forwarded family, Forwarded, X-Real-IP
  * and X-Request-Id, also where `_` stands for `-`, since CGI and WSGI cannot tell these apart. `name` is in lower case.

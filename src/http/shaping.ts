@@ -4,11 +4,12 @@
  *
  *     deny, allow → maintenance → rate → size → password → redirect | respond | upstream
  */
+import { plainAddress } from '../config/addresses.ts'
 import type { Shaping } from '../config/shaping.ts'
 import { ProxyError } from '../errors.ts'
 import { type Clock, SECOND } from '../time.ts'
 import { type Admission, BasicAuth, Gate } from './basic-auth.ts'
-import { AddressRanges, plainAddress } from './forwarded.ts'
+import { AddressRanges } from './forwarded.ts'
 import { RateLimit } from './rate-limit.ts'
 import type { Decision, Forward, RequestFacts, Verdict } from './verdict.ts'
 

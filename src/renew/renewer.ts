@@ -22,7 +22,6 @@ export interface HostStatus {
   /** When something is next to be done for it. */
   readonly nextAt: number
   readonly lastError: string | undefined
-  readonly busy: boolean
 }
 
 /** What the renewer needs of the store. */
@@ -176,7 +175,6 @@ export class Renewer {
         interim: holding.interim,
         nextAt: task.nextAt,
         lastError: task.job.live?.lastError ?? task.job.standby?.lastError,
-        busy: task.busy,
       }
     })
   }

@@ -34,8 +34,3 @@ export interface Origin extends Pick<Connection, 'clientAddress' | 'clientPort' 
   /** How to ask the client for a certificate; undefined: not at all. */
   readonly clientPolicy?: ClientPolicy | undefined
 }
-
-/** A dual-stack socket tells IPv4 addresses as `::ffff:192.0.2.1`; everything else knows them in their own form. */
-export function plainAddress(address: string): string {
-  return address.startsWith('::ffff:') && address.includes('.') ? address.slice('::ffff:'.length) : address
-}

@@ -10,11 +10,12 @@ import { createSecureContext, type SecureContext, Server, type TLSSocket, type T
 import { type Certificate, commonNameOf } from '../cert/certificate.ts'
 import { type ClientPolicy, describeEnd } from '../cert/client-policy.ts'
 import type { Inventory } from '../cert/inventory.ts'
+import { plainAddress } from '../config/addresses.ts'
 import type { Log } from '../log.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Clock } from '../time.ts'
 import { ACME_PROTOCOL } from './client-hello.ts'
-import { type Client, type Connection, type Origin, plainAddress } from './connection.ts'
+import type { Client, Connection, Origin } from './connection.ts'
 import { Contexts } from './contexts.ts'
 
 /** What a reload may change; it holds from the next connection on. */

@@ -4,11 +4,11 @@
  */
 import { BlockList, isIP, type Socket } from 'node:net'
 import type { GuardedSite } from '../cert/client-policy.ts'
-import { type Address, findByHost, formatAddress } from '../config/addresses.ts'
+import { type Address, findByHost, formatAddress, plainAddress } from '../config/addresses.ts'
 import { ConfigError } from '../errors.ts'
 import { type ProxyHeader, readProxyHeader } from '../proxy-protocol.ts'
 import { type ClientHello, readClientHello } from './client-hello.ts'
-import { type Origin, plainAddress } from './connection.ts'
+import type { Origin } from './connection.ts'
 import { Endpoint, type Place } from './endpoint.ts'
 import { type HandshakeOptions, type HandshakePolicy, Handshakes } from './handshakes.ts'
 import { type Preface, Prefaces } from './prefaces.ts'

@@ -1,10 +1,10 @@
 import t from 'tap'
+import { plainAddress } from '../../src/config/addresses.ts'
 import {
   AddressRanges,
   forwardingFields,
   isForwardingField,
   NO_FORWARDED_FIELDS,
-  plainAddress,
 } from '../../src/http/forwarded.ts'
 
 t.test('trusted proxies', async (t) => {

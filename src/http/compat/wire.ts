@@ -3,8 +3,8 @@
  * listener; hands each request to an `Exchange`. Slow and well understood; the oracle that the fast engine is tested by.
  */
 import type { Socket } from 'node:net'
+import { plainAddress } from '../../config/addresses.ts'
 import type { ProxyError } from '../../errors.ts'
-import { plainAddress } from '../forwarded.ts'
 import { errorPage, titleOf } from '../pages.ts'
 import type { Connection, Wire, WireOptions } from '../wire.ts'
 import type { Downstream, Peer } from './downstream.ts'

@@ -13,9 +13,9 @@
  * Receives its socket from `wire.ts`; hands requests to `gateway.ts` and `exchange.ts`.
  */
 import type { Socket } from 'node:net'
+import { plainAddress } from '../../config/addresses.ts'
 import { ProxyError } from '../../errors.ts'
 import { SECOND } from '../../time.ts'
-import { plainAddress } from '../forwarded.ts'
 import { titleOf } from '../pages.ts'
 import type { Decision, RequestFields, Route } from '../verdict.ts'
 import type { Connection } from '../wire.ts'

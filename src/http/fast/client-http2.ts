@@ -11,8 +11,8 @@
  * Over 500 lines, since every frame type is handled here and they share the connection's state.
  */
 import type { Socket } from 'node:net'
+import { plainAddress } from '../../config/addresses.ts'
 import { SECOND } from '../../time.ts'
-import { plainAddress } from '../forwarded.ts'
 import type { Connection } from '../wire.ts'
 import type { Timed } from './deadlines.ts'
 import type { Engine } from './engine.ts'
