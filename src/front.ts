@@ -44,6 +44,8 @@ export interface FrontParts {
   readonly verdicts: Verdicts
   /** For session tickets: 48 bytes. Secret. */
   readonly ticketKeys: Buffer
+  /** For the cookies of sticky routes; the same in every process and after a restart. Secret. */
+  readonly stickyKey: Buffer
 }
 
 export interface Front {
@@ -90,7 +92,7 @@ export class LocalFront implements Front {
 
   /** @throws ConfigError when a file that the config names cannot be used */
   constructor(options: LocalFrontOptions) {
-    const { clock, config, inventory, log, metrics, sharesPorts = false, ticketKeys } = options
+    const { clock, config, inventory, log, metrics, sharesPorts = false, stickyKey, ticketKeys } = options
     this.#clock = clock
     this.#log = log
     this.#config = config
@@ -102,6 +104,7 @@ export class LocalFront implements Front {
       clock,
       log,
       names: new Names(),
+      stickyKey,
       challenge: (path) => http01.answer(path),
       httpsPort: config.listen.https[0]?.port ?? 443,
     })

@@ -57,10 +57,11 @@ export class Server {
   /** Opens the store and builds everything; nothing listens yet. @throws ConfigError, StoreError */
   static async create(loaded: LoadedConfig, log: Log, options: ServerOptions = {}): Promise<Server> {
     const store = await openStore(loaded.config.store, loaded.baseDir, log)
-    return new Server(loaded.config, new Records(store, log), log, options)
+    const records = new Records(store, log)
+    return new Server(loaded.config, records, await records.secret('sticky'), log, options)
   }
 
-  private constructor(config: Config, records: Records, log: Log, options: ServerOptions) {
+  private constructor(config: Config, records: Records, stickyKey: Buffer, log: Log, options: ServerOptions) {
     this.#config = config
     this.#records = records
     this.#log = log
@@ -77,6 +78,7 @@ export class Server {
       inventory: this.#inventory,
       verdicts,
       ticketKeys: newTicketKeys(),
+      stickyKey,
     })
     this.#supply = new Supply({
       config,

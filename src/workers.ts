@@ -206,6 +206,7 @@ export class Workers implements Front {
     return {
       config: this.#config,
       ticketKeys: this.#ticketKeys,
+      stickyKey: this.#parts.stickyKey,
       verdicts: this.#verdicts(),
       publications: publications.filter(({ certificate }) => certificate !== undefined),
       challenges: [...this.#challenges],

@@ -1,4 +1,5 @@
 /** How a route spreads its requests, with every default applied. Receives a site and its route; `sites.ts` hands it on. */
+import { STICKY_COOKIE } from './schema/balancing.ts'
 import type { RouteConfig, SiteConfig } from './schema.ts'
 
 /** How to find out whether an upstream is well. Durations in milliseconds. */
@@ -24,6 +25,8 @@ export type HealthCheckPolicy = {
 /** Durations in milliseconds. */
 export interface Balancing {
   readonly balance: NonNullable<RouteConfig['balance']>
+  /** The name of the cookie that keeps a client with its upstream; undefined: nothing does. */
+  readonly sticky: string | undefined
   readonly retries: number
   /** 0: no upstream is ever left alone. */
   readonly maxFails: number
@@ -36,6 +39,7 @@ export interface Balancing {
 
 export const DEFAULT_BALANCING: Balancing = {
   balance: 'round-robin',
+  sticky: undefined,
   retries: 1,
   maxFails: 3,
   failTimeout: 10_000,
@@ -48,11 +52,12 @@ type BalancingKeys = Pick<RouteConfig | SiteConfig, keyof Balancing>
 
 /** What the route says, else the site, else the default. */
 export function balancingOf(site: BalancingKeys, route: BalancingKeys): Balancing {
-  const said = <K extends Exclude<keyof Balancing, 'healthCheck'>>(key: K): Balancing[K] =>
+  const said = <K extends Exclude<keyof Balancing, 'healthCheck' | 'sticky'>>(key: K): Balancing[K] =>
     (route[key] ?? site[key] ?? DEFAULT_BALANCING[key]) as Balancing[K]
   const healthCheck = route.healthCheck ?? site.healthCheck
   return {
     balance: said('balance'),
+    sticky: cookieOf(route.sticky ?? site.sticky ?? false),
     retries: said('retries'),
     maxFails: said('maxFails'),
     failTimeout: said('failTimeout'),
@@ -60,6 +65,11 @@ export function balancingOf(site: BalancingKeys, route: BalancingKeys): Balancin
     queue: said('queue'),
     healthCheck: healthCheck && healthCheckOf(healthCheck),
   }
+}
+
+function cookieOf(sticky: NonNullable<RouteConfig['sticky']>): string | undefined {
+  if (typeof sticky === 'object') return sticky.cookie
+  return sticky ? STICKY_COOKIE : undefined
 }
 
 function healthCheckOf(written: NonNullable<RouteConfig['healthCheck']>): HealthCheckPolicy {

@@ -13,6 +13,7 @@ import { Balancer, type MemberStatus } from '../upstreams/balancer.ts'
 import { HealthChecks } from '../upstreams/health.ts'
 import { Member } from '../upstreams/member.ts'
 import type { Names } from '../upstreams/names.ts'
+import { Sticky } from '../upstreams/sticky.ts'
 import { authorityOf, hostOf } from './authority.ts'
 import { believedNames, type ClientFields, clientFieldsOf } from './client-fields.ts'
 import { compileEdits } from './edits.ts'
@@ -40,6 +41,8 @@ export interface GatewayOptions {
   readonly log: Log
   /** Of upstreams. */
   readonly names: Names
+  /** For the cookies of sticky routes. Secret. */
+  readonly stickyKey: Buffer
   /** The answer to an HTTP-01 challenge (RFC 8555 section 8.3) by its whole path; undefined when it is not ours. */
   readonly challenge: (path: string) => string | undefined
   /** The port where clients reach the TLS listener, for redirects. */
@@ -112,7 +115,7 @@ export class Gateway {
    * cannot be read.
    */
   replace({ sites, timeouts, trustedProxies }: Policy): void {
-    const { clock, log } = this.#options
+    const { clock, log, stickyKey: key } = this.#options
     const table = new Map<string, SiteEntry>()
     const trusted = new AddressRanges(trustedProxies)
     const shapers = new Shapers(clock, trusted)
@@ -124,14 +127,15 @@ export class Gateway {
             site,
             clientFieldsOf(site, believed),
             shapers,
-            ({ upstreams, balancing }) => {
-              const { healthCheck } = balancing
+            ({ path, upstreams, balancing }) => {
+              const { healthCheck, sticky: cookie } = balancing
               const members = upstreams.map((upstream) => {
                 const backend = find(upstream, site.upstreamTls)
                 const checked = healthCheck && check(backend, healthCheck)
                 return new Member(backend, upstream, balancing.slowStart, checked)
               })
-              return new Balancer(members, balancing, { clock, log, random: Math.random })
+              const sticky = cookie === undefined ? undefined : new Sticky(members, { cookie, path, key })
+              return new Balancer(members, balancing, { clock, log, random: Math.random, sticky })
             },
           )
           for (const host of site.hosts) table.set(host, entry)

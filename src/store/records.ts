@@ -7,12 +7,13 @@
  *     authorities/<id>/root.pem           a copy for people: `curl --cacert`
  *     certificates/<host>/<role>.pem      chain, then key; plain PEM, as nginx and HAProxy take it
  *     roots/<ca>.pem                      roots that the operator has pinned; PEM
+ *     secrets/<name>                      JSON: random octets
  *     state/<kind>/<id>                   JSON
  *     damaged/<digest>/<key>              what could not be read back, as it was found
  *
  * Receives from `ca/` and `renew/`; hands to the adapter that `open.ts` chose.
  */
-import { createHash } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { type Certificate, parseCertificates } from '../cert/certificate.ts'
 import type { Role } from '../cert/inventory.ts'
 import { messageOf, StoreError } from '../errors.ts'
@@ -47,6 +48,8 @@ const LOCK_TTL_MS = 30 * SECOND
 
 /** Loads in flight: enough to hide a store's latency, and far from any limit on open files. */
 const AT_ONCE = 64
+
+const SECRET_BYTES = 32
 
 const CERTIFICATE_KEY = /^certificates\/([^/]+)\/(live|standby|interim)(?:\.staged)?\.pem$/
 
@@ -174,6 +177,22 @@ export class Records {
     return states
   }
 
+  /** 32 random octets by name, the same for all who share the store; made when first asked for. */
+  async secret(name: string): Promise<Buffer> {
+    const key = `secrets/${encodeSegment(name)}`
+    const load = () => this.#loadReplaceable(key, parseSecret)
+    const known = await load()
+    if (known !== undefined) return known
+    const lease = await this.lock(`secret-${name}`, new AbortController().signal)
+    try {
+      const made = (await load()) ?? randomBytes(SECRET_BYTES)
+      await this.#store.write(key, formatDocument({ octets: made.toString('base64') }))
+      return made
+    } finally {
+      await lease.release()
+    }
+  }
+
   /** Waits for the lease on a name among all processes that share the store. Rejects with the signal's reason. */
   lock(name: string, signal: AbortSignal): Promise<Lease> {
     return this.#store.lock(name, LOCK_TTL_MS, signal)
@@ -230,6 +249,14 @@ export class Records {
       this.#log.warn({ key, reason, err: error }, `${key} is damaged and could not be set aside`)
     }
   }
+}
+
+function parseSecret(text: string): Buffer {
+  const document = parseDocument(text)
+  const octets = typeof document === 'object' && document !== null && 'octets' in document && document.octets
+  const secret = Buffer.from(typeof octets === 'string' ? octets : '', 'base64')
+  if (secret.length !== SECRET_BYTES) throw new Error('it holds no secret')
+  return secret
 }
 
 function accountKey(ca: string): string {

@@ -11,6 +11,7 @@ import { type Clock, formatDuration } from '../time.ts'
 import type { Backend } from './backend.ts'
 import type { Member } from './member.ts'
 import { RetryBudget } from './retry-budget.ts'
+import type { Sticky } from './sticky.ts'
 import { type BalancedRequest, createStrategy, type Strategy } from './strategies.ts'
 import { type Waiter, WaitingLine } from './waiting-line.ts'
 
@@ -19,6 +20,8 @@ export interface BalancerOptions {
   readonly log: Log
   /** From 0 up to 1. */
   readonly random: () => number
+  /** What keeps clients with their upstreams. */
+  readonly sticky?: Sticky | undefined
 }
 
 /** One upstream of one route, for `/api/upstreams`. The counts are of all routes, and of this process. */
@@ -42,6 +45,7 @@ const NOTHING_TRIED: readonly Backend[] = []
 
 export class Balancer {
   readonly members: readonly Member[]
+  readonly sticky: Sticky | undefined
   readonly #tiers: readonly (readonly Member[])[]
   readonly #policy: Balancing
   readonly #clock: Clock
@@ -52,8 +56,13 @@ export class Balancer {
   /** Reused by every pick, so that none allocates. */
   readonly #candidates: Member[] = []
 
-  constructor(members: readonly Member[], policy: Balancing, { clock, log, random }: BalancerOptions) {
+  constructor(
+    members: readonly Member[],
+    policy: Balancing,
+    { clock, log, random, sticky }: BalancerOptions,
+  ) {
     this.members = members
+    this.sticky = sticky
     this.#tiers = [this.members.filter(({ backup }) => !backup), this.members.filter(({ backup }) => backup)]
     this.#policy = policy
     this.#clock = clock
@@ -70,7 +79,8 @@ export class Balancer {
   pick(request: BalancedRequest, tried: readonly Backend[] = NOTHING_TRIED): Backend | undefined {
     const now = this.#clock.monotonic()
     if (tried.length === 0) this.#budget.earn()
-    const member = this.#strategy(this.#gather(now, tried), request, now)
+    const candidates = this.#gather(now, tried)
+    const member = this.sticky?.find(candidates, request) ?? this.#strategy(candidates, request, now)
     if (member === undefined) return undefined
     const { backend } = member
     // Half open: this request finds out whether it is back; the others leave it alone meanwhile.

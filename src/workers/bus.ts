@@ -23,6 +23,7 @@ export interface WorkerState {
   readonly config: Config
   /** 48 bytes. */
   readonly ticketKeys: Uint8Array
+  readonly stickyKey: Uint8Array
   readonly verdicts: VerdictsSnapshot
   readonly publications: readonly Publication[]
   /** Those that are presented. */

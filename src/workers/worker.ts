@@ -19,7 +19,7 @@ class Worker {
   readonly #inventory: Inventory
   readonly #front: LocalFront
 
-  constructor({ config, ticketKeys, verdicts, publications }: WorkerState) {
+  constructor({ config, stickyKey, ticketKeys, verdicts, publications }: WorkerState) {
     const clock = new SystemClock()
     this.#inventory = new Inventory(clock, this.#verdicts)
     this.#front = new LocalFront({
@@ -30,6 +30,7 @@ class Worker {
       inventory: this.#inventory,
       verdicts: this.#verdicts,
       ticketKeys: Buffer.from(ticketKeys),
+      stickyKey: Buffer.from(stickyKey),
       sharesPorts: true,
     })
     this.#verdicts.restore(verdicts)

@@ -32,6 +32,7 @@ export class MemoryWire {
       clock: STOPPED,
       log: silentLog(),
       names: new Names(),
+      stickyKey: Buffer.alloc(32),
       challenge: () => undefined,
       httpsPort: 443,
     })

@@ -146,6 +146,7 @@ export class Front {
       clock,
       log: log.log,
       names,
+      stickyKey: Buffer.alloc(32, 'k'),
       challenge: (path) => options.challenges?.[path],
       httpsPort: 8443,
     })

@@ -27,6 +27,7 @@ function makeGateway(sites: readonly SiteOptions[], httpsPort = 443): Gateway {
     clock: new VirtualClock(),
     log: silentLog(),
     names: new Names(),
+    stickyKey: Buffer.alloc(32),
     challenge: (path) => (path === '/.well-known/acme-challenge/ours' ? 'key.authorization' : undefined),
     httpsPort,
   })
@@ -134,7 +135,14 @@ t.test('a site with client certificates serves connections that were asked by it
   ]
   const log = silentLog()
   const names = new Names()
-  const options = { clock: new VirtualClock(), log, names, challenge: () => undefined, httpsPort: 443 }
+  const options = {
+    clock: new VirtualClock(),
+    log,
+    names,
+    stickyKey: Buffer.alloc(32),
+    challenge: () => undefined,
+    httpsPort: 443,
+  }
   const gateway = new Gateway({ ...sites, sites: guarded }, options)
   for (const [clientPolicy, host, outcome] of [
     ['a', 'one.example', '2'],

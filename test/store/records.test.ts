@@ -48,6 +48,19 @@ t.test('accounts', async (t) => {
   })
 })
 
+t.test('a secret is made once, for all who share the store, and again where it is damaged', async (t) => {
+  keepAlive(t)
+  const { log, lines, store, records } = await open(t)
+  const other = new Records(store, log)
+  const [one, two] = await Promise.all([records.secret('sticky'), other.secret('sticky')])
+  t.equal(one?.length, 32)
+  t.same(two, one)
+  t.notSame(await records.secret('other'), one)
+  await store.write('secrets/sticky', Buffer.from('{"octets":"AAAA"}'))
+  t.equal((await records.secret('sticky')).length, 32)
+  t.match(lines.at(-1)?.msg, /secrets\/sticky is damaged/)
+})
+
 t.test('authorities', async (t) => {
   t.test('one that was saved is loaded, and replaced as a whole', async (t) => {
     const { records } = await open(t)

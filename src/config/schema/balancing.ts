@@ -17,6 +17,8 @@ const weighted = z.strictObject({
 /** The part of an upstream that is written as a mere URL. */
 const PLAIN = { weight: 1, backup: false, maxConnections: undefined }
 
+export const STICKY_COOKIE = 'holdfast'
+
 /** A URL, or an object with the URL and its part in the balancing; the same form after parsing. */
 export const upstreamEntry = z.union(
   [
@@ -77,6 +79,24 @@ export const balancingKeys = {
     .optional()
     .describe(
       'Which upstream a request goes to: `round-robin` (the default), `least-connections`, `two-choices` (the less busy of two at random), or `{ "hash": "ip" }`, by which the same key goes to the same upstream as long as it can take it. Each worker process counts by itself.',
+    ),
+  sticky: z
+    .union(
+      [
+        z.boolean(),
+        z.strictObject({
+          cookie: z
+            .string()
+            .regex(/^[\w!#$%&'*+.^`|~-]+$/, 'not a name for a cookie')
+            .default(STICKY_COOKIE)
+            .describe('Its name.'),
+        }),
+      ],
+      { error: 'not a way to stick: write true, false or { "cookie": "NAME" }' },
+    )
+    .optional()
+    .describe(
+      'Keep a client with its upstream by a cookie (HttpOnly, Secure, SameSite=Lax) that tells nothing of the upstream. Where that one cannot take a request, another one does, and keeps the client. Default: `false`.',
     ),
   retries: z
     .int()

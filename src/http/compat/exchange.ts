@@ -284,9 +284,9 @@ export class Exchange implements BalancedRequest, RequestFields, Waiter {
     try {
       const head = clientHead(response, this.#client, this.#hsts, this.#route?.responseEdits)
       const compression = this.#compressionOf(response, head)
-      this.#sendHead(
-        compression === undefined ? head : { ...head, fields: editedFields(head.fields, compression.edits) },
-      )
+      const fields = compression === undefined ? head.fields : editedFields(head.fields, compression.edits)
+      const cookie = this.#stickyCookie
+      this.#sendHead({ ...head, fields: cookie === undefined ? fields : [...fields, ['Set-Cookie', cookie]] })
       if (compression?.coding !== undefined) this.#compress(response, compression.coding)
       else if (hasContent(this.#client.method, head.status)) this.#stream(response)
       else {
@@ -363,7 +363,9 @@ export class Exchange implements BalancedRequest, RequestFields, Waiter {
     this.#stopTimers()
     this.#phase = 'over'
     this.#status = 101
-    const client = upgrade.accept(switchingFields(response))
+    const cookie = this.#stickyCookie
+    const fields = switchingFields(response)
+    const client = upgrade.accept(cookie === undefined ? fields : [...fields, ['Set-Cookie', cookie]])
     if (first.length > 0) upstream.unshift(first)
     const { clock, gateway } = this.#wire
     joinSockets(client, upstream, clock, gateway.timeouts.upgrade, (count) => {
@@ -476,6 +478,12 @@ export class Exchange implements BalancedRequest, RequestFields, Waiter {
   /** The upstream that was asked last. */
   get #upstream(): string | undefined {
     return this.#tried.at(-1)?.url
+  }
+
+  get #stickyCookie(): string | undefined {
+    const backend = this.#tried.at(-1)
+    const { secure } = this.#client.peer
+    return backend && this.#route?.balancer.sticky?.setCookie(backend, this, secure)
   }
 
   get #hsts(): string | undefined {

@@ -196,6 +196,7 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, RequestFields, 
     this.#discardedBytes = 0
     this.#readDeadline = Number.POSITIVE_INFINITY
     const exchange = new Exchange(this.#engine, this.#upstreams, this, {
+      secure,
       id: this.#trusted ? requestIds.continue(head.requestId || undefined) : requestIds.next(),
       method: head.method,
       host: head.host,
@@ -543,6 +544,7 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, RequestFields, 
     const status = fault === 'head-timeout' ? 408 : FAULT_STATUS[fault]
     const { requestIds } = this.#engine
     this.#exchange = new Exchange(this.#engine, this.#upstreams, this, {
+      secure: this.connection.secure,
       id: requestIds.next(),
       method: '',
       host: undefined,

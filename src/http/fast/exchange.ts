@@ -31,6 +31,8 @@ export interface ExchangeClient {
 }
 
 export interface ExchangeFacts {
+  /** Did it come over TLS? */
+  readonly secure: boolean
   readonly id: string
   readonly method: string
   readonly host: string | undefined
@@ -334,6 +336,7 @@ export class Exchange implements CompressorUser, UpstreamUser, BalancedRequest, 
       this.#responding = true
       const edits = this.#route?.responseEdits
       if (edits !== undefined && head.status !== 101) editLines(head, lines, edits)
+      if (this.#route?.balancer.sticky !== undefined) this.#stick(head, lines)
       if (this.#route?.compress === true) this.#startCompressor(head, lines)
     }
     this.#client.onResponseHead(head, lines)
@@ -358,6 +361,13 @@ export class Exchange implements CompressorUser, UpstreamUser, BalancedRequest, 
     head.contentLength = -1
     this.#flushes = contentLength === -1
     this.#compressor = new Compressor(compression.coding, this)
+  }
+
+  /** `lines` has room: see `Engine.responseLines`. */
+  #stick(head: Head, lines: Buffer): void {
+    if (this.#backend === undefined) return
+    const cookie = this.#route?.balancer.sticky?.setCookie(this.#backend, this, this.facts.secure)
+    if (cookie !== undefined) head.length += lines.write(`Set-Cookie: ${cookie}\r\n`, head.length, 'latin1')
   }
 
   onContent(bytes: Buffer, start: number, end: number): void {

@@ -106,6 +106,7 @@ export class Http2Stream implements ExchangeClient {
     const { authority, path } = request
     this.#wantsTunnel = request.protocol === 'websocket'
     const exchange = new Exchange(host.engine, host.upstreams, this, {
+      secure: host.connection.secure,
       id: host.trusted ? requestIds.continue(request.requestId || undefined) : requestIds.next(),
       method: request.method,
       host: authority || undefined,

@@ -2,7 +2,7 @@
 import type { Test } from 'tap'
 import { Front, HOST, type MakeWire, until } from '../front.ts'
 import { RawClient, statusOf } from '../raw-client.ts'
-import { bodyOf, ok, RawUpstream, type Respond } from '../raw-upstream.ts'
+import { bodyOf, fieldOf, ok, RawUpstream, type Respond } from '../raw-upstream.ts'
 
 export function balancing(t: Test, makeWire: MakeWire): void {
   const unable: Respond = (socket) =>
@@ -114,6 +114,58 @@ export function balancing(t: Test, makeWire: MakeWire): void {
     held[1]?.()
     t.equal(bodyOf(await second.response()), '1')
     t.equal(bodyOf(up.requests[1] ?? ''), 'body')
+  })
+
+  t.test('a sticky client stays with its upstream, and moves for good when that one is gone', async (t) => {
+    const ups = await Promise.all(
+      [0, 1, 2].map((i) => RawUpstream.start(t, (socket) => socket.write(ok(String(i))))),
+    )
+    const urls = ups.map(({ url }) => url)
+    const balancing = { sticky: 'sid' }
+    const front = await Front.start(t, makeWire, { sites: [{ upstreams: urls, balancing }] })
+    const client = await RawClient.connect(t, front)
+    const ask = async (cookie: string): Promise<{ body: string; set: string | undefined }> => {
+      get(client, ...(cookie === '' ? [] : [`Cookie: a=b; ${cookie}`]))
+      const response = await client.response()
+      return { body: bodyOf(response), set: fieldOf(response, 'set-cookie') }
+    }
+    const first = await ask('sid=made-up')
+    t.match(first.set, /^sid=[\w-]{22}; Path=\/; HttpOnly; Secure; SameSite=Lax$/)
+    const cookie = first.set?.split(';')[0] ?? ''
+    for (let i = 0; i < 4; i++) t.strictSame(await ask(cookie), { body: first.body, set: undefined })
+    ups[Number(first.body)]?.stop()
+    const moved = await ask(cookie)
+    t.not(moved.body, first.body)
+    t.match(moved.set, /^sid=/)
+    const after = moved.set?.split(';')[0] ?? ''
+    t.not(after, cookie)
+    for (let i = 0; i < 3; i++) t.strictSame(await ask(after), { body: moved.body, set: undefined })
+    const plain = await RawClient.connect(t, front, { plain: true })
+    get(plain)
+    t.match(fieldOf(await plain.response(), 'set-cookie'), /^sid=[\w-]{22}; Path=\/; HttpOnly; SameSite=Lax$/)
+  })
+
+  t.test('a route within another one has a cookie of its own', async (t) => {
+    const [a, b, c, d] = await Promise.all(
+      ['a', 'b', 'c', 'd'].map((name) => RawUpstream.start(t, (socket) => socket.write(ok(name)))),
+    )
+    const routes = [{ path: '/api', upstreams: [c!.url, d!.url] }]
+    const front = await Front.start(t, makeWire, {
+      sites: [{ upstreams: [a!.url, b!.url], routes, balancing: { sticky: 'sid' } }],
+    })
+    const client = await RawClient.connect(t, front)
+    const ask = async (path: string, ...cookies: string[]) => {
+      client.send(`GET ${path} HTTP/1.1`, `Host: ${HOST}`, ...cookies.map((each) => `Cookie: ${each}`))
+      const response = await client.response()
+      return { body: bodyOf(response), set: fieldOf(response, 'set-cookie') }
+    }
+    const [outer, inner] = [await ask('/'), await ask('/api/x')]
+    t.match(inner.set, /; Path=\/api; /)
+    const both = [inner, outer].map(({ set }) => set?.split(';')[0]).join('; ')
+    for (let i = 0; i < 3; i++) {
+      t.strictSame(await ask('/', both), { body: outer.body, set: undefined })
+      t.strictSame(await ask('/api', both), { body: inner.body, set: undefined })
+    }
   })
 
   t.test('the same cookie goes to the same upstream', async (t) => {
