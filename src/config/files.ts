@@ -9,7 +9,7 @@ import { resolve } from 'node:path'
 import type { ConfigProblem } from '../errors.ts'
 import type { Sections } from './schema.ts'
 
-type FileKey = 'roots' | 'trust' | 'certificate' | 'key' | 'ca' | 'crl'
+type FileKey = 'roots' | 'trust' | 'certificate' | 'key' | 'ca' | 'crl' | 'page'
 
 const HOLD_ROOTS: ReadonlySet<FileKey> = new Set(['roots', 'trust', 'ca'])
 
@@ -43,6 +43,12 @@ function placesOf({ cas, sites }: Sections): Place[] {
       [`sites[${index}].tls`, site?.tls, ['certificate', 'key']],
       [`sites[${index}].tls.clientCertificates`, site?.tls.clientCertificates, ['ca', 'crl']],
       [`sites[${index}].upstreamTls`, site?.upstreamTls, ['roots', 'certificate', 'key']],
+      [`sites[${index}].maintenance`, site?.maintenance || undefined, ['page']],
+      ...(site?.routes ?? []).map(({ maintenance }, route): (typeof candidates)[number] => [
+        `sites[${index}].routes[${route}].maintenance`,
+        maintenance || undefined,
+        ['page'],
+      ]),
     ]),
   ]
   return candidates.flatMap(([path, holder, keys]) =>

@@ -4,9 +4,11 @@
  *
  *     deny, allow → maintenance → rate → size → password → redirect | respond | upstream
  */
+import { readFileSync } from 'node:fs'
+import { extname } from 'node:path'
 import { plainAddress } from '../config/addresses.ts'
 import type { Shaping } from '../config/shaping.ts'
-import { ProxyError } from '../errors.ts'
+import { ConfigError, messageOf, ProxyError } from '../errors.ts'
 import { type Clock, SECOND } from '../time.ts'
 import { type Admission, BasicAuth, Gate } from './basic-auth.ts'
 import { AddressRanges } from './forwarded.ts'
@@ -45,7 +47,10 @@ export class Shapers {
     this.#trusted = trusted
   }
 
-  /** `hsts`: value of Strict-Transport-Security for answers over TLS. Undefined where nothing is to be decided. */
+  /**
+   * `hsts`: value of Strict-Transport-Security for answers over TLS. Undefined where nothing is to be decided. Reads the
+   * page of maintenance (blocking); throws `ConfigError` when it cannot.
+   */
   compile(shaping: Shaping, hsts: string | undefined): Shaper | undefined {
     const { allow, deny, maintenance, maxBody, basicAuth, rateLimit, redirectTo, respond } = shaping
     const keys = [allow, deny, maintenance, maxBody, basicAuth, rateLimit, redirectTo, respond]
@@ -96,7 +101,7 @@ export class Shaper {
     this.#closed =
       maintenance === undefined
         ? undefined
-        : { verdict: closed(maintenance.retryAfter), exempt: new AddressRanges(maintenance.allow) }
+        : { verdict: closed(maintenance), exempt: new AddressRanges(maintenance.allow) }
     this.#maxBodyBytes = maxBody
     this.#redirect = redirectTo
     this.#response = respond === undefined ? undefined : responseOf(respond)
@@ -106,7 +111,10 @@ export class Shaper {
   decide(facts: RequestFacts, pass: Forward): Verdict {
     const client = this.#clientOf(facts)
     if (this.#deny?.contains(client) === true || this.#allow?.contains(client) === false) return FORBIDDEN
-    if (this.#closed?.exempt.contains(client) === false) return this.#closed.verdict
+    if (this.#closed?.exempt.contains(client) === false) {
+      const { verdict } = this.#closed
+      return verdict.action === 'answer' ? this.#secured(facts, verdict) : verdict
+    }
     const earlyMs = this.#rateLimit?.take(client, facts.fields) ?? 0
     if (earlyMs > 0) return tooMany(earlyMs)
     if (facts.contentLength > this.#maxBodyBytes) return TOO_LARGE
@@ -144,10 +152,33 @@ function unadmitted(admission: Admission, challenge: string): Decision {
   return { action: 'refuse', error: new ProxyError('UNAUTHORIZED', 401, message, { challenge }) }
 }
 
-function closed(retryAfterMs: number): Decision {
+/** Reads the page (blocking). */
+function closed({ retryAfter: retryAfterMs, page }: NonNullable<Shaping['maintenance']>): Decision {
   const retryAfter = Math.ceil(retryAfterMs / SECOND)
+  if (page !== undefined) {
+    const headers = [
+      ['content-type', PAGE_TYPES[extname(page)] ?? 'text/html; charset=utf-8'],
+      ['cache-control', 'no-store'],
+      ['retry-after', String(retryAfter)],
+    ] as const
+    return { action: 'answer', status: 503, headers, body: readPage(page) }
+  }
   const error = new ProxyError('MAINTENANCE', 503, 'the route is closed for maintenance', { retryAfter })
   return { action: 'refuse', error }
+}
+
+const PAGE_TYPES: Readonly<Record<string, string>> = {
+  '.json': 'application/json',
+  '.txt': 'text/plain; charset=utf-8',
+}
+
+function readPage(path: string): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (error) {
+    const problem = { path: 'sites.maintenance.page', message: `cannot read ${path}: ${messageOf(error)}` }
+    throw new ConfigError([problem], { cause: error })
+  }
 }
 
 function tooMany(earlyMs: number): Decision {

@@ -42,9 +42,8 @@ export interface Route {
   readonly rewrite: string | undefined
   readonly requestEdits: FieldEdits | undefined
   readonly responseEdits: FieldEdits | undefined
-  /** See `clientFieldsOf`. */
   readonly compress: boolean
-  /** Undefined where clients are not asked for a certificate. */
+  /** See `clientFieldsOf`. */
   readonly clientFields: ClientFields | undefined
 }
 

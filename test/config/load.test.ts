@@ -469,7 +469,11 @@ const BAD: readonly [name: string, config: unknown, lines: string[]][] = [
     {
       sites: [
         { ...site, tls: { certificate: 'absent.pem', key: 'folder' } },
-        { hosts: ['b.example.com'], upstreams, upstreamTls: { roots: 'present.pem' } },
+        {
+          hosts: ['b.example.com'],
+          upstreamTls: { roots: 'present.pem' },
+          routes: [{ path: '/', upstreams, maintenance: { page: 'absent.html' } }],
+        },
         { hosts: ['c.example.com'], upstreams, tls: { certificate: '' } },
       ],
       cas: {
@@ -483,6 +487,7 @@ const BAD: readonly [name: string, config: unknown, lines: string[]][] = [
       'sites[0].tls.certificate: ./absent.pem does not exist (a relative path starts at the folder of the config)',
       'sites[0].tls.key: ./folder is a folder (name a file)',
       'sites[1].upstreamTls.roots: ./present.pem holds no PEM certificate (name a PEM file of root certificates)',
+      'sites[1].routes[0].maintenance.page: ./absent.html does not exist (a relative path starts at the folder of the config)',
     ],
   ],
   [
@@ -707,6 +712,7 @@ t.test('paths become absolute, from the folder of the config', async (t) => {
         ...site,
         tls: { certificate: 'present.pem', key: '/etc/hostname' },
         upstreamTls: { roots: './root.pem' },
+        maintenance: { page: 'present.pem' },
       },
     ],
     cas: { corp: { directory: 'https://ca.example.com/d', roots: 'root.pem', trust: 'root.pem' } },
@@ -720,6 +726,7 @@ t.test('paths become absolute, from the folder of the config', async (t) => {
   t.strictSame(loaded.cas.corp?.trust, `${dir}/root.pem`)
   t.strictSame(loaded.sites[0]?.tls, { certificate: `${dir}/present.pem`, key: '/etc/hostname' })
   t.strictSame(loaded.sites[0]?.upstreamTls.roots, `${dir}/root.pem`)
+  t.match(loaded.sites[0]?.maintenance, { page: `${dir}/present.pem` })
   t.equal(loaded.store, `file:${dir}/data`)
   t.strictSame(files, [`${dir}/proxy.config.json`, `${dir}/root.pem`, `${dir}/present.pem`, '/etc/hostname'])
 })

@@ -1,6 +1,8 @@
+import { join } from 'node:path'
 import t from 'tap'
 import { VirtualClock } from '../../src/commands/simulate/virtual-clock.ts'
 import { type Shaping, shapingOf } from '../../src/config/shaping.ts'
+import { ConfigError } from '../../src/errors.ts'
 import { AddressRanges } from '../../src/http/forwarded.ts'
 import { Shapers } from '../../src/http/shaping.ts'
 import type { Forward, RequestFacts, Verdict } from '../../src/http/verdict.ts'
@@ -76,11 +78,36 @@ t.test('behind trusted proxies the client is the last address that is none of th
 })
 
 t.test('maintenance answers 503 to all but those who are let in', async (t) => {
-  const decide = decider({ maintenance: { retryAfter: 90_500, allow: ['192.0.2.0/28'] } })
+  const decide = decider({ maintenance: { retryAfter: 90_500, allow: ['192.0.2.0/28'], page: undefined } })
   t.equal(statusOf(decide()), undefined)
   t.match(decide({ clientAddress: '192.0.2.16' }), {
     error: { status: 503, code: 'MAINTENANCE', retryAfter: 91 },
   })
+})
+
+t.test('maintenance answers with its page, of the type that its name tells', async (t) => {
+  const dir = t.testdir({ 'a.html': '<p>Größe', 'b.json': '{}', 'c.txt': 'c' })
+  const maintenance = (page: string): Partial<Shaping> => ({
+    maintenance: { retryAfter: 60_000, allow: ['192.0.2.2'], page: join(dir, page) },
+  })
+  for (const [page, type, body] of [
+    ['a.html', 'text/html; charset=utf-8', '<p>Größe'],
+    ['b.json', 'application/json', '{}'],
+    ['c.txt', 'text/plain; charset=utf-8', 'c'],
+  ] as const)
+    t.strictSame(decider(maintenance(page), [], 'max-age=1')(), {
+      action: 'answer',
+      status: 503,
+      headers: [
+        ['content-type', type],
+        ['cache-control', 'no-store'],
+        ['retry-after', '60'],
+        ['strict-transport-security', 'max-age=1'],
+      ],
+      body,
+    })
+  t.equal(decider(maintenance('a.html'))({ clientAddress: '192.0.2.2' }), undefined)
+  t.throws(() => decider(maintenance('absent.html')), ConfigError)
 })
 
 t.test('past the rate limit a client gets 429 and the time to wait, in whole seconds', async (t) => {

@@ -1,6 +1,6 @@
 /** Who may ask, how often, and what Holdfast answers by itself: keys of a site and of a route. Part of `schema.ts`. */
 import { parsePasswordHash } from '../../password.ts'
-import { duration, range, size, z } from './fields.ts'
+import { duration, file, range, size, z } from './fields.ts'
 
 /** What `{…}` in a redirect may stand for. */
 const VARIABLES: readonly string[] = ['host', 'path', 'uri']
@@ -103,6 +103,11 @@ const requestHeaders = headerRules(fieldName, addedRequestField, addedRequestFie
 const maintenancePolicy = z.strictObject({
   retryAfter: duration.prefault('5m').describe('When clients should ask again.'),
   allow: z.array(range).prefault([]).describe('Addresses and ranges that are served all the same.'),
+  page: file
+    .optional()
+    .describe(
+      'File to answer with, in UTF-8: HTML, or by its name `.json` or `.txt`. Re-read when it changes.',
+    ),
 })
 
 const credentials = z.strictObject({

@@ -1,4 +1,5 @@
 /** What the proxy does with a request before, or instead of, asking an upstream. */
+import { join } from 'node:path'
 import type { Test } from 'tap'
 import { hashPassword } from '../../../src/password.ts'
 import { Front, HOST, type MakeWire, type SiteOptions, until } from '../front.ts'
@@ -65,7 +66,7 @@ export function shaping(t: Test, makeWire: MakeWire): void {
   })
 
   t.test('503 while a route is closed, until a reload opens it', async (t) => {
-    const maintenance = { retryAfter: 60_000, allow: [] }
+    const maintenance = { retryAfter: 60_000, allow: [], page: undefined }
     const [client, upstream, front] = await against(t, { shaping: { maintenance } })
     const closed = await get(client, '/', 'Accept: text/html')
     t.equal(statusOf(closed), 503)
@@ -75,6 +76,18 @@ export function shaping(t: Test, makeWire: MakeWire): void {
     t.match(front.requests[0], { msg: 'request', err: { code: 'MAINTENANCE' } }, 'no alarm')
     front.reload({ sites: [{ upstreams: [upstream.url] }] })
     t.equal(bodyOf(await get(client)), 'upstream')
+  })
+
+  t.test('503 with the page of the maintenance, which is no alarm either', async (t) => {
+    const page = join(t.testdir({ 'page.html': '<h1>Bald zurück' }), 'page.html')
+    const maintenance = { retryAfter: 60_000, allow: [], page }
+    const [client, , front] = await against(t, { shaping: { maintenance } })
+    const closed = await get(client)
+    t.equal(statusOf(closed), 503)
+    t.equal(fieldOf(closed, 'retry-after'), '60')
+    t.equal(bodyOf(closed), Buffer.from('<h1>Bald zurück').toString('latin1'))
+    await until(() => front.requests.length === 1)
+    t.match(front.requests[0], { msg: 'request', status: 503 })
   })
 
   t.test('a redirect takes along what was asked for, and leads to no other host', async (t) => {
