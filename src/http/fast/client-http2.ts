@@ -35,6 +35,7 @@ import { HopLines } from './hop-lines.ts'
 import { HpackDecoder, HpackEncoder } from './hpack.ts'
 import { Http2Request, MAX_LIST_BYTES } from './http2-request.ts'
 import { Http2Stream, type StreamHost } from './http2-stream.ts'
+import { inOrder, type Priority, readPriority } from './priority.ts'
 import type { Upstreams } from './upstream.ts'
 
 export const MAX_STREAMS = 128
@@ -53,6 +54,7 @@ const OUR_SETTINGS = settingsFrame([
   [SETTING.INITIAL_WINDOW_SIZE, STREAM_WINDOW],
   [SETTING.MAX_HEADER_LIST_SIZE, MAX_LIST_BYTES],
   [SETTING.ENABLE_CONNECT_PROTOCOL, 1],
+  [SETTING.NO_RFC7540_PRIORITIES, 1],
 ])
 
 /** A header block whose CONTINUATION frames are still to come. */
@@ -85,6 +87,8 @@ export class ClientHttp2 implements StreamHost, Timed {
   readonly #decoder: HpackDecoder
   readonly #encoder = new HpackEncoder()
   readonly #request = new Http2Request()
+  /** Of streams that are still to come, told ahead. */
+  readonly #priorities = new Map<number, Priority>()
 
   #partial: Buffer | undefined
   #prefaceSeen = false
@@ -246,6 +250,8 @@ export class ClientHttp2 implements StreamHost, Timed {
         return this.#onPing(flags, streamId, bytes, start, end)
       case FRAME.WINDOW_UPDATE:
         return this.#onWindowUpdate(streamId, bytes, start, end)
+      case FRAME.PRIORITY_UPDATE:
+        return this.#onPriorityUpdate(streamId, bytes, start, end)
       case FRAME.PRIORITY:
         if (streamId === 0) return ERROR.PROTOCOL_ERROR
         if (end - start !== 5) return ERROR.FRAME_SIZE_ERROR
@@ -358,6 +364,7 @@ export class ClientHttp2 implements StreamHost, Timed {
     this.#streams.set(streamId, stream)
     if (this.#lastCall) this.drain()
     stream.begin(request, last)
+    this.#prioritize(stream)
     return ERROR.NO_ERROR
   }
 
@@ -455,6 +462,27 @@ export class ClientHttp2 implements StreamHost, Timed {
     return ERROR.NO_ERROR
   }
 
+  /** RFC 9218 section 7.1. */
+  #onPriorityUpdate(streamId: number, bytes: Buffer, start: number, end: number): number {
+    if (streamId !== 0) return ERROR.PROTOCOL_ERROR
+    if (end - start < 4) return ERROR.FRAME_SIZE_ERROR
+    const prioritized = bytes.readUInt32BE(start) & 0x7fffffff
+    if (prioritized % 2 === 0) return ERROR.PROTOCOL_ERROR
+    const priority = readPriority(bytes.toString('latin1', start + 4, end))
+    const stream = this.#streams.get(prioritized)
+    if (stream !== undefined) stream.priority = priority
+    else if (prioritized > this.#lastStreamId && this.#priorities.size < MAX_STREAMS)
+      this.#priorities.set(prioritized, priority)
+    return this.#charge()
+  }
+
+  /** What was told ahead overrides what the request says. */
+  #prioritize(stream: Http2Stream): void {
+    if (this.#priorities.size === 0) return
+    stream.priority = this.#priorities.get(stream.id) ?? stream.priority
+    for (const id of this.#priorities.keys()) if (id <= stream.id) this.#priorities.delete(id)
+  }
+
   /* What streams ask for */
 
   /** Is so much gathered that nothing should be added but control frames? */
@@ -532,6 +560,7 @@ export class ClientHttp2 implements StreamHost, Timed {
   #pump(): void {
     if (this.#waiting.size === 0 || this.#closed) return
     const waiting = [...this.#waiting]
+    if (waiting.length > 1) waiting.sort(inOrder)
     this.#waiting.clear()
     for (const stream of waiting) stream.pump()
   }

@@ -19,6 +19,8 @@ export const FRAME = {
   GOAWAY: 0x7,
   WINDOW_UPDATE: 0x8,
   CONTINUATION: 0x9,
+  /** RFC 9218 section 7.1. */
+  PRIORITY_UPDATE: 0x10,
 } as const
 
 export const FLAG = { END_STREAM: 0x1, ACK: 0x1, END_HEADERS: 0x4, PADDED: 0x8, PRIORITY: 0x20 } as const
@@ -32,6 +34,8 @@ export const SETTING = {
   MAX_HEADER_LIST_SIZE: 0x6,
   /** RFC 8441. */
   ENABLE_CONNECT_PROTOCOL: 0x8,
+  /** RFC 9218 section 2.1. */
+  NO_RFC7540_PRIORITIES: 0x9,
 } as const
 
 export const ERROR = {

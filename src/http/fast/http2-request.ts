@@ -42,6 +42,7 @@ const FORWARDING = 17
 const ACCEPT_TRAILERS = 18
 const EXPECT = 19
 const VIA = 20
+const PRIORITY = 21
 
 const KINDS: ReadonlyMap<string, number> = new Map([
   [':method', METHOD],
@@ -60,6 +61,7 @@ const KINDS: ReadonlyMap<string, number> = new Map([
   ['x-forwarded-proto', FORWARDED_PROTO],
   ['x-forwarded-host', FORWARDED_HOST],
   ['x-request-id', REQUEST_ID],
+  ['priority', PRIORITY],
 ])
 
 export class Http2Request implements FieldSink, RequestFields {
@@ -80,6 +82,8 @@ export class Http2Request implements FieldSink, RequestFields {
   expectsContinue = false
   /** `Via` of the hops before us. */
   via = ''
+  /** `Priority` (RFC 9218 section 5); empty when there is none. It is sent on too. */
+  priority = ''
   /** `name: value` lines of all other fields. */
   lines = ''
   trusted = false
@@ -109,6 +113,7 @@ export class Http2Request implements FieldSink, RequestFields {
     this.acceptsTrailers = false
     this.expectsContinue = false
     this.via = ''
+    this.priority = ''
     this.lines = ''
     this.trusted = trusted
     this.#scheme = ''
@@ -208,6 +213,10 @@ export class Http2Request implements FieldSink, RequestFields {
       case EXPECT:
         this.expectsContinue = true
         break
+      case PRIORITY:
+        this.priority = joined(this.priority, value)
+        this.lines += field.line
+        break
       case FORWARDED:
         this.#forwarded = joined(this.#forwarded, value)
         break
@@ -243,10 +252,13 @@ function joined(list: string, value: string): string {
   return list === '' ? value : `${list}, ${value}`
 }
 
+/** Of the fields that are sent on as they came. */
+const WITH_LINE: ReadonlySet<number> = new Set([PLAIN, CONTENT_LENGTH, FORWARDING, PRIORITY])
+
 /** Works out what a field means, by itself; sections 8.2 and 8.3. */
 function classify(field: HpackField): void {
   field.kind = kindOf(field)
-  if (field.kind === PLAIN || field.kind === CONTENT_LENGTH || field.kind === FORWARDING) {
+  if (WITH_LINE.has(field.kind)) {
     field.line = `${field.name}: ${field.value}\r\n`
   }
 }

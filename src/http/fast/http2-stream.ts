@@ -17,6 +17,7 @@ import type { HopLines } from './hop-lines.ts'
 import type { Http2Request } from './http2-request.ts'
 import { CR, copyOf, LF } from './octets.ts'
 import { contentLengthOf, type OwnResponse, pageFor } from './own-response.ts'
+import { readPriority, UNSAID } from './priority.ts'
 import type { Upstreams } from './upstream.ts'
 
 /** The connection, as its streams need it. */
@@ -64,6 +65,7 @@ export class Http2Stream implements ExchangeClient {
   /** What the client may still send. */
   receiveWindow: number
   requestEnded = false
+  priority = UNSAID
   readonly #host: StreamHost
   readonly #windowBytes: number
   #exchange: Exchange | undefined
@@ -116,6 +118,7 @@ export class Http2Stream implements ExchangeClient {
     })
     this.#exchange = exchange
     this.#declaredBytes = request.contentLength
+    if (request.priority !== '') this.priority = readPriority(request.priority)
     this.requestEnded = last
     if (last && request.contentLength > 0) {
       host.reset(this, ERROR.PROTOCOL_ERROR)

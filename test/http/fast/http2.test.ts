@@ -4,7 +4,15 @@ import { createServer } from 'node:http'
 import { connect as connectTls } from 'node:tls'
 import t, { type Test } from 'tap'
 import { WebSocketServer } from 'ws'
-import { ERROR, FLAG, FRAME, PREFACE, SETTING, settingsFrame } from '../../../src/http/fast/frames.ts'
+import {
+  DEFAULT_WINDOW,
+  ERROR,
+  FLAG,
+  FRAME,
+  PREFACE,
+  SETTING,
+  settingsFrame,
+} from '../../../src/http/fast/frames.ts'
 import { createStaticTable, HpackDecoder } from '../../../src/http/fast/hpack.ts'
 import { FastWire } from '../../../src/http/fast/wire.ts'
 import { FramePeer, frame, uint32 } from '../frame-peer.ts'
@@ -245,6 +253,26 @@ const CONNECTION_ERRORS: [name: string, error: number, frames: (client: FrameCli
     ERROR.PROTOCOL_ERROR,
     () => [settingsFrame([[SETTING.MAX_FRAME_SIZE, 1000]])],
   ],
+  [
+    'PRIORITY_UPDATE on a stream',
+    ERROR.PROTOCOL_ERROR,
+    () => [frame(FRAME.PRIORITY_UPDATE, 0, 1, uint32(1))],
+  ],
+  [
+    'PRIORITY_UPDATE of no stream',
+    ERROR.PROTOCOL_ERROR,
+    () => [frame(FRAME.PRIORITY_UPDATE, 0, 0, uint32(0))],
+  ],
+  [
+    'PRIORITY_UPDATE of 3 octets',
+    ERROR.FRAME_SIZE_ERROR,
+    () => [frame(FRAME.PRIORITY_UPDATE, 0, 0, Buffer.alloc(3))],
+  ],
+  [
+    'a PRIORITY_UPDATE flood',
+    ERROR.ENHANCE_YOUR_CALM,
+    () => Array.from({ length: 600 }, (_, i) => frame(FRAME.PRIORITY_UPDATE, 0, 0, uint32(2 * i + 1))),
+  ],
   ['PING of 7 octets', ERROR.FRAME_SIZE_ERROR, () => [frame(FRAME.PING, 0, 0, Buffer.alloc(7))]],
   ['WINDOW_UPDATE of 0', ERROR.PROTOCOL_ERROR, () => [frame(FRAME.WINDOW_UPDATE, 0, 0, uint32(0))]],
   [
@@ -340,6 +368,47 @@ t.test('more streams than allowed are refused, and may be tried again', async (t
   const client = await FrameClient.greet(t, front)
   for (let i = 0; i < 129; i++) client.request(2 * i + 1)
   t.equal(await client.reset(257), ERROR.REFUSED_STREAM)
+})
+
+/** Two responses that have filled the connection's window, the first one's request first. */
+async function fillWindow(t: Test, priorities: readonly [string, string]): Promise<FrameClient> {
+  const { front } = await start(t, (socket) => socket.write(ok('x'.repeat(200_000))))
+  const client = await FrameClient.greet(t, front, [[SETTING.INITIAL_WINDOW_SIZE, 1_000_000]])
+  client.request(1, FLAG.END_STREAM, [['priority', priorities[0]]])
+  client.request(3, FLAG.END_STREAM, [['priority', priorities[1]]])
+  await client.frame((f) => f.type === FRAME.HEADERS && f.streamId === 1)
+  await client.frame((f) => f.type === FRAME.HEADERS && f.streamId === 3)
+  await until(() => client.dataOf(1).length + client.dataOf(3).length === DEFAULT_WINDOW)
+  return client
+}
+
+t.test('when there is room again, the urgent response goes first', async (t) => {
+  const client = await fillWindow(t, ['u=5', 'u=1'])
+  const before = client.dataOf(3).length
+  client.send(frame(FRAME.WINDOW_UPDATE, 0, 0, uint32(10_000)))
+  await until(() => client.dataOf(3).length === before + 10_000)
+})
+
+t.test('a client may change its mind about what is urgent', async (t) => {
+  const client = await fillWindow(t, ['u=5', 'u=1'])
+  const before = client.dataOf(1).length
+  client.send(frame(FRAME.PRIORITY_UPDATE, 0, 0, Buffer.concat([uint32(1), Buffer.from('u=0')])))
+  client.send(frame(FRAME.WINDOW_UPDATE, 0, 0, uint32(10_000)))
+  await until(() => client.dataOf(1).length === before + 10_000)
+})
+
+t.test('a priority may be told ahead of its request, and is worth more than the request’s own', async (t) => {
+  const { front } = await start(t, (socket) => socket.write(ok('x'.repeat(200_000))))
+  const client = await FrameClient.greet(t, front, [[SETTING.INITIAL_WINDOW_SIZE, 1_000_000]])
+  client.send(frame(FRAME.PRIORITY_UPDATE, 0, 0, Buffer.concat([uint32(3), Buffer.from('u=0')])))
+  client.request(1, FLAG.END_STREAM, [['priority', 'u=2']])
+  client.request(3, FLAG.END_STREAM, [['priority', 'u=7']])
+  await client.frame((f) => f.type === FRAME.HEADERS && f.streamId === 3)
+  await client.frame((f) => f.type === FRAME.HEADERS && f.streamId === 1)
+  await until(() => client.dataOf(1).length + client.dataOf(3).length === DEFAULT_WINDOW)
+  const before = client.dataOf(3).length
+  client.send(frame(FRAME.WINDOW_UPDATE, 0, 0, uint32(10_000)))
+  await until(() => client.dataOf(3).length === before + 10_000)
 })
 
 t.test('a WebSocket runs over an extended CONNECT', async (t) => {
