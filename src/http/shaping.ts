@@ -16,8 +16,9 @@ import { RateLimit } from './rate-limit.ts'
 import type { Decision, Forward, RequestFacts, Verdict } from './verdict.ts'
 
 type Answer = Extract<Decision, { action: 'answer' }>
+type Refusal = Extract<Decision, { action: 'refuse' }>
 
-const FORBIDDEN: Decision = {
+const FORBIDDEN: Refusal = {
   action: 'refuse',
   error: new ProxyError('FORBIDDEN', 403, 'the route is not open to the client’s address'),
 }
@@ -27,9 +28,9 @@ export function tooLarge(): ProxyError {
   return new ProxyError('TOO_LARGE', 413, 'the request’s content is larger than the route allows')
 }
 
-const TOO_LARGE: Decision = { action: 'refuse', error: tooLarge() }
+const TOO_LARGE: Refusal = { action: 'refuse', error: tooLarge() }
 
-const BUSY: Decision = {
+const BUSY: Refusal = {
   action: 'refuse',
   error: new ProxyError('RATE_LIMITED', 429, 'too many passwords wait to be checked', { retryAfter: 1 }),
 }
@@ -80,7 +81,7 @@ export class Shaper {
   readonly #auth: BasicAuth | undefined
   readonly #allow: AddressRanges | undefined
   readonly #deny: AddressRanges | undefined
-  readonly #closed: { readonly verdict: Decision; readonly exempt: AddressRanges } | undefined
+  readonly #closed: { readonly decision: Answer | Refusal; readonly exempt: AddressRanges } | undefined
   readonly #maxBodyBytes: number
   readonly #redirect: Shaping['redirectTo']
   readonly #response: Answer | undefined
@@ -101,7 +102,7 @@ export class Shaper {
     this.#closed =
       maintenance === undefined
         ? undefined
-        : { verdict: closed(maintenance), exempt: new AddressRanges(maintenance.allow) }
+        : { decision: closed(maintenance), exempt: new AddressRanges(maintenance.allow) }
     this.#maxBodyBytes = maxBody
     this.#redirect = redirectTo
     this.#response = respond === undefined ? undefined : responseOf(respond)
@@ -110,18 +111,18 @@ export class Shaper {
   /** Counts the request for `rateLimit`. `pass`: what becomes of it where nothing here answers it. */
   decide(facts: RequestFacts, pass: Forward): Verdict {
     const client = this.#clientOf(facts)
-    if (this.#deny?.contains(client) === true || this.#allow?.contains(client) === false) return FORBIDDEN
-    if (this.#closed?.exempt.contains(client) === false) {
-      const { verdict } = this.#closed
-      return verdict.action === 'answer' ? this.#secured(facts, verdict) : verdict
-    }
+    if (this.#deny?.contains(client) === true || this.#allow?.contains(client) === false)
+      return this.#secured(facts, FORBIDDEN)
+    if (this.#closed?.exempt.contains(client) === false) return this.#secured(facts, this.#closed.decision)
     const earlyMs = this.#rateLimit?.take(client, facts.fields) ?? 0
-    if (earlyMs > 0) return tooMany(earlyMs)
-    if (facts.contentLength > this.#maxBodyBytes) return TOO_LARGE
+    if (earlyMs > 0) return this.#secured(facts, tooMany(earlyMs))
+    if (facts.contentLength > this.#maxBodyBytes) return this.#secured(facts, TOO_LARGE)
     if (this.#auth === undefined) return this.#answer(facts, pass)
     const { challenge } = this.#auth
     const then = (admission: Admission): Decision =>
-      admission === 'granted' ? this.#answer(facts, pass) : unadmitted(admission, challenge)
+      admission === 'granted'
+        ? this.#answer(facts, pass)
+        : this.#secured(facts, unadmitted(admission, challenge))
     const admission = this.#auth.check(facts.fields.field('authorization'))
     return typeof admission === 'string'
       ? then(admission)
@@ -140,20 +141,22 @@ export class Shaper {
     return chain.findLast((address) => !this.#trusted.contains(address)) || clientAddress
   }
 
-  #secured({ secure }: RequestFacts, answer: Answer): Answer {
-    if (!secure || this.#hsts === undefined) return answer
-    return { ...answer, headers: [...answer.headers, ['strict-transport-security', this.#hsts]] }
+  #secured<T extends Answer | Refusal>({ secure }: RequestFacts, decision: T): T {
+    const hsts = this.#hsts
+    if (!secure || hsts === undefined) return decision
+    if (decision.action === 'refuse') return { ...decision, hsts }
+    return { ...decision, headers: [...decision.headers, ['strict-transport-security', hsts]] }
   }
 }
 
-function unadmitted(admission: Admission, challenge: string): Decision {
+function unadmitted(admission: Admission, challenge: string): Refusal {
   if (admission === 'busy') return BUSY
   const message = 'name and password are absent or wrong'
   return { action: 'refuse', error: new ProxyError('UNAUTHORIZED', 401, message, { challenge }) }
 }
 
 /** Reads the page (blocking). */
-function closed({ retryAfter: retryAfterMs, page }: NonNullable<Shaping['maintenance']>): Decision {
+function closed({ retryAfter: retryAfterMs, page }: NonNullable<Shaping['maintenance']>): Answer | Refusal {
   const retryAfter = Math.ceil(retryAfterMs / SECOND)
   if (page !== undefined) {
     const headers = [
@@ -181,7 +184,7 @@ function readPage(path: string): string {
   }
 }
 
-function tooMany(earlyMs: number): Decision {
+function tooMany(earlyMs: number): Refusal {
   const retryAfter = Math.ceil(earlyMs / SECOND)
   const message = 'the client asks more often than the route allows'
   return { action: 'refuse', error: new ProxyError('RATE_LIMITED', 429, message, { retryAfter }) }

@@ -60,7 +60,8 @@ export type Decision =
       readonly headers: readonly (readonly [name: string, value: string])[]
       readonly body: string
     }
-  | { readonly action: 'refuse'; readonly error: ProxyError }
+  /** `hsts`: what the route’s site says to clients over TLS, where a route refuses. */
+  | { readonly action: 'refuse'; readonly error: ProxyError; readonly hsts?: string | undefined }
   | Forward
 
 export interface Forward {

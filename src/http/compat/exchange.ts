@@ -108,7 +108,7 @@ export class Exchange implements BalancedRequest, RequestFields, Waiter {
       verdict.decision.then((decision) => {
         if (this.#phase === 'waiting') this.#execute(decision)
       })
-    } else if (verdict.action === 'refuse') this.#fail(verdict.error)
+    } else if (verdict.action === 'refuse') this.#fail(verdict.error, verdict.hsts)
     else if (verdict.action === 'answer') this.#answer(verdict.status, verdict.headers, verdict.body)
     else {
       this.#route = verdict.route
@@ -388,7 +388,7 @@ export class Exchange implements BalancedRequest, RequestFields, Waiter {
   }
 
   /** Ends the exchange with an error page, or, once a response has begun, by cutting it off. */
-  #fail(error: ProxyError): void {
+  #fail(error: ProxyError, hsts = this.#hsts): void {
     if (this.#phase === 'over') return
     this.#error = error
     this.#request?.destroy()
@@ -405,7 +405,7 @@ export class Exchange implements BalancedRequest, RequestFields, Waiter {
     ]
     if (error.challenge !== undefined) fields.push(['WWW-Authenticate', error.challenge])
     if (error.retryAfter !== undefined) fields.push(['Retry-After', String(error.retryAfter)])
-    if (this.#hsts !== undefined) fields.push(['Strict-Transport-Security', this.#hsts])
+    if (hsts !== undefined) fields.push(['Strict-Transport-Security', hsts])
     this.#answer(error.status, fields, page.body)
   }
 

@@ -256,7 +256,7 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, RequestFields, 
     // A client that was not told to continue sends its content or does not: what comes next cannot be told.
     if (expectContinue) this.#closeAfter = true
     exchange.keepLines(lines)
-    if (decision.action === 'refuse') this.#refuse(decision.error)
+    if (decision.action === 'refuse') this.#refuse(decision.error, decision.hsts)
     else this.#respond(decision)
   }
 
@@ -568,11 +568,12 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, RequestFields, 
     this.#flush()
   }
 
-  #refuse(error: ProxyError): void {
+  /** `hsts`: of a route that the exchange does not know, since it is not on its way there. */
+  #refuse(error: ProxyError, hsts?: string): void {
     const exchange = this.#exchange
     if (exchange === undefined) return
     exchange.error = error
-    this.#respond(pageFor(error, exchange, this.#hstsOf(exchange)))
+    this.#respond(pageFor(error, exchange, hsts ?? this.#hstsOf(exchange)))
   }
 
   #hstsOf(exchange: Exchange): string | undefined {

@@ -159,7 +159,7 @@ export class Http2Stream implements ExchangeClient {
 
   #decline(exchange: Exchange, decision: Exclude<Decision, { action: 'forward' }>, lines: Buffer): void {
     exchange.keepLines(lines)
-    if (decision.action === 'refuse') this.#refuse(decision.error)
+    if (decision.action === 'refuse') this.#refuse(decision.error, decision.hsts)
     else this.#respond(decision)
   }
 
@@ -375,12 +375,13 @@ export class Http2Stream implements ExchangeClient {
     host.forget(this)
   }
 
-  #refuse(error: ProxyError): void {
+  /** `hsts`: of a route that the exchange does not know, since it is not on its way there. */
+  #refuse(error: ProxyError, hsts?: string): void {
     const exchange = this.#exchange
     if (exchange === undefined) return
-    const hsts = this.#host.connection.secure ? exchange.route?.hsts : undefined
+    const own = this.#host.connection.secure ? exchange.route?.hsts : undefined
     exchange.error = error
-    this.#respond(pageFor(error, exchange, hsts))
+    this.#respond(pageFor(error, exchange, hsts ?? own))
   }
 
   #respond(response: OwnResponse): void {

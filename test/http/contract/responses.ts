@@ -253,7 +253,14 @@ export function responses(t: Test, makeWire: MakeWire): void {
     const hsts = { maxAge: 86_400_000, includeSubDomains: true, preload: false }
     const front = await Front.start(t, makeWire, {
       sites: [
-        { hsts, upstreams: [upstream.url], routes: [{ path: '/down', upstreams: ['http://127.0.0.1:9'] }] },
+        {
+          hsts,
+          upstreams: [upstream.url],
+          routes: [
+            { path: '/down', upstreams: ['http://127.0.0.1:9'] },
+            { path: '/closed', upstreams: [upstream.url], shaping: { allow: [] } },
+          ],
+        },
       ],
     })
     const secure = await RawClient.connect(t, front)
@@ -266,8 +273,14 @@ export function responses(t: Test, makeWire: MakeWire): void {
     const page = await secure.response()
     t.equal(statusOf(page), 502)
     t.strictSame(stsOf(page), own)
+    secure.send('GET /closed HTTP/1.1', `Host: ${HOST}`)
+    const refusal = await secure.response()
+    t.equal(statusOf(refusal), 403)
+    t.strictSame(stsOf(refusal), own)
     const plain = await RawClient.connect(t, front, { plain: true })
     plain.send('GET /down HTTP/1.1', `Host: ${HOST}`)
+    t.strictSame(stsOf(await plain.response()), [])
+    plain.send('GET /closed HTTP/1.1', `Host: ${HOST}`)
     t.strictSame(stsOf(await plain.response()), [])
   })
 

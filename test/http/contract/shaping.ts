@@ -298,8 +298,14 @@ export function shaping(t: Test, makeWire: MakeWire): void {
 
   t.test('a client that leaves while its password is checked is forgotten', async (t) => {
     const [client, upstream, front] = await against(t, { shaping: await basicAuth() })
+    let asked = 0
+    const decide = front.gateway.decide.bind(front.gateway)
+    front.gateway.decide = (facts) => {
+      asked++
+      return decide(facts)
+    }
     client.send('GET / HTTP/1.1', `Host: ${HOST}`, `Authorization: ${CREDENTIALS}`)
-    await until(() => client.socket.bytesWritten > 0 && client.socket.writableLength === 0)
+    await until(() => asked === 1)
     client.socket.destroy()
     const other = await RawClient.connect(t, front)
     t.equal(bodyOf(await get(other, '/', `Authorization: ${CREDENTIALS}`)), 'upstream')
