@@ -115,14 +115,15 @@ export class LocalFront implements Front {
       () => upness(this.#gateway.upstreams()),
       'min',
     )
-    const accessLog = new AccessLog({ log, metrics, access: config.log.access, random: Math.random })
+    const access = (): boolean | number => this.#config.log.access
+    const accessLog = new AccessLog({ log, metrics, access, random: Math.random })
     const wireOptions = { gateway: this.#gateway, accessLog, requestIds: new RequestIds(), clock }
     this.#wire = config.forwarder === 'fast' ? new FastWire(wireOptions) : new CompatWire(wireOptions)
     this.#streams = new Streams({
       clock,
       log,
       timeouts: () => this.#config.timeouts,
-      access: config.log.access,
+      access,
       random: Math.random,
     })
     this.#listener = new Listener({

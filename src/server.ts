@@ -183,7 +183,7 @@ export class Server {
   /** Some keys shape what is built once: they wait for the next start. */
   #warnOfRestarts(before: Config, after: Config): void {
     for (const key of ['store', 'workers', 'forwarder', 'log'] as const) {
-      if (isDeepStrictEqual(before[key], after[key])) continue
+      if (isDeepStrictEqual(lasting(before)[key], lasting(after)[key])) continue
       this.#log.warn({ key }, `\`${key}\` has changed: it takes effect at the next start`)
     }
   }
@@ -209,6 +209,11 @@ export class Server {
     const expose = async () => this.#metrics.expose(await this.#front.metrics())
     return new Admin({ address, expose, clock: this.#clock, log: this.#log, drills: this.#drills, state })
   }
+}
+
+/** Without what a reload does change. */
+function lasting(config: Config): Config {
+  return { ...config, log: { ...config.log, access: true } }
 }
 
 function randomName(): string {

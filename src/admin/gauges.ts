@@ -3,7 +3,7 @@ import type { Metrics } from '../metrics.ts'
 import type { AdminState } from './api.ts'
 import type { HostState } from './views.ts'
 
-const HOST_STATES: readonly HostState[] = ['valid', 'interim', 'expired', 'missing']
+const HOST_STATES: readonly HostState[] = ['valid', 'interim', 'expired', 'missing', 'passthrough']
 
 export function exposeGauges(metrics: Metrics, state: Pick<AdminState, 'hosts' | 'cas'>): void {
   metrics.gauge(

@@ -11,7 +11,7 @@ import type { Renewer } from '../renew/renewer.ts'
 import type { Clock } from '../time.ts'
 import type { AdminState, ReachProof } from './api.ts'
 import type { Events } from './events.ts'
-import { type HostFacts, viewCa, viewForecast, viewHost } from './views.ts'
+import { type HostFacts, viewCa, viewForecast, viewHost, viewPassthrough } from './views.ts'
 
 export interface AdminParts {
   readonly clock: Clock
@@ -33,7 +33,13 @@ export interface AdminParts {
 export function adminState(parts: AdminParts): AdminState {
   const { clock, events, health, inventory, isReady, issuer, judge, outlook, renewer, upstreams } = parts
   return {
-    hosts: () => hostsOf(parts).map((facts) => viewHost(facts, clock.now())),
+    hosts: () => [
+      ...hostsOf(parts).map((facts) => viewHost(facts, clock.now())),
+      ...parts
+        .sites()
+        .filter(({ tls }) => tls.kind === 'passthrough')
+        .flatMap(({ hosts }) => hosts.map(viewPassthrough)),
+    ],
     cas: () => health.snapshots().map(viewCa),
     upstreams,
     events: () => events.recent(),

@@ -26,7 +26,7 @@ export const STATUS_PAGE = `<!doctype html>
 <h2 id="events-title">Events</h2>
 <div class="scroll"><table aria-labelledby="events-title"><thead><tr><th>When<th>What<th>Details<tbody id="events"></table></div>
 <script>
-const STATES = { valid: 'good', interim: 'warn', expired: 'bad', missing: 'bad', up: 'good', trial: 'warn', down: 'bad', ejected: 'warn' }
+const STATES = { valid: 'good', passthrough: 'good', interim: 'warn', expired: 'bad', missing: 'bad', up: 'good', trial: 'warn', down: 'bad', ejected: 'warn' }
 function cell(text, className) {
   const td = document.createElement('td')
   td.textContent = text ?? ''
@@ -61,7 +61,7 @@ async function refresh() {
       cell(u.active), cell(u.requests), cell(u.failures), cell(u.problem, 'small')]))
     fill('events', events.slice(-50).reverse().map(({ at, type, ...rest }) => [cell(at.slice(0, 19) + 'Z', 'small'), cell(type),
       cell(Object.entries(rest).map(([k, v]) => k + '=' + v).join(' '), 'small')]))
-    const bad = hosts.filter((h) => h.state !== 'valid').length + cas.filter((c) => c.state !== 'up').length
+    const bad = hosts.filter((h) => h.state !== 'valid' && h.state !== 'passthrough').length + cas.filter((c) => c.state !== 'up').length
       + new Set(upstreams.filter((u) => stateOf(u) !== 'up').map((u) => u.url)).size
     const summary = document.getElementById('summary')
     summary.textContent = bad === 0 ? '– all is well' : '– ' + bad + ' need attention'

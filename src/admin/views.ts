@@ -16,8 +16,8 @@ export interface CertificateView {
   readonly keyType: string | undefined
 }
 
-/** `valid` is served and fine; `interim` fills in; `expired` and `missing` need somebody's attention. */
-export type HostState = 'valid' | 'interim' | 'expired' | 'missing'
+/** `valid` is served and fine; `interim` fills in; `expired` and `missing` need somebody's attention; `passthrough`: not ours. */
+export type HostState = 'valid' | 'interim' | 'expired' | 'missing' | 'passthrough'
 
 export interface HostView {
   readonly host: string
@@ -68,6 +68,12 @@ export function viewHost(facts: HostFacts, now: number): HostView {
     nextAt: facts.nextAt === undefined ? undefined : isoTime(facts.nextAt),
     lastError: facts.lastError,
   }
+}
+
+/** A host whose certificate is its upstream's. */
+export function viewPassthrough(host: string): HostView {
+  const none = { live: undefined, standby: undefined, nextAt: undefined, lastError: undefined }
+  return { host, state: 'passthrough', ...none }
 }
 
 export function viewCa(snapshot: CaSnapshot): CaView {

@@ -23,7 +23,7 @@ export async function status(args: string[], env: NodeJS.ProcessEnv): Promise<nu
   ])
   if (values.json) print(JSON.stringify({ hosts, cas, forecasts, upstreams }, undefined, 2))
   else print(describe(hosts, cas, forecasts, upstreams, new SystemClock().now()))
-  return hosts.every((host) => host.state === 'valid') ? 0 : 1
+  return hosts.every(isWell) ? 0 : 1
 }
 
 function describe(
@@ -51,7 +51,7 @@ function describe(
     ca.state,
     ca.lastFailure === undefined ? '' : `${ca.lastFailure.at} ${ca.lastFailure.message}`,
   ])
-  const bad = hosts.filter((host) => host.state !== 'valid').length
+  const bad = hosts.filter((host) => !isWell(host)).length
   const verdict =
     bad === 0
       ? paint('green', 'Every host has a valid certificate.')
@@ -66,6 +66,10 @@ function describe(
     ...forecasts.flatMap(warning),
     verdict,
   ].join('\n')
+}
+
+function isWell({ state }: HostView): boolean {
+  return state === 'valid' || state === 'passthrough'
 }
 
 /** Each upstream once, however many routes lead to it: what is counted is of all of them. */

@@ -27,8 +27,8 @@ export interface RequestRecord {
 export interface AccessLogOptions {
   readonly log: Log
   readonly metrics: Metrics
-  /** All, none, or this share of the requests; failures of upstreams are logged in any case. */
-  readonly access: boolean | number
+  /** Asked for each request: all, none, or this share of them; failures of upstreams are logged in any case. */
+  readonly access: () => boolean | number
   /** Between 0 and 1, as Math.random. */
   readonly random: () => number
 }
@@ -36,20 +36,20 @@ export interface AccessLogOptions {
 export class AccessLog {
   readonly #log: Log
   readonly #metrics: Metrics
-  readonly #share: number
+  readonly #access: AccessLogOptions['access']
   readonly #random: () => number
 
   constructor(options: AccessLogOptions) {
     this.#log = options.log
     this.#metrics = options.metrics
-    this.#share = Number(options.access)
+    this.#access = options.access
     this.#random = options.random
   }
 
   record(request: RequestRecord): void {
     this.#metrics.requestDone(request.status, request.durationMs)
     if (hasFailed(request)) this.#log.warn(fieldsOf(request), 'request failed')
-    else if (this.#random() < this.#share) this.#log.info(fieldsOf(request), 'request')
+    else if (this.#random() < Number(this.#access())) this.#log.info(fieldsOf(request), 'request')
   }
 }
 

@@ -17,6 +17,9 @@ export interface StreamConnection {
   readonly serverName: string | undefined
   readonly clientAddress: string
   readonly clientPort: number
+  /** Where the client has connected to. */
+  readonly localAddress: string
+  readonly localPort: number
 }
 
 export interface StreamsOptions {
@@ -25,7 +28,7 @@ export interface StreamsOptions {
   /** For each connection anew, since a reload may change them. */
   readonly timeouts: () => Pick<Timeouts, 'connect' | 'upgrade'>
   /** Log all, none, or this share of the connections; those that found no upstream are logged in any case. */
-  readonly access: boolean | number
+  readonly access: () => boolean | number
   /** Between 0 and 1, as Math.random. */
   readonly random: () => number
 }
@@ -61,8 +64,7 @@ export class Streams {
 
   async #serve(client: Socket, connection: StreamConnection, stream: Stream): Promise<void> {
     const { access, clock, log, random, timeouts } = this.#options
-    const { serverName, clientAddress, clientPort } = connection
-    const { localAddress = '', localPort = 0 } = client
+    const { serverName, clientAddress, clientPort, localAddress, localPort } = connection
     const startedAt = clock.monotonic()
     const about = { host: serverName, client: clientAddress }
     const reached = await this.#reach(client, stream, about)
@@ -76,7 +78,7 @@ export class Streams {
         proxyHeader(stream.proxyProtocol, { clientAddress, clientPort, localAddress, localPort }),
       )
     const transfer = await tunnel(client, reached.socket, { clock, idleMs: timeouts().upgrade })
-    if (random() >= Number(access)) return
+    if (random() >= Number(access())) return
     const ms = Math.round((clock.monotonic() - startedAt) * 10) / 10
     log.info({ ...about, mode: stream.mode, upstream: reached.upstream.url, ...transfer, ms }, 'stream')
   }

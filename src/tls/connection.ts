@@ -12,6 +12,8 @@ export interface Connection {
   readonly protocol: 'h2' | 'http/1.1'
   readonly clientAddress: string
   readonly clientPort: number
+  /** Where the client has connected to: as the proxy says that is in front, else this machine's. */
+  readonly localAddress: string
   readonly localPort: number
   /** Where it goes as it is; undefined: it speaks HTTP. Where that passes TLS through, none of it was spoken. */
   readonly stream: Stream | undefined
@@ -28,7 +30,8 @@ export interface Client {
 }
 
 /** What is known of a connection before its handshake. */
-export interface Origin extends Pick<Connection, 'clientAddress' | 'clientPort' | 'localPort' | 'stream'> {
+export interface Origin
+  extends Pick<Connection, 'clientAddress' | 'clientPort' | 'localAddress' | 'localPort' | 'stream'> {
   /** As the ClientHello says, where it was read ahead. */
   readonly serverName: string | undefined
   /** How to ask the client for a certificate; undefined: not at all. */

@@ -94,6 +94,8 @@ interface Servers {
   readonly byCertificate: WeakMap<Certificate, Server>
   /** Refuses clients that send no name. */
   readonly strict: Server
+  /** Do they choose a protocol? Otherwise they leave ALPN aside, as RFC 7301 section 3.2 allows. */
+  readonly choose: boolean
 }
 
 /** A handshake under way. */
@@ -117,6 +119,8 @@ export class Handshakes {
   #policy: HandshakePolicy
   #openServers: Servers
   #guardedServers = new WeakMap<ClientPolicy, Servers>()
+  /** By those that choose a protocol, those that do not and are like them otherwise. */
+  readonly #silentServers = new WeakMap<Servers, Servers>()
   /** Whose certificate is asked for, for a handshake that ends when its async context is over. */
   readonly #asked = new WeakMap<TLSSocket, string>()
   /** Policies whose revocation lists have run out, and that was told. */
@@ -156,7 +160,18 @@ export class Handshakes {
         clientPolicy === undefined ? this.#options.contexts : new Contexts(GUARDED_CAPACITY, clientPolicy),
       byCertificate: new WeakMap(),
       strict: this.#createServer(clientPolicy),
+      choose: true,
     }
+  }
+
+  /** For streams that name no protocol: Node's callback could only refuse a client that offers any. */
+  #silent(servers: Servers): Servers {
+    const known = this.#silentServers.get(servers)
+    if (known !== undefined) return known
+    const strict = this.#createServer(servers.clientPolicy, undefined, false)
+    const silent = { ...servers, byCertificate: new WeakMap(), strict, choose: false }
+    this.#silentServers.set(servers, silent)
+    return silent
   }
 
   #serversOf(clientPolicy: ClientPolicy | undefined): Servers {
@@ -175,7 +190,9 @@ export class Handshakes {
     raw.on('close', this.#onRawClose)
     // Half-open is for answers: a client that ends its side during the handshake is gone.
     raw.allowHalfOpen = false
-    const server = this.#serverFor(this.#serversOf(origin.clientPolicy), plainAddress(raw.localAddress ?? ''))
+    const servers = this.#serversOf(origin.clientPolicy)
+    const chosen = origin.stream?.alpn.length === 0 ? this.#silent(servers) : servers
+    const server = this.#serverFor(chosen, plainAddress(raw.localAddress ?? ''))
     this.#current.run({ raw, origin, challenge: undefined }, inject, server, raw)
   }
 
@@ -205,15 +222,19 @@ export class Handshakes {
   #createDefaultServer(servers: Servers, certificate: Certificate): Server {
     try {
       servers.contexts.warm(certificate)
-      return this.#createServer(servers.clientPolicy, certificate)
+      return this.#createServer(servers.clientPolicy, certificate, servers.choose)
     } catch (err) {
       this.#options.log.error({ err }, 'clients that send no server name are refused')
       return servers.strict
     }
   }
 
-  #createServer(clientPolicy?: ClientPolicy, certificate?: Certificate): Server {
+  #createServer(clientPolicy?: ClientPolicy, certificate?: Certificate, choose = true): Server {
     const handshakes = this
+    const ALPNCallback: TlsOptions['ALPNCallback'] = function (this: TLSSocket, offer) {
+      const name = (offer.servername || '').toLowerCase()
+      return handshakes.#protocolFor(this, name, offer.protocols)
+    }
     const server = new Server({
       ...DEFENCES,
       ...(certificate === undefined ? {} : { cert: certificate.chainPem, key: certificate.keyPem }),
@@ -227,10 +248,7 @@ export class Handshakes {
         if (context === undefined) handshakes.#refuse(() => done(new Error(`no certificate for "${name}"`)))
         else done(null, context)
       },
-      ALPNCallback(this: TLSSocket, offer) {
-        const name = (offer.servername || '').toLowerCase()
-        return handshakes.#protocolFor(this, name, offer.protocols)
-      },
+      ...(choose ? { ALPNCallback } : {}),
     })
     server.on('secureConnection', (socket) => this.#onSecure(socket))
     server.on('tlsClientError', (error, socket) => this.#onFailed(error, socket, clientPolicy))

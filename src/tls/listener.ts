@@ -138,13 +138,18 @@ export class Listener {
       return
     }
     const peer = plainAddress(socket.remoteAddress)
-    const direct = { clientAddress: peer, clientPort: socket.remotePort ?? 0 }
+    const direct = {
+      clientAddress: peer,
+      clientPort: socket.remotePort ?? 0,
+      localAddress: plainAddress(socket.localAddress ?? ''),
+      localPort,
+    }
     if (this.#proxies === undefined || !this.#proxies.check(peer, isIP(peer) === 6 ? 'ipv6' : 'ipv4'))
-      this.#enter(socket, scheme, { ...direct, localPort })
+      this.#enter(socket, scheme, direct)
     else
       this.#prefaces.read(socket, findProxyHeader, (header) => {
         if (header === 'invalid') this.#refuse(socket, peer)
-        else this.#enter(socket, scheme, { ...clientOf(header, direct), localPort })
+        else this.#enter(socket, scheme, header.endpoints ?? direct)
       })
   }
 
@@ -191,15 +196,8 @@ export class Listener {
 /** Of bytes that are no ClientHello. */
 const UNKNOWN: ClientHello = { serverName: undefined, isValidation: false }
 
-type Client = Pick<Origin, 'clientAddress' | 'clientPort'>
-
-type Arrival = Pick<Origin, 'clientAddress' | 'clientPort' | 'localPort'>
-
-/** For whom the proxy speaks: for itself where it names nobody. */
-function clientOf({ endpoints }: ProxyHeader, proxy: Client): Client {
-  if (endpoints === undefined) return proxy
-  return { clientAddress: endpoints.clientAddress, clientPort: endpoints.clientPort }
-}
+/** Both ends as the client sees them. A proxy that names nobody speaks for itself. */
+type Arrival = Pick<Origin, 'clientAddress' | 'clientPort' | 'localAddress' | 'localPort'>
 
 function findClientHello(bytes: Buffer): Preface<ClientHello | 'invalid'> {
   const hello = readClientHello(bytes)

@@ -12,7 +12,8 @@ const setup = await prepare(t, await startApp(t))
 const DEAD = 'http://127.0.0.1:9'
 const [site] = setup.config.sites
 const dead = { path: '/dead', upstreams: [DEAD], healthCheck: { type: 'tcp' } }
-setup.config.sites = [{ ...site, routes: [dead] }]
+const passed = { hosts: ['k8s.example.com'], mode: 'passthrough', upstreams: ['tcp://127.0.0.1:9'] }
+setup.config.sites = [{ ...site, routes: [dead] }, passed]
 await writeConfig(setup, setup.config)
 const program = await serve(t, setup)
 const own = await makeCertificate({ names: ['localhost'] })
@@ -72,7 +73,10 @@ t.test('status: a table for people', async (t) => {
 t.test('status --json: for programs', async (t) => {
   const { code, out } = await command('status', '--json')
   t.match(JSON.parse(out), {
-    hosts: [{ host: 'localhost', state: 'valid' }],
+    hosts: [
+      { host: 'localhost', state: 'valid' },
+      { host: 'k8s.example.com', state: 'passthrough' },
+    ],
     cas: [{ id: 'internal', state: 'up' }],
   })
   t.equal(code, 0)
@@ -104,7 +108,7 @@ t.test('status without an instance: one line, exit code 1', async (t) => {
 t.test('the endpoint answers what it promises, and no more', async (t) => {
   t.match(await ask('/healthz'), { status: 200, body: 'ok\n' })
   t.match(await ask('/readyz'), { status: 200, body: 'ready\n' })
-  t.match(JSON.parse((await ask('/api/certificates')).body), [{ host: 'localhost', state: 'valid' }])
+  t.match(JSON.parse((await ask('/api/certificates')).body)[0], { host: 'localhost', state: 'valid' })
   t.match(JSON.parse((await ask('/api/cas')).body), [{ id: 'internal', state: 'up' }])
   t.match(JSON.parse((await ask('/api/events')).body), [{ type: 'certificate.issued', ca: 'internal' }])
   t.match(await ask('/'), { status: 200, type: 'text/html; charset=utf-8', body: /<title>Holdfast/ })

@@ -39,7 +39,7 @@ export class MemoryWire {
     const accessLog = new AccessLog({
       log: silentLog(),
       metrics: new Metrics(),
-      access: false,
+      access: () => false,
       random: () => 0,
     })
     this.#wire = new FastWire({ gateway, accessLog, requestIds: new SameIds(), clock: STOPPED })

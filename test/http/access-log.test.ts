@@ -20,7 +20,7 @@ const REQUEST: RequestRecord = {
 
 function record(access: boolean | number, random: () => number, ...requests: RequestRecord[]): MemoryLog {
   const memory = memoryLog()
-  const accessLog = new AccessLog({ log: memory.log, metrics: new Metrics(), access, random })
+  const accessLog = new AccessLog({ log: memory.log, metrics: new Metrics(), access: () => access, random })
   for (const request of requests) accessLog.record(request)
   return memory
 }
@@ -50,6 +50,16 @@ t.test('none, all, or a share of the lines', async (t) => {
   t.equal(record(0.25, () => 0.25, REQUEST).lines.length, 0)
 })
 
+t.test('a share that a reload changes holds from the next request on', async (t) => {
+  const { lines, log } = memoryLog()
+  let share = 0
+  const accessLog = new AccessLog({ log, metrics: new Metrics(), access: () => share, random: () => 0.5 })
+  accessLog.record(REQUEST)
+  share = 1
+  accessLog.record(REQUEST)
+  t.equal(lines.length, 1)
+})
+
 t.test('a failure behind the proxy is a warning with its cause, in any case', async (t) => {
   const error = new ProxyError('UPSTREAM_TIMEOUT', 504, 'http://127.0.0.1:1: no answer in time')
   const misdirected = new ProxyError('MISDIRECTED', 421, 'not here')
@@ -65,7 +75,7 @@ t.test('a failure behind the proxy is a warning with its cause, in any case', as
 
 t.test('every request is counted, logged or not', async (t) => {
   const metrics = new Metrics()
-  const accessLog = new AccessLog({ log: memoryLog().log, metrics, access: false, random: () => 0 })
+  const accessLog = new AccessLog({ log: memoryLog().log, metrics, access: () => false, random: () => 0 })
   accessLog.record(REQUEST)
   accessLog.record({ ...REQUEST, status: 499 })
   const { text } = await metrics.expose()

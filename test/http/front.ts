@@ -153,7 +153,7 @@ export class Front {
     const accessLog = new AccessLog({
       log: log.log,
       metrics: new Metrics(),
-      access: true,
+      access: () => true,
       random: () => 0,
     })
     const wire = makeWire({ gateway, accessLog, requestIds: new RequestIds(), clock })

@@ -6,6 +6,7 @@ import { parseUpstream, type Upstream } from '../../src/config/schema.ts'
 import type { Stream } from '../../src/config/sites.ts'
 import { Streams, type StreamsOptions } from '../../src/tcp/streams.ts'
 import { SystemClock } from '../../src/time.ts'
+import type { ListenerPolicy } from '../../src/tls/listener.ts'
 import { type MemoryLog, memoryLog } from '../support/log.ts'
 import { type Rig, startRig } from '../tls/rig.ts'
 
@@ -19,6 +20,7 @@ export async function startStreams(
   t: Test,
   hosts: Readonly<Record<string, Stream | undefined>>,
   options: Partial<StreamsOptions> = {},
+  policy: Partial<ListenerPolicy> = {},
 ): Promise<StreamRig> {
   const streamLog = memoryLog()
   const timeouts = () => ({ connect: 5000, upgrade: 60_000 })
@@ -26,7 +28,7 @@ export async function startStreams(
     clock: new SystemClock(),
     log: streamLog.log,
     timeouts,
-    access: true,
+    access: () => true,
     random: () => 0,
     ...options,
   })
@@ -34,7 +36,7 @@ export async function startStreams(
     Object.entries(hosts).map(([host, stream]) => [host, stream === undefined ? {} : { stream }]),
   )
   const rig = await startRig(t, {
-    policy: { sites },
+    policy: { ...policy, sites },
     serve: (socket, connection) => {
       if (connection.stream === undefined) socket.end('HTTP')
       else streams.accept(socket, connection, connection.stream)

@@ -71,18 +71,27 @@ t.test('sites that speak HTTP are served beside, also where a wildcard of stream
   t.equal(await textOf(client), 'x')
 })
 
-t.test('ALPN gives what the site lists, and refuses what it does not', async (t) => {
-  const upstream = await startUpstream(t, echo)
-  const rig = await startStreams(t, {
-    'db.example.com': streamTo([upstream], { alpn: ['postgresql'] }),
-    'mqtt.example.com': streamTo([upstream]),
-  })
-  const client = await dial(rig, { ...DB, ALPNProtocols: ['h2', 'postgresql'] })
-  t.equal(client.alpnProtocol, 'postgresql')
-  t.equal(await refusal(rig, { ...DB, ALPNProtocols: ['h2'] }), 'ERR_SSL_TLSV1_ALERT_NO_APPLICATION_PROTOCOL')
-  t.ok(await refusal(rig, { servername: 'mqtt.example.com', ALPNProtocols: ['h2', 'http/1.1'] }))
-  t.equal((await dial(rig, { servername: 'mqtt.example.com' })).alpnProtocol, false)
-})
+t.test(
+  'ALPN gives what the site lists and refuses others; a site that lists nothing leaves it aside',
+  async (t) => {
+    const upstream = await startUpstream(t, echo)
+    const rig = await startStreams(t, {
+      'db.example.com': streamTo([upstream], { alpn: ['postgresql'] }),
+      'mqtt.example.com': streamTo([upstream]),
+    })
+    const client = await dial(rig, { ...DB, ALPNProtocols: ['h2', 'postgresql'] })
+    t.equal(client.alpnProtocol, 'postgresql')
+    t.equal(
+      await refusal(rig, { ...DB, ALPNProtocols: ['h2'] }),
+      'ERR_SSL_TLSV1_ALERT_NO_APPLICATION_PROTOCOL',
+    )
+    for (const maxVersion of ['TLSv1.2', 'TLSv1.3'] as const) {
+      const offer = { servername: 'mqtt.example.com', ALPNProtocols: ['h2', 'http/1.1'], maxVersion }
+      t.equal((await dial(rig, offer)).alpnProtocol, false)
+    }
+    t.equal((await dial(rig, { servername: 'mqtt.example.com' })).alpnProtocol, false)
+  },
+)
 
 t.test('upstreams take turns, and the next one takes over for one that cannot be connected to', async (t) => {
   const [a, b] = [
@@ -136,11 +145,35 @@ t.test('the upstream learns the client’s address from a PROXY header', async (
     t.match(header.endpoints, {
       clientAddress: '127.0.0.1',
       clientPort: client.localPort,
+      localAddress: '127.0.0.1',
       localPort: rig.port,
     })
     t.equal(got.subarray(header.size).toString(), 'hello')
   }
 })
+
+t.test(
+  'behind a proxy that tells where the client has connected to, the upstream is told that',
+  async (t) => {
+    let got = Buffer.alloc(0)
+    const upstream = await startUpstream(t, (socket) => {
+      socket.on('data', (chunk: Buffer) => {
+        got = Buffer.concat([got, chunk])
+      })
+    })
+    const stream = streamTo([upstream], { proxyProtocol: 'v2' })
+    const rig = await startStreams(t, { 'db.example.com': stream }, {}, { proxyProtocol: ['127.0.0.1'] })
+    const socket = plain(rig)
+    socket.write('PROXY TCP4 192.0.2.7 192.0.2.8 1234 5432\r\n')
+    const client = await dial(rig, { ...DB, socket })
+    client.write('hello')
+    await until(() => got.includes('hello'))
+    const header = readProxyHeader(got)
+    t.match(header, {
+      endpoints: { clientAddress: '192.0.2.7', clientPort: 1234, localAddress: '192.0.2.8', localPort: 5432 },
+    })
+  },
+)
 
 t.test('a client that reads nothing holds the upstream back', async (t) => {
   let sent = 0

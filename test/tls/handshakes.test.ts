@@ -80,6 +80,7 @@ t.test('a connection is told of in full', async (t) => {
     protocol: 'h2',
     clientAddress: '127.0.0.1',
     clientPort: rig.handedOn[0]?.clientPort,
+    localAddress: '127.0.0.1',
     localPort: rig.port,
   })
 })

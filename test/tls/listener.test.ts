@@ -20,6 +20,7 @@ t.test('plain connections are handed on as they come', async (t) => {
     protocol: 'http/1.1',
     clientAddress: '127.0.0.1',
     clientPort,
+    localAddress: '127.0.0.1',
     localPort: port,
   })
 })

@@ -1,7 +1,8 @@
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import t from 'tap'
-import { ask, dial, startRig, textOf, until } from './rig.ts'
+import { VirtualClock } from '../../src/commands/simulate/virtual-clock.ts'
+import { ask, dial, LOOPBACK, startRig, textOf, until } from './rig.ts'
 
 const HEADER = 'PROXY TCP4 192.0.2.7 192.0.2.8 1234 443\r\n'
 
@@ -37,4 +38,45 @@ t.test('others are taken for what they are', async (t) => {
   })
   await until(() => closed)
   t.equal(rig.handedOn.length, 1)
+})
+
+t.test('a listed proxy tells the client of plain connections, and where it has connected to', async (t) => {
+  const rig = await startRig(t, { policy: { http: [LOOPBACK], proxyProtocol: ['127.0.0.1'] } })
+  const port = rig.listener.addresses().http[0]?.port ?? 0
+  const socket = connect(port, '127.0.0.1')
+  socket.write(`${HEADER}GET / HTTP/1.1\r\n`)
+  t.match(JSON.parse(await textOf(socket)), {
+    secure: false,
+    clientAddress: '192.0.2.7',
+    clientPort: 1234,
+    localAddress: '192.0.2.8',
+    localPort: 443,
+  })
+})
+
+t.test('a proxy that is slow with its header is given up, however many octets it has sent', async (t) => {
+  let armed = 0
+  const clock = new (class extends VirtualClock {
+    override after(delayMs: number, task: () => void): () => void {
+      armed++
+      return super.after(delayMs, task)
+    }
+  })()
+  const rig = await startRig(t, {
+    clock,
+    policy: { http: [LOOPBACK], proxyProtocol: ['127.0.0.1'], handshakeTimeoutMs: 15_000 },
+  })
+  for (const port of [rig.port, rig.listener.addresses().http[0]?.port ?? 0]) {
+    const before = armed
+    const socket = connect(port, '127.0.0.1')
+    socket.on('error', () => {})
+    socket.write(HEADER.slice(0, 20))
+    await until(() => armed > before)
+    await clock.advance(14_999)
+    t.notOk(socket.destroyed)
+    const closed = once(socket.resume(), 'close')
+    await clock.advance(1)
+    await closed
+  }
+  t.strictSame(rig.handedOn, [])
 })

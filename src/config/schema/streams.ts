@@ -14,7 +14,7 @@ export const streamKeys = {
     .min(1, 'names no protocol')
     .optional()
     .describe(
-      'Protocols (ALPN) of a `tcp` site, in order of preference: `["postgresql"]`. A client that offers only others is refused; one that offers none is served. Default: none.',
+      'Protocols (ALPN) of a `tcp` site, in order of preference: `["postgresql"]`. A client that offers only others is refused; one that offers none is served. Default: none, and whatever a client offers is left aside.',
     ),
   proxyProtocol: z
     .enum(['v1', 'v2'])

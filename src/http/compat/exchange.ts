@@ -40,7 +40,7 @@ const MAX_RESENDS = 3
 /** `waiting` for a response; `responding` once its head was sent; `over` when its end was, or when it was cut off. */
 type Phase = 'waiting' | 'responding' | 'over'
 
-export class Exchange implements BalancedRequest, RequestFields, Waiter {
+export class Exchange implements RequestFields, Waiter {
   readonly #wire: WireOptions
   readonly #forwarder: Forwarder
   readonly #client: Downstream
@@ -116,8 +116,17 @@ export class Exchange implements BalancedRequest, RequestFields, Waiter {
     }
   }
 
-  get clientAddress(): string {
-    return this.#client.peer.clientAddress
+  /** As the upstream gets it, but for the route's own edits: what a client says of itself without being trusted is gone. */
+  get #balanced(): BalancedRequest {
+    const { clientAddress } = this.#client.peer
+    const { authority = '' } = this.#head ?? {}
+    const rules = { clientFields: this.#route?.clientFields, requestEdits: undefined }
+    const field = (name: string): string | undefined => {
+      const sent = upstreamFields(this.#client, authority, this.#id, rules)
+      const values = sent.flatMap(([other, value]) => (other.toLowerCase() === name ? value : []))
+      return values.length === 0 ? undefined : values.join(name === 'cookie' ? '; ' : ', ')
+    }
+    return { clientAddress, field }
   }
 
   field(name: string): string | undefined {
@@ -126,7 +135,7 @@ export class Exchange implements BalancedRequest, RequestFields, Waiter {
   }
 
   #choose(route: Route): void {
-    const backend = route.balancer.pick(this)
+    const backend = route.balancer.pick(this.#balanced)
     if (backend !== undefined) this.#ask(route, backend)
     else if (!route.balancer.wait(this)) this.#fail(route.balancer.refusal())
   }
@@ -154,7 +163,7 @@ export class Exchange implements BalancedRequest, RequestFields, Waiter {
   /** Another upstream, where sending the request twice is safe and the route's budget allows it. */
   #another(route: Route): Backend | undefined {
     if (this.#phase !== 'waiting' || !this.#repeatable) return undefined
-    const next = route.balancer.pickAgain(this, this.#tried, this.#retries)
+    const next = route.balancer.pickAgain(this.#balanced, this.#tried, this.#retries)
     if (next !== undefined) this.#retries++
     return next
   }
@@ -204,7 +213,7 @@ export class Exchange implements BalancedRequest, RequestFields, Waiter {
     let next: Backend | undefined
     if (stage === 'connecting') {
       route.balancer.connectFailed(backend, error.message)
-      next = route.balancer.pick(this, this.#tried)
+      next = route.balancer.pick(this.#balanced, this.#tried)
     } else {
       route.balancer.failed(backend, error.message)
       if (error.code === 'UPSTREAM_UNREACHABLE') next = this.#another(route)
@@ -483,7 +492,7 @@ export class Exchange implements BalancedRequest, RequestFields, Waiter {
   get #stickyCookie(): string | undefined {
     const backend = this.#tried.at(-1)
     const { secure } = this.#client.peer
-    return backend && this.#route?.balancer.sticky?.setCookie(backend, this, secure)
+    return backend && this.#route?.balancer.sticky?.setCookie(backend, this.#balanced, secure)
   }
 
   get #hsts(): string | undefined {

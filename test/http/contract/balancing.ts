@@ -168,6 +168,23 @@ export function balancing(t: Test, makeWire: MakeWire): void {
     }
   })
 
+  t.test('a hash by a header reads what the upstream gets, not what a client says of itself', async (t) => {
+    const ups = await Promise.all(
+      [0, 1, 2].map((i) => RawUpstream.start(t, (socket) => socket.write(ok(String(i))))),
+    )
+    const balancing = { balance: { hash: 'header:X-Forwarded-For' } }
+    const front = await Front.start(t, makeWire, {
+      sites: [{ upstreams: ups.map(({ url }) => url), balancing }],
+    })
+    const client = await RawClient.connect(t, front)
+    const bodies = new Set<string>()
+    for (let i = 0; i < 12; i++) {
+      get(client, `X-Forwarded-For: 192.0.2.${i}`)
+      bodies.add(bodyOf(await client.response()))
+    }
+    t.equal(bodies.size, 1)
+  })
+
   t.test('the same cookie goes to the same upstream', async (t) => {
     const ups = await Promise.all(
       [0, 1, 2].map((i) => RawUpstream.start(t, (socket) => socket.write(ok(String(i))))),
