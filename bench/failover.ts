@@ -12,7 +12,7 @@
  */
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { cpus } from 'node:os'
+import { cpus, loadavg } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -69,9 +69,11 @@ const machine = {
   node: process.versions.node,
   pebble: execFileSync('dpkg-query', ['-W', 'pebble'], { encoding: 'utf8' }).split(/\s/)[1],
   date: new Date().toISOString().slice(0, 10),
+  /** Of other work, over the minute before. */
+  load: loadavg()[0]?.toFixed(1),
 }
 console.log(`${machine.servers.join('\n')}
-Pebble ${machine.pebble}, Node ${machine.node}, ${machine.kernel}, ${machine.cpu}, ${machine.date}
+Pebble ${machine.pebble}, Node ${machine.node}, ${machine.kernel}, ${machine.cpu}, load ${machine.load}, ${machine.date}
 
 Time until a host is served with a certificate from the second CA, and requests to the first:
 `)
