@@ -125,6 +125,21 @@ t.test('header rules are taken over as a whole, a rewrite is for its own route',
   t.equal(routes['/raw']?.shaping?.rewrite, undefined)
 })
 
+t.test('a route may leave out what its site compresses', async (t) => {
+  const routes = routesOf({
+    upstreams,
+    compress: true,
+    routes: [
+      { path: '/same', upstreams },
+      { path: '/plain', upstreams, compress: false },
+    ],
+  })
+  t.equal(routes['/']?.shaping?.compress, true)
+  t.equal(routes['/same']?.shaping?.compress, true)
+  t.equal(routes['/plain']?.shaping, undefined)
+  t.match(complaints({ routes: [{ path: '/a', respond: {}, compress: true }] }), [/compress: means nothing/])
+})
+
 t.test('what is for upstreams stands beside some', async (t) => {
   const requestHeaders = { remove: ['Cookie'] }
   t.match(complaints({ redirectTo: '/x', rewrite: '/' }), [
