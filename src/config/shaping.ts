@@ -1,5 +1,5 @@
 /**
- * What a route does by itself, before or instead of asking an upstream, and what of it contradicts itself.
+ * What a route does before, besides or instead of asking an upstream, and what of it contradicts itself.
  * Receives a site and its route; `sites.ts` hands it on, `consistency.ts` asks for the faults. Pure.
  */
 import type { ConfigProblem } from '../errors.ts'

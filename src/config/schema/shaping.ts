@@ -1,4 +1,4 @@
-/** Who may ask, how often, and what Holdfast answers by itself: keys of a site and of a route. Part of `schema.ts`. */
+/** Who may ask, how often, what Holdfast answers by itself, and what it changes of messages that pass: keys of a site and of a route. Part of `schema.ts`. */
 import { parsePasswordHash } from '../../password.ts'
 import { duration, file, range, size, z } from './fields.ts'
 

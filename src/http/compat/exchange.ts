@@ -1,6 +1,8 @@
 /**
  * One request from its head to its log line: decide → answer, or pick an upstream → send → stream the response back.
  * Receives a `Downstream` from a server; asks the gateway; sends through the forwarder; ends in the access log.
+ *
+ * Over 500 lines: the phases of a request share its state, and each may end it.
  */
 import type { ClientRequest, IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
