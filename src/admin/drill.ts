@@ -49,6 +49,7 @@ export interface DrillReport {
   /** Why there is no canary. */
   readonly noCanary: string | undefined
   readonly switched: readonly SwitchedOrder[]
+  /** Also the canary, where its order had not come to an end by the drill's. */
   readonly failed: readonly { readonly host: string; readonly message: string }[]
   /** Hosts that no other CA could have kept; each with the end of its last certificate. */
   readonly lost: readonly { readonly host: string; readonly from: string }[]
@@ -224,9 +225,17 @@ export class Drill {
       canary: this.#canary,
       noCanary: this.#noCanary,
       switched: this.#switched,
-      failed: [...this.#failed].map(([host, message]) => ({ host, message })),
+      failed: [...this.#failed, ...this.#unfinished()].map(([host, message]) => ({ host, message })),
       lost: outlook.exposures(ca).map(({ host, from }) => ({ host, from: isoTime(from) })),
     }
+  }
+
+  /** A canary that nothing has come of yet proves nothing. */
+  #unfinished(): [string, string][] {
+    const host = this.#canary?.host
+    const isDone = this.#switched.some((order) => order.host === host)
+    if (host === undefined || isDone || this.#failed.has(host)) return []
+    return [[host, 'the order of the canary had not ended by then: let the drill last longer']]
   }
 }
 

@@ -12,7 +12,7 @@ import { practise } from './drill/practice.ts'
 import { describeLine, describeReport } from './drill/story.ts'
 import { print, UsageError } from './terminal.ts'
 
-/** @returns 0 when no host would have been lost, else 1 */
+/** @returns 0 when no host would have been lost and every order came to a certificate, the canary's too; else 1 */
 export async function drill(args: string[], env: NodeJS.ProcessEnv): Promise<number> {
   const { values } = parseArgs({
     args,
