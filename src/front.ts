@@ -100,10 +100,11 @@ export class LocalFront implements Front {
     const http01 = new Http01Solver()
     const tlsAlpn01 = new TlsAlpn01Solver(clock)
     this.solvers = [http01, tlsAlpn01]
+    const names = new Names()
     this.#gateway = new Gateway(policyOf(config, this.#sites), {
       clock,
       log,
-      names: new Names(),
+      names,
       stickyKey,
       challenge: (path) => http01.answer(path),
       httpsPort: config.listen.https[0]?.port ?? 443,
@@ -112,7 +113,7 @@ export class LocalFront implements Front {
       'holdfast_upstream_up',
       'Does the upstream take requests? 0: a process finds that it fails its health check, or has failed.',
       ['upstream'],
-      () => upness(this.#gateway.upstreams()),
+      () => upness(this.#upstreams()),
       'min',
     )
     const access = (): boolean | number => this.#config.log.access
@@ -122,10 +123,12 @@ export class LocalFront implements Front {
     this.#streams = new Streams({
       clock,
       log,
+      names,
       timeouts: () => this.#config.timeouts,
       access,
       random: Math.random,
     })
+    this.#streams.replace(this.#sites)
     this.#listener = new Listener({
       policy: listenerPolicyOf(config, this.#sites),
       clock,
@@ -151,10 +154,12 @@ export class LocalFront implements Front {
   async update(config: Config): Promise<void> {
     const sites = guardSites(resolveSites(config))
     this.#gateway.replace(policyOf(config, sites))
+    this.#streams.replace(sites)
     try {
       await this.#listener.update(listenerPolicyOf(config, sites))
     } catch (error) {
       this.#gateway.replace(policyOf(this.#config, this.#sites))
+      this.#streams.replace(this.#sites)
       throw error
     }
     this.#config = config
@@ -184,6 +189,7 @@ export class LocalFront implements Front {
     ).catch(() => this.#log.warn('the drain limit is over: closed what was still open'))
     this.#listener.stop()
     this.#gateway.close()
+    this.#streams.close()
   }
 
   addresses(): Addresses {
@@ -191,7 +197,12 @@ export class LocalFront implements Front {
   }
 
   async upstreams(): Promise<readonly UpstreamStatus[]> {
-    return this.#gateway.upstreams()
+    return this.#upstreams()
+  }
+
+  #upstreams(): UpstreamStatus[] {
+    const ofStreams = this.#streams.upstreams().map((status) => ({ ...status, path: undefined }))
+    return [...this.#gateway.upstreams(), ...ofStreams]
   }
 
   async metrics(): Promise<readonly MetricsSnapshot[]> {

@@ -67,6 +67,13 @@ export function balancingOf(site: BalancingKeys, route: BalancingKeys): Balancin
   }
 }
 
+/** Of a site whose connections are passed on as they are: nothing more is known of its upstreams than that they take them. */
+export function streamBalancingOf(site: BalancingKeys): Balancing {
+  const { healthCheck } = site
+  const check = healthCheck && healthCheckOf({ ...healthCheck, type: 'tcp' })
+  return { ...balancingOf(site, site), healthCheck: check }
+}
+
 function cookieOf(sticky: NonNullable<RouteConfig['sticky']>): string | undefined {
   if (typeof sticky === 'object') return sticky.cookie
   return sticky ? STICKY_COOKIE : undefined

@@ -38,8 +38,16 @@ function checkHttp(site: SiteConfig, path: string): ConfigProblem[] {
   ]
 }
 
-function checkStream({ upstreams, routes, hsts, mode, tls }: SiteConfig, path: string): ConfigProblem[] {
+function checkStream(site: SiteConfig, path: string): ConfigProblem[] {
+  const { upstreams, routes, hsts, mode, tls, balance, healthCheck, retries, sticky } = site
   const http = {
+    balance: typeof balance === 'object' && balance.hash !== 'ip' ? balance : undefined,
+    'healthCheck.type': healthCheck?.type === 'http' ? 'http' : undefined,
+    'healthCheck.path': healthCheck?.path,
+    'healthCheck.host': healthCheck?.host,
+    'healthCheck.status': healthCheck?.status,
+    retries,
+    sticky: sticky === false ? undefined : sticky,
     routes: routes.length > 0 ? routes : undefined,
     hsts: hsts === false ? undefined : hsts,
     'tls.clientCertificates.headers': mode === 'tcp' ? tls.clientCertificates?.headers : undefined,

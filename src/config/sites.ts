@@ -3,10 +3,10 @@
  * Receives a checked `Config` from `load.ts`; hands `Site` to `http/` and `renew/`, `Ca` to `ca/`, through `server.ts`.
  */
 import { isPrivateHost } from './addresses.ts'
-import { type Balancing, balancingOf } from './balancing.ts'
+import { type Balancing, balancingOf, streamBalancingOf } from './balancing.ts'
 import { type Ca, canServe, INTERNAL, resolveCa, typeOf } from './cas.ts'
 import { type Delivery, deliveryOf } from './deliver.ts'
-import type { CaConfig, Config, RouteConfig, SiteConfig, Upstream, UpstreamConfig } from './schema.ts'
+import type { CaConfig, Config, RouteConfig, SiteConfig, UpstreamConfig } from './schema.ts'
 import { answerOf, type Shaping, shapingOf } from './shaping.ts'
 import { spreadCas } from './spread.ts'
 
@@ -48,7 +48,9 @@ export interface Stream {
   /** Protocols for ALPN, in order of preference. */
   readonly alpn: readonly string[]
   /** At least one. */
-  readonly upstreams: readonly Upstream[]
+  readonly upstreams: readonly UpstreamConfig[]
+  /** Of connections, where others are of requests. */
+  readonly balancing: Balancing
   /** Which PROXY header the upstreams get. */
   readonly proxyProtocol: 'v1' | 'v2' | undefined
 }
@@ -189,8 +191,10 @@ export function answerable(
   return challenges.filter((type) => (type === 'http-01' ? listen.http : listen.https).length > 0)
 }
 
-function streamOf({ mode, alpn = [], upstreams = [], proxyProtocol }: SiteConfig): Stream | undefined {
-  return mode === 'http' ? undefined : { mode, alpn, upstreams, proxyProtocol }
+function streamOf(site: SiteConfig): Stream | undefined {
+  const { mode, alpn = [], upstreams = [], proxyProtocol } = site
+  if (mode === 'http') return undefined
+  return { mode, alpn, upstreams, balancing: streamBalancingOf(site), proxyProtocol }
 }
 
 function routesOf(site: SiteConfig): SiteRoute[] {

@@ -25,7 +25,8 @@ import type { Forward, RequestFacts, Verdict } from './verdict.ts'
 /** One upstream of one route, for `/api/upstreams`. */
 export interface UpstreamStatus extends MemberStatus {
   readonly host: string
-  readonly path: string
+  /** Undefined: connections go there as they are. */
+  readonly path: string | undefined
 }
 
 /** What a reload can change. */

@@ -4,11 +4,18 @@
  * through `front.ts`.
  */
 import { connect, type Socket } from 'node:net'
-import type { Timeouts, Upstream } from '../config/schema.ts'
-import type { Stream } from '../config/sites.ts'
+import type { Timeouts } from '../config/schema.ts'
+import type { Site, Stream } from '../config/sites.ts'
+import { messageOf } from '../errors.ts'
 import type { Log } from '../log.ts'
 import { proxyHeader } from '../proxy-protocol.ts'
 import { type Clock, DeadlineError } from '../time.ts'
+import { type Backend, type BackendAddress, Backends } from '../upstreams/backend.ts'
+import { Balancer, type MemberStatus } from '../upstreams/balancer.ts'
+import { HealthChecks } from '../upstreams/health.ts'
+import { Member } from '../upstreams/member.ts'
+import type { Names } from '../upstreams/names.ts'
+import type { BalancedRequest } from '../upstreams/strategies.ts'
 import { tunnel } from './tunnel.ts'
 
 /** What is known of a connection before its first octet. */
@@ -25,6 +32,8 @@ export interface StreamConnection {
 export interface StreamsOptions {
   readonly clock: Clock
   readonly log: Log
+  /** Of upstreams. */
+  readonly names: Names
   /** For each connection anew, since a reload may change them. */
   readonly timeouts: () => Pick<Timeouts, 'connect' | 'upgrade'>
   /** Log all, none, or this share of the connections; those that found no upstream are logged in any case. */
@@ -35,13 +44,56 @@ export interface StreamsOptions {
 
 export class Streams {
   readonly #options: StreamsOptions
-  /** Which upstream is next. */
-  readonly #turns = new WeakMap<Stream, number>()
+  readonly #backends: Backends
+  readonly #checks: HealthChecks
+  /** Of a stream that a reload has left, as long as connections are on their way to it. */
+  readonly #balancers = new WeakMap<Stream, Balancer>()
+  #hosts: readonly (readonly [host: string, balancer: Balancer])[] = []
   /** Each resolves when its connection is over. */
   readonly #open = new Map<Socket, Promise<void>>()
 
   constructor(options: StreamsOptions) {
     this.#options = options
+    const { clock, log, names, random } = options
+    this.#backends = new Backends(names)
+    this.#checks = new HealthChecks({ clock, log, random })
+  }
+
+  /** Takes over the streams of sites; what did not change stays connected and known. Before any is accepted. */
+  replace(sites: readonly Pick<Site, 'hosts' | 'stream'>[]): void {
+    const { clock, log, random } = this.#options
+    const fresh = new Map<Stream, Balancer>()
+    this.#backends.renew((find) =>
+      this.#checks.renew((check) => {
+        for (const { stream } of sites) {
+          if (stream === undefined || fresh.has(stream)) continue
+          const { balancing, upstreams } = stream
+          const { healthCheck, slowStart } = balancing
+          const members = upstreams.map((upstream) => {
+            const backend = find(upstream, { verify: true })
+            return new Member(backend, upstream, slowStart, healthCheck && check(backend, healthCheck))
+          })
+          fresh.set(stream, new Balancer(members, balancing, { clock, log, random }))
+        }
+      }),
+    )
+    for (const [stream, balancer] of fresh) this.#balancers.set(stream, balancer)
+    this.#hosts = sites.flatMap(({ hosts, stream }) => {
+      const balancer = stream && fresh.get(stream)
+      return balancer === undefined ? [] : hosts.map((host) => [host, balancer] as const)
+    })
+  }
+
+  /** For `/api/upstreams`. */
+  upstreams(): (MemberStatus & { readonly host: string })[] {
+    return this.#hosts.flatMap(([host, balancer]) =>
+      balancer.statuses().map((status) => ({ host, ...status })),
+    )
+  }
+
+  /** Ends the health checks. */
+  close(): void {
+    this.#checks.stop()
   }
 
   /** Takes the socket over, with nothing read from it yet. Never throws. */
@@ -67,10 +119,12 @@ export class Streams {
     const { serverName, clientAddress, clientPort, localAddress, localPort } = connection
     const startedAt = clock.monotonic()
     const about = { host: serverName, client: clientAddress }
-    const reached = await this.#reach(client, stream, about)
-    if (reached === undefined || client.destroyed) {
+    const balancer = this.#balancers.get(stream)
+    const reached = balancer && (await this.#reach(client, balancer, about, clientAddress))
+    if (balancer === undefined || reached === undefined || client.destroyed) {
       reached?.socket.destroy()
       client.destroy()
+      if (reached !== undefined) balancer?.release(reached.backend)
       return
     }
     if (stream.proxyProtocol !== undefined)
@@ -78,38 +132,69 @@ export class Streams {
         proxyHeader(stream.proxyProtocol, { clientAddress, clientPort, localAddress, localPort }),
       )
     const transfer = await tunnel(client, reached.socket, { clock, idleMs: timeouts().upgrade })
+    balancer.release(reached.backend)
     if (random() >= Number(access())) return
     const ms = Math.round((clock.monotonic() - startedAt) * 10) / 10
-    log.info({ ...about, mode: stream.mode, upstream: reached.upstream.url, ...transfer, ms }, 'stream')
+    log.info({ ...about, mode: stream.mode, upstream: reached.backend.url, ...transfer, ms }, 'stream')
   }
 
-  /** The first that can be connected to, beginning with the one whose turn it is; undefined: none, which is logged. */
+  /** By the balancer's choice, then the next ones until one can be connected to; undefined: none, which is logged. */
   async #reach(
     client: Socket,
-    stream: Stream,
+    balancer: Balancer,
     about: object,
-  ): Promise<{ upstream: Upstream; socket: Socket } | undefined> {
+    clientAddress: string,
+  ): Promise<{ backend: Backend; socket: Socket } | undefined> {
     const { clock, log, timeouts } = this.#options
-    const { upstreams } = stream
-    const turn = this.#turns.get(stream) ?? 0
-    this.#turns.set(stream, (turn + 1) % upstreams.length)
-    for (const upstream of [...upstreams.slice(turn), ...upstreams.slice(0, turn)]) {
-      if (client.destroyed) return undefined
+    const request = { clientAddress, field: () => undefined }
+    const tried: Backend[] = []
+    let backend = await choose(client, balancer, request)
+    while (backend !== undefined && !client.destroyed) {
       try {
-        return { upstream, socket: await dial(upstream, clock, timeouts().connect) }
+        const socket = await dial(backend.address, clock, timeouts().connect)
+        balancer.succeeded(backend)
+        return { backend, socket }
       } catch (err) {
-        log.warn({ ...about, upstream: upstream.url, err }, 'an upstream could not be connected to')
+        log.warn({ ...about, upstream: backend.url, err }, 'an upstream could not be connected to')
+        tried.push(backend)
+        balancer.connectFailed(backend, messageOf(err))
+        balancer.release(backend)
+        backend = balancer.pick(request, tried)
       }
     }
-    log.warn(about, 'no upstream took the connection: closed it')
+    if (backend !== undefined) balancer.release(backend)
+    else if (!client.destroyed) log.warn(about, 'no upstream took the connection: closed it')
     return undefined
   }
 }
 
+/** Waits in the queue where there is one; undefined: there is no room, or the client is gone. */
+function choose(client: Socket, balancer: Balancer, request: BalancedRequest): Promise<Backend | undefined> {
+  return new Promise((resolve) => {
+    const leave = (): void => {
+      balancer.leave(waiter)
+      resolve(undefined)
+    }
+    const waiter = {
+      onTurn(): void {
+        const backend = balancer.pick(request)
+        if (backend === undefined && balancer.wait(waiter)) return
+        client.off('close', leave)
+        resolve(backend)
+      },
+      onWaitedTooLong(): void {
+        client.off('close', leave)
+        resolve(undefined)
+      },
+    }
+    client.once('close', leave)
+    waiter.onTurn()
+  })
+}
+
 /** Rejects with the socket's error, or with a DeadlineError. */
-function dial({ host, port, socketPath }: Upstream, clock: Clock, limitMs: number): Promise<Socket> {
+function dial(address: BackendAddress, clock: Clock, limitMs: number): Promise<Socket> {
   return new Promise((resolve, reject) => {
-    const address = socketPath === undefined ? { host, port } : { path: socketPath }
     const socket = connect({ ...address, allowHalfOpen: true, noDelay: true })
     const cancel = clock.after(limitMs, () => socket.destroy(new DeadlineError('connecting', limitMs)))
     socket.on('error', reject).once('close', cancel)

@@ -88,6 +88,7 @@ t.test('an upstream that is down: in the log, the metrics, the API and `status`'
   t.match(JSON.parse((await ask('/api/upstreams')).body), [
     { host: 'localhost', path: '/dead', url: DEAD, health: 'failing', problem: /ECONNREFUSED/ },
     { host: 'localhost', path: '/', health: 'unchecked', ejected: false },
+    { host: 'k8s.example.com', url: 'tcp://127.0.0.1:9', health: 'unchecked' },
   ])
   const { out } = await command('status')
   t.match(out, /^http:\/\/127\.0\.0\.1:9 +down +0 +0 +0 +connect ECONNREFUSED 127\.0\.0\.1:9$/m)

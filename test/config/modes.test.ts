@@ -23,6 +23,15 @@ for (const mode of ['tcp', 'passthrough']) {
     t.match(complaints({ mode, upstreams: tcp, routes: [{ path: '/a', upstreams: http }] }), [
       /^sites\[0\]\.routes: means nothing here; it is for HTTP/,
     ])
+    const spread = { balance: { hash: 'ip' }, slowStart: '5s', queue: {}, healthCheck: { type: 'tcp' } }
+    t.strictSame(complaints({ mode, upstreams: tcp, ...spread }), [])
+    const ofHttp = { balance: { hash: 'cookie:a' }, retries: 1, sticky: true, healthCheck: { path: '/up' } }
+    t.match(complaints({ mode, upstreams: tcp, ...ofHttp }), [
+      /\.balance: means nothing here/,
+      /\.healthCheck\.path: /,
+      /\.retries: /,
+      /\.sticky: /,
+    ])
     t.match(complaints({ mode, upstreams: tcp, hsts: true }), [/^sites\[0\]\.hsts: /])
   })
 }

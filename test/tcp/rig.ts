@@ -2,11 +2,13 @@
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import type { Test } from 'tap'
-import { parseUpstream, type Upstream } from '../../src/config/schema.ts'
+import { type Balancing, DEFAULT_BALANCING } from '../../src/config/balancing.ts'
+import { parseUpstream, type Upstream, type UpstreamConfig } from '../../src/config/schema.ts'
 import type { Stream } from '../../src/config/sites.ts'
 import { Streams, type StreamsOptions } from '../../src/tcp/streams.ts'
 import { SystemClock } from '../../src/time.ts'
 import type { ListenerPolicy } from '../../src/tls/listener.ts'
+import { Names } from '../../src/upstreams/names.ts'
 import { type MemoryLog, memoryLog } from '../support/log.ts'
 import { type Rig, startRig } from '../tls/rig.ts'
 
@@ -26,6 +28,7 @@ export async function startStreams(
   const timeouts = () => ({ connect: 5000, upgrade: 60_000 })
   const streams = new Streams({
     clock: new SystemClock(),
+    names: new Names(),
     log: streamLog.log,
     timeouts,
     access: () => true,
@@ -35,6 +38,8 @@ export async function startStreams(
   const sites = new Map(
     Object.entries(hosts).map(([host, stream]) => [host, stream === undefined ? {} : { stream }]),
   )
+  streams.replace([...sites].map(([host, site]) => ({ hosts: [host], ...site })))
+  t.teardown(() => streams.close())
   const rig = await startRig(t, {
     policy: { ...policy, sites },
     serve: (socket, connection) => {
@@ -48,8 +53,18 @@ export async function startStreams(
 }
 
 /** A stream to these upstreams, in the mode `tcp` unless told otherwise. */
-export function streamTo(upstreams: readonly Upstream[], options: Partial<Stream> = {}): Stream {
-  return { mode: 'tcp', alpn: [], upstreams, proxyProtocol: undefined, ...options }
+export function streamTo(
+  upstreams: readonly (Upstream & Partial<UpstreamConfig>)[],
+  { balancing, ...options }: Partial<Omit<Stream, 'balancing'>> & { balancing?: Partial<Balancing> } = {},
+): Stream {
+  return {
+    mode: 'tcp',
+    alpn: [],
+    upstreams: upstreams.map((each) => ({ weight: 1, backup: false, maxConnections: undefined, ...each })),
+    balancing: { ...DEFAULT_BALANCING, ...balancing },
+    proxyProtocol: undefined,
+    ...options,
+  }
 }
 
 /** Listens on a port of its own until the test is over. */

@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { type AddressInfo, createServer as createPlainServer } from 'node:net'
+import { type AddressInfo, createServer as createPlainServer, type Socket } from 'node:net'
 import { createServer } from 'node:tls'
 import t from 'tap'
 import { parseUpstream } from '../../src/config/schema.ts'
@@ -108,6 +108,61 @@ t.test('upstreams take turns, and the next one takes over for one that cannot be
   t.equal(await textOf(await dial(rig, { servername: 'ha.example.com' })), 'b')
   const skipped = rig.streamLog.lines.find(({ msg }) => msg === 'an upstream could not be connected to')
   t.match(skipped, { host: 'ha.example.com' })
+})
+
+t.test('connections follow weights, backups and limits, and wait in the queue', async (t) => {
+  const open: Socket[] = []
+  const [a, b] = [
+    await startUpstream(t, (socket) => socket.end('a')),
+    await startUpstream(t, (socket) => socket.end('b')),
+  ]
+  const one = await startUpstream(t, (socket) => {
+    open.push(socket)
+    socket.write('!')
+  })
+  const rig = await startStreams(t, {
+    'weight.example.com': streamTo([{ ...a, weight: 2 }, b]),
+    'backup.example.com': streamTo([{ ...a, backup: true }, b]),
+    'dead.example.com': streamTo([{ ...a, backup: true }, await deadUpstream()]),
+    'full.example.com': streamTo([{ ...one, maxConnections: 1 }], {
+      balancing: { queue: { size: 1, timeout: 60_000 } },
+    }),
+  })
+  const ask = async (servername: string) => textOf(await dial(rig, { servername }))
+  const turns = []
+  for (let i = 0; i < 6; i++) turns.push(await ask('weight.example.com'))
+  t.strictSame(turns.sort(), ['a', 'a', 'a', 'a', 'b', 'b'])
+  for (let i = 0; i < 3; i++) t.equal(await ask('backup.example.com'), 'b')
+  t.equal(await ask('dead.example.com'), 'a')
+
+  const full = { servername: 'full.example.com' }
+  const first = await dial(rig, full)
+  await once(first, 'data')
+  const second = await dial(rig, full)
+  const third = await dial(rig, full)
+  third.on('error', () => {}).resume()
+  await once(third, 'close')
+  t.equal(open.length, 1, 'the second waits, and the third finds the queue full')
+  first.end()
+  open[0]?.end()
+  await once(second, 'data')
+  t.equal(open.length, 2)
+  const status = rig.streams.upstreams().filter(({ host }) => host === full.servername)
+  t.match(status, [{ url: one.url, active: 1, requests: 2 }])
+})
+
+t.test('an upstream that fails its health check gets no connections', async (t) => {
+  const sick = await deadUpstream()
+  const well = await startUpstream(t, (socket) => socket.end('well'))
+  const healthCheck = { type: 'tcp', interval: 60_000, timeout: 5000, fall: 1, rise: 1 } as const
+  const stream = streamTo([sick, well], { balancing: { healthCheck } })
+  const rig = await startStreams(t, { 'db.example.com': stream })
+  await until(() => rig.streams.upstreams().some(({ health }) => health === 'failing'))
+  for (let i = 0; i < 3; i++) t.equal(await textOf(await dial(rig, DB)), 'well')
+  t.match(rig.streams.upstreams(), [
+    { host: 'db.example.com', url: sick.url, failures: 0, problem: /ECONNREFUSED/ },
+    { url: well.url, health: 'passing' },
+  ])
 })
 
 t.test('an upstream on a unix socket', async (t) => {

@@ -5,6 +5,7 @@ import type { ConnectionOptions } from 'node:tls'
 import t, { type Test } from 'tap'
 import type { ClientPolicy } from '../../src/cert/client-policy.ts'
 import { TlsAlpn01Solver } from '../../src/challenge/tls-alpn-01.ts'
+import { DEFAULT_BALANCING } from '../../src/config/balancing.ts'
 import { DAY, HOUR, SystemClock } from '../../src/time.ts'
 import type { ListenerPolicy } from '../../src/tls/listener.ts'
 import { makeClient, makeClientPolicy } from '../support/clients.ts'
@@ -283,7 +284,13 @@ t.test('a client that has to begin again, with another key share, is asked as we
 })
 
 t.test('connections of a tcp site are asked too', async (t) => {
-  const stream = { mode: 'tcp', alpn: [], upstreams: [], proxyProtocol: undefined } as const
+  const stream = {
+    mode: 'tcp',
+    alpn: [],
+    upstreams: [],
+    balancing: DEFAULT_BALANCING,
+    proxyProtocol: undefined,
+  } as const
   const sites = new Map([[GUARDED, { stream, clientPolicy: makeClientPolicy({ ca }) }]])
   const rig = await startRig(t, { policy: { sites } })
   await rig.publish(GUARDED)
