@@ -3,17 +3,14 @@ import { Session } from 'node:inspector'
 
 const UNDER_TEST = '/src/http/fast/'
 
+/** One for a process, started before anything under test has run: V8 counts blocks only in what it compiles after that. */
 export class Coverage {
   readonly #session = new Session()
 
-  start(): void {
+  constructor() {
     this.#session.connect()
     this.#session.post('Profiler.enable')
     this.#session.post('Profiler.startPreciseCoverage', { callCount: true, detailed: true })
-  }
-
-  stop(): void {
-    this.#session.disconnect()
   }
 
   /** The blocks that have run since this was asked last. */

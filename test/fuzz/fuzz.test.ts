@@ -2,6 +2,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
+import { Coverage } from './coverage.ts'
 import { Fuzzer } from './fuzzer.ts'
 import { TARGETS } from './targets.ts'
 
@@ -22,11 +23,13 @@ function foundInputs(name: string): Buffer[] {
   )
 }
 
+const coverage = new Coverage()
+
 for (const [name, make] of Object.entries(TARGETS)) {
   t.test(name, { timeout: 110_000 }, async (t) => {
     const target = await make()
     for (const input of foundInputs(name)) await target.run(input)
-    const fuzzer = new Fuzzer(target, 1)
+    const fuzzer = new Fuzzer(target, 1, coverage)
     await fuzzer.start()
     const reached = fuzzer.reached
     for (let batch = 0; batch < (BATCHES[name] ?? 1); batch++) await fuzzer.batch()

@@ -11,6 +11,7 @@ import { parseArgs } from 'node:util'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { Worker } from 'node:worker_threads'
+import { Coverage } from './coverage.ts'
 import { Finding, Fuzzer } from './fuzzer.ts'
 import { TARGETS } from './targets.ts'
 
@@ -72,12 +73,13 @@ function keep(name: string, { input, message }: Finding): void {
   writeSync(2, `${message}\nseed ${seed}; kept in ${file}\n`)
 }
 
+const coverage = new Coverage()
 const watch = new Watch()
 for (const name of names) {
   const make = TARGETS[name]
   if (make === undefined) throw new Error(`no target is called ${name}: ${Object.keys(TARGETS).join(', ')}`)
   const target = await make()
-  const fuzzer = new Fuzzer(target, seed, (input) => watch.note(input))
+  const fuzzer = new Fuzzer(target, seed, coverage, (input) => watch.note(input))
   const endMs = performance.now() + shareMs
   try {
     await fuzzer.start()

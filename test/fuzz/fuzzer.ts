@@ -2,7 +2,7 @@
  * The loop: inputs are made of others by chance, and one that reaches code that none has reached before is kept to make
  * more of. `fuzz.ts` runs it by the clock, `fuzz.test.ts` for a number of inputs.
  */
-import { Coverage } from './coverage.ts'
+import type { Coverage } from './coverage.ts'
 import { mutate, Random } from './random.ts'
 
 export interface Target {
@@ -31,7 +31,7 @@ export class Fuzzer {
   readonly corpus: Buffer[]
   readonly #target: Target
   readonly #random: Random
-  readonly #coverage = new Coverage()
+  readonly #coverage: Coverage
   readonly #seen = new Set<string>()
   /** Told of each input before it is run. */
   readonly #onInput: (input: Buffer) => void
@@ -40,8 +40,9 @@ export class Fuzzer {
   #onUncaught: (error: Error) => void = () => {}
   inputs = 0
 
-  constructor(target: Target, seed: number, onInput: (input: Buffer) => void = () => {}) {
+  constructor(target: Target, seed: number, coverage: Coverage, onInput: (input: Buffer) => void = () => {}) {
     this.#target = target
+    this.#coverage = coverage
     this.corpus = [...target.seeds]
     this.#random = new Random(seed)
     this.#onInput = onInput
@@ -59,14 +60,13 @@ export class Fuzzer {
   /** @throws Finding */
   async start(): Promise<void> {
     process.on('uncaughtException', this.#onUncaught)
-    this.#coverage.start()
+    this.#coverage.take()
     for (const seed of this.#target.seeds) await this.#run(seed)
     for (const block of this.#coverage.take()) this.#seen.add(block)
   }
 
   stop(): void {
     process.off('uncaughtException', this.#onUncaught)
-    this.#coverage.stop()
   }
 
   /** Runs some inputs. @throws Finding */

@@ -54,6 +54,8 @@ export class MemoryWire {
       resetAndDestroy: () => near.destroy(),
     })
     far.on('error', () => {})
+    // As a reset does.
+    far.on('close', () => near.destroy())
     this.#wire.accept(socket as unknown as Socket, {
       secure: false,
       serverName: undefined,
