@@ -188,6 +188,8 @@ export class Supply {
     this.#feeds.update(feedsOf(resolveCas(config)))
     await this.#news.update(config.notify)
     await this.renewer.update(targetsOf(sites))
+    // What the config has come to distrust gives way at once, not at the next daily look.
+    void this.judge.review()
     this.#deliveries.update(sites.flatMap(({ deliver }) => deliver))
   }
 

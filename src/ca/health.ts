@@ -7,7 +7,7 @@
  */
 import { type IssueCode, IssueError } from '../errors.ts'
 import type { Log } from '../log.ts'
-import { backoffMs, type Cancel, type Clock, MINUTE, SECOND, sleep, withDeadline } from '../time.ts'
+import { backoffMs, type Cancel, type Clock, HOUR, MINUTE, SECOND, sleep, withDeadline } from '../time.ts'
 import type { Issuer } from './issuer.ts'
 
 /** A CA that answered an order within this long needs no trial. */
@@ -16,6 +16,8 @@ const FIRST_PAUSE_MS = 30 * SECOND
 const LONGEST_PAUSE_MS = 10 * MINUTE
 const PROBE_INTERVAL_MS = MINUTE
 const PROBE_LIMIT_MS = 8 * SECOND
+/** So long must probes have succeeded, and no order failed, before a breaker that orders have opened closes without one. */
+const CALM_MS = HOUR
 /** By when an order is usually done at a CA that has not issued yet. */
 const USUAL_ORDER_MS = 5 * SECOND
 /** Most orders are done within this many times the average. */
@@ -64,6 +66,8 @@ export interface HealthRecord {
   readonly pausedAt: number
   readonly pauseMs: number
   readonly lastFailure?: CaFailure
+  /** Of the state. */
+  readonly since?: number
 }
 
 export interface HealthOptions {
@@ -221,7 +225,10 @@ class Breaker {
     this.#pausedAt = record.pausedAt
     this.#pauseMs = record.pauseMs
     this.#lastFailure = record.lastFailure
-    if (record.isDown) this.#state = 'down'
+    if (!record.isDown) return
+    this.#state = 'down'
+    this.#since = record.since ?? this.#since
+    this.#probeFails = record.pauses === 0
   }
 
   /** Another breaker that knows what this one knows, about another issuer. */
@@ -308,7 +315,10 @@ class Breaker {
     }
   }
 
-  /** While probes fail no order is risked; one that succeeds allows a trial, but only an issuance closes the breaker. */
+  /**
+   * While probes fail no order is risked. One that succeeds takes back what probes alone have found; where orders failed,
+   * it allows a trial, and an issuance closes the breaker, or an hour of calm in which no host had to order.
+   */
   async #probe(signal: AbortSignal): Promise<void> {
     try {
       await withDeadline(
@@ -320,10 +330,13 @@ class Breaker {
       )
       this.#lastAnswerAt = this.#options.clock.now()
       this.#probeFails = false
+      if (this.#pauses === 0 || this.#isCalm()) this.#close()
     } catch (error) {
       if (signal.aborted) return
+      const failure = error instanceof IssueError ? error : timeoutOf(this.#issuer.id, error)
+      this.#note(failure)
+      if (failure.blame === 'local') return
       this.#probeFails = true
-      this.#note(error instanceof IssueError ? error : timeoutOf(this.#issuer.id, error))
       if (this.#state === 'up') this.#move('down', 'up')
     }
   }
@@ -379,16 +392,23 @@ class Breaker {
 
   #move(state: CaState, previous: CaState): void {
     this.#state = state
+    if (state !== previous) this.#since = this.#options.clock.now()
     this.#options.persist?.(this.#issuer.id, {
       isDown: state === 'down',
       pauses: this.#pauses,
       pausedAt: this.#pausedAt,
       pauseMs: this.#pauseMs,
+      since: this.#since,
       ...(this.#lastFailure === undefined ? {} : { lastFailure: this.#lastFailure }),
     })
     if (state === previous) return
-    this.#since = this.#options.clock.now()
     this.#options.onChange?.(this.snapshot(), previous)
+  }
+
+  /** A clock that was set back counts as calm: the next order is a trial in any case. */
+  #isCalm(): boolean {
+    const ageMs = this.#options.clock.now() - (this.#lastFailure?.at ?? 0)
+    return this.#pauseLeftMs() === 0 && (ageMs < 0 || ageMs >= CALM_MS)
   }
 
   #isProven(): boolean {

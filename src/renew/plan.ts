@@ -142,12 +142,16 @@ function isForeign({ source }: Held, policy: Policy): boolean {
 /**
  * When to renew: the CA's window where it gave one (RFC 9773 section 4.2: a time in it at random), else at two thirds
  * of the lifetime, at one half below 10 days. A standby is renewed a twelfth of the lifetime earlier, so that
- * the two do not fall due together.
+ * the two do not fall due together. A window that would leave too little time for an outage, or is past the end, counts
+ * for nothing then.
  */
 export function renewalDueAt(held: Omit<Held, 'condemned'>, duty: Duty): number {
   const luck = fractionOf(held.fingerprint)
-  if (held.window !== undefined) return held.window.start + luck * (held.window.end - held.window.start)
   const lifetimeMs = held.notAfter - held.notBefore
+  if (held.window !== undefined) {
+    const latest = held.notAfter - lifetimeMs * (lifetimeMs < SHORT_LIFETIME_MS ? 1 / 3 : 1 / 6)
+    return Math.min(latest, held.window.start + luck * (held.window.end - held.window.start))
+  }
   const share = (lifetimeMs < SHORT_LIFETIME_MS ? 1 / 2 : 2 / 3) - (duty === 'standby' ? 1 / 12 : 0)
   return held.notBefore + lifetimeMs * (share - JITTER * luck)
 }

@@ -13,12 +13,14 @@ const badDomain = new IssueError('DOMAIN_UNVALIDATED', 'a: no such host', { blam
 interface Probe {
   /** What the next probes do. */
   outcome: 'answers' | 'fails' | 'hangs'
+  /** What it fails with. */
+  error: Error
   count: number
 }
 
 function setUp(more: Partial<HealthOptions> = {}, record?: HealthRecord) {
   const clock = new VirtualClock()
-  const probe: Probe = { outcome: 'answers', count: 0 }
+  const probe: Probe = { outcome: 'answers', error: outage, count: 0 }
   const changes: [CaState, CaState][] = []
   const records: HealthRecord[] = []
   const health = new CaHealth({
@@ -35,7 +37,7 @@ function setUp(more: Partial<HealthOptions> = {}, record?: HealthRecord) {
     probe: () => {
       probe.count++
       if (probe.outcome === 'hangs') return new Promise(() => {})
-      return probe.outcome === 'answers' ? Promise.resolve() : Promise.reject(outage)
+      return probe.outcome === 'answers' ? Promise.resolve() : Promise.reject(probe.error)
     },
   }
   health.add(issuer, record)
@@ -171,8 +173,46 @@ t.test('a probe finds an outage before an order does, and its end', async (t) =>
   t.equal(health.snapshot('a')?.state, 'down')
   probe.outcome = 'answers'
   await clock.advance(2 * MINUTE)
-  t.equal(health.snapshot('a')?.state, 'trial', 'only an issuance closes the breaker')
+  t.equal(health.snapshot('a')?.state, 'up')
   health.stop()
+})
+
+t.test('what an order has found, a probe takes back after an hour of calm only', async (t) => {
+  const { clock, health } = setUp()
+  health.start()
+  await settle()
+  const order = await health.admit('a', never)
+  order?.failed(outage)
+  await clock.advance(50 * MINUTE)
+  t.equal(health.snapshot('a')?.state, 'trial', 'a CA may answer probes and fail orders')
+  await clock.advance(15 * MINUTE)
+  t.equal(health.snapshot('a')?.state, 'up')
+  health.stop()
+})
+
+t.test('a probe that fails here, and not at the CA, opens no breaker', async (t) => {
+  const { clock, health, probe } = setUp()
+  probe.error = new IssueError('LOCAL_FAILURE', 'a: the store cannot be read', {
+    blame: 'local',
+    retry: 'later',
+  })
+  probe.outcome = 'fails'
+  health.start()
+  await clock.advance(5 * MINUTE)
+  t.match(health.snapshot('a'), { state: 'up', lastFailure: { reason: 'LOCAL_FAILURE' } })
+  health.stop()
+})
+
+t.test('an outage that a probe has found outlives a restart, with the time when it began', async (t) => {
+  const before = setUp()
+  before.probe.outcome = 'fails'
+  before.health.start()
+  await settle()
+  const { since } = before.health.snapshot('a') ?? {}
+  const after = setUp({}, before.records.at(-1))
+  await after.clock.advance(MINUTE)
+  t.match(after.health.snapshot('a'), { state: 'down', since })
+  before.health.stop()
 })
 
 t.test('while probes fail no order is risked, however long that takes', async (t) => {

@@ -138,6 +138,22 @@ t.test('what is ordered, from whom', async (t) => {
       undefined,
     ],
     [
+      'the CA wishes it renewed when it has ended: live, a sixth of the lifetime before',
+      {
+        live: held('a', 0.84, 90 * DAY, { window: { start: NOW + 30 * DAY, end: NOW + 31 * DAY } }),
+        standby: held('b', 0.1),
+      },
+      { duty: 'live', cas: ['a', 'b'] },
+    ],
+    [
+      'a short life, and the CA wishes it renewed at the last moment: live, a third of the lifetime before',
+      {
+        live: held('a', 0.67, 6 * DAY, { window: { start: NOW + DAY, end: NOW + 2 * DAY } }),
+        standby: held('b', 0.1),
+      },
+      { duty: 'live', cas: ['a', 'b'] },
+    ],
+    [
       'backing off: nothing',
       { backoff: { live: { failures: 1, lastAt: NOW - MINUTE, delayMs: HOUR } } },
       undefined,

@@ -282,7 +282,7 @@ class WatchfulCa extends SimulatedCa {
       names: (order: PlacedOrder) => !order.failed && order.name === name,
       failures: () => false,
     }
-    for (const { scope, limit, windowMs } of limitsOf(this.id, true).limits) {
+    for (const { scope, limit, windowMs } of limitsOf(undefined, true).limits) {
       const since = this.#truth.now() - windowMs + ROUNDING_MS
       const count = this.#orders.filter((order) => order.at > since && counts[scope](order)).length
       if (count > limit) offend(`${count} orders by ${scope}, the limit is ${limit}`)

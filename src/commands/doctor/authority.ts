@@ -122,8 +122,12 @@ async function checkAccount(
 
 function newAccount({ name, eab }: AcmeCa, eabRequired: boolean): Finding {
   if (!eabRequired || eab !== undefined) {
-    const binding = eab === undefined ? '' : ', and only then the CA says whether it accepts the EAB'
-    return ok('account', `none yet: the first order makes one${binding}`)
+    if (eab === undefined) return ok('account', 'none yet: the first order makes one')
+    return warn(
+      'account',
+      'none yet: the CA says whether it accepts the EAB when the first order makes one',
+      `order from ${name} before you need it: the canary of \`holdfast drill\` does, and so does a standby`,
+    )
   }
   return fail(
     'account',

@@ -7,6 +7,7 @@ import { Ledger } from '../../ca/ledger.ts'
 import { limitsOf } from '../../ca/limits.ts'
 import { Inventory } from '../../cert/inventory.ts'
 import { Verdicts } from '../../cert/verdicts.ts'
+import { CA_PRESETS } from '../../config/presets.ts'
 import { silentLog } from '../../log.ts'
 import { renewalDueAt } from '../../renew/plan.ts'
 import { Renewer } from '../../renew/renewer.ts'
@@ -74,7 +75,7 @@ export async function playHoldfast(scenario: Scenario): Promise<Played> {
   const access = new Map<string, CaAccess>()
   for (const issuer of issuers) {
     health.add(issuer)
-    const { limits, exemptsRenewals } = limitsOf(issuer.id, true)
+    const { limits, exemptsRenewals } = limitsOf(CA_PRESETS[issuer.id]?.directory, true)
     access.set(issuer.id, { issuer, ledger: new Ledger(limits, clock), exemptsRenewals })
   }
 

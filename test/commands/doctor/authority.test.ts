@@ -40,7 +40,7 @@ t.test('an EAB that is not tried yet, whose key is not told', async (t) => {
   const { words, usable } = await examine({ eab: { kid: 'k', hmacKey: 'c2VjcmV0' } })
   t.equal(
     words[1],
-    'ok account: none yet: the first order makes one, and only then the CA says whether it accepts the EAB',
+    'warn account: none yet: the CA says whether it accepts the EAB when the first order makes one | fix: order from p before you need it: the canary of `holdfast drill` does, and so does a standby',
   )
   t.notMatch(words.join(), 'c2VjcmV0')
   t.equal(usable, true)
