@@ -33,7 +33,7 @@ const WILD = { wildcard: true }
 
 for (const [what, records, question, expected] of [
   ['no records', [], {}, BOTH],
-  ['4.1 only iodef', ['0 iodef "mailto:security@example.com"'], {}, BOTH],
+  ['4.4 report: iodef alone restricts nothing', ['0 iodef "mailto:security@example.com"'], {}, BOTH],
   ['4.2 the CA is named', ['0 issue "ca1.example.net"'], {}, BOTH],
   ['4.2 another is named', ['0 issue "ca1.example.net"'], OTHER_CA, 'no: issuer'],
   ['4.2 both are named', ['0 issue "ca1.example.net"', '0 issue "ca2.example.org"'], OTHER_CA, BOTH],
@@ -67,8 +67,22 @@ for (const [what, records, question, expected] of [
     { ...OTHER_CA, ...WILD },
     'no: issuer',
   ],
-  ['4.3 wild3: issuewild says nothing of plain names', ['0 issuewild "ca1.example.net"'], OTHER_CA, BOTH],
-  ['4.3 wild3: issuewild alone', ['0 issuewild "ca1.example.net"'], { ...OTHER_CA, ...WILD }, 'no: issuer'],
+  [
+    '4.3 wild3: nobody for plain names',
+    ['0 issuewild "ca2.example.org"', '0 issue ";"'],
+    OTHER_CA,
+    'no: issuer',
+  ],
+  [
+    '4.3 wild3: wildcards all the same',
+    ['0 issuewild "ca2.example.org"', '0 issue ";"'],
+    { ...OTHER_CA, ...WILD },
+    BOTH,
+  ],
+  ['4.3 issuewild for nobody', ['0 issue "ca1.example.net"', '0 issuewild ";"'], WILD, 'no: issuer'],
+  ['4.3 issuewild for nobody: plain name', ['0 issue "ca1.example.net"', '0 issuewild ";"'], {}, BOTH],
+  ['4.3 wild4: issuewild says nothing of plain names', ['0 issuewild "ca1.example.net"'], OTHER_CA, BOTH],
+  ['4.3 wild4: issuewild alone', ['0 issuewild "ca1.example.net"'], { ...OTHER_CA, ...WILD }, 'no: issuer'],
   ['4.5 critical and unknown', ['0 issue "ca1.example.net"', '128 tbs "Unknown"'], {}, 'no: critical'],
   ['4.5 unknown, not critical', ['0 issue "ca1.example.net"', '0 tbs "Unknown"'], {}, BOTH],
   ['4.5 critical and known', ['128 issue "ca1.example.net"'], {}, BOTH],
@@ -78,6 +92,10 @@ for (const [what, records, question, expected] of [
 
 const ACCOUNT = 'https://example.net/account/1234'
 const OURS = { identities: ['example.net'], accountUri: ACCOUNT }
+const EITHER_ACCOUNT = [
+  `0 issue "example.net; accounturi=${ACCOUNT}"`,
+  '0 issue "example.net; accounturi=https://example.net/account/2345"',
+]
 const TWO_ACCOUNTS = [
   `0 issue "example.net; accounturi=${ACCOUNT}; validationmethods=http-01"`,
   '0 issue "example.net; accounturi=https://example.net/account/2345; validationmethods=dns-01"',
@@ -103,6 +121,38 @@ for (const [what, records, question, expected] of [
     {},
     'no: account',
   ],
+  ['A: each of two accounts', EITHER_ACCOUNT, {}, BOTH],
+  [
+    'A: each of two accounts, the second',
+    EITHER_ACCOUNT,
+    { accountUri: 'https://example.net/account/2345' },
+    BOTH,
+  ],
+  [
+    'A: neither of two accounts',
+    EITHER_ACCOUNT,
+    { accountUri: 'https://example.net/account/3456' },
+    'no: account',
+  ],
+  [
+    '4: an account of another URI that begins as ours',
+    [`0 issue "example.net; accounturi=${ACCOUNT}5"`],
+    {},
+    'no: account',
+  ],
+  [
+    '4: a method of the CA’s own, beside ours',
+    ['0 issue "example.net; validationmethods=http-01,ca-foo"'],
+    {},
+    'http-01',
+  ],
+  [
+    'A: a method that nobody knows',
+    ['0 issue "example.net; validationmethods=dns-01,xyz-01"'],
+    {},
+    'no: challenge',
+  ],
+  ['for wildcards too', ['0 issuewild "example.net; validationmethods=dns-01"'], WILD, 'no: challenge'],
   ['one method', ['0 issue "example.net; validationmethods=http-01"'], {}, 'http-01'],
   ['two methods', ['0 issue "example.net; validationmethods=http-01,tls-alpn-01"'], {}, BOTH],
   ['methods that are not ours', ['0 issue "example.net; validationmethods=dns-01"'], {}, 'no: challenge'],
