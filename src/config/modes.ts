@@ -35,7 +35,25 @@ function checkHttp(site: SiteConfig, path: string): ConfigProblem[] {
       path,
       'add "mode": "tcp", or remove it',
     ),
+    ...[{ of: site, at: path }, ...site.routes.map((of, index) => ({ of, at: `${path}.routes[${index}]` }))]
+      .filter(({ of }) => of.healthCheck?.type === 'tcp')
+      .flatMap(({ of, at }) =>
+        meaningless(
+          askedBy(of.healthCheck),
+          at,
+          'a check of type "tcp" asks for nothing: remove it, or write "http"',
+        ),
+      ),
   ]
+}
+
+/** What a health check by HTTP asks for, by key. */
+function askedBy(check: SiteConfig['healthCheck']): Readonly<Record<string, unknown>> {
+  return {
+    'healthCheck.path': check?.path,
+    'healthCheck.host': check?.host,
+    'healthCheck.status': check?.status,
+  }
 }
 
 function checkStream(site: SiteConfig, path: string): ConfigProblem[] {
@@ -43,9 +61,7 @@ function checkStream(site: SiteConfig, path: string): ConfigProblem[] {
   const http = {
     balance: typeof balance === 'object' && balance.hash !== 'ip' ? balance : undefined,
     'healthCheck.type': healthCheck?.type === 'http' ? 'http' : undefined,
-    'healthCheck.path': healthCheck?.path,
-    'healthCheck.host': healthCheck?.host,
-    'healthCheck.status': healthCheck?.status,
+    ...askedBy(healthCheck),
     retries,
     sticky: sticky === false ? undefined : sticky,
     routes: routes.length > 0 ? routes : undefined,

@@ -36,6 +36,17 @@ for (const mode of ['tcp', 'passthrough']) {
   })
 }
 
+t.test('a health check that only connects asks for nothing', async (t) => {
+  const healthCheck = { type: 'tcp', path: '/up' }
+  t.match(complaints({ upstreams: http, healthCheck }), [
+    /^sites\[0\]\.healthCheck\.path: means nothing here/,
+  ])
+  t.match(complaints({ routes: [{ path: '/', upstreams: http, healthCheck }] }), [
+    /^sites\[0\]\.routes\[0\]\.healthCheck\.path: /,
+  ])
+  t.strictSame(complaints({ upstreams: http, healthCheck: { path: '/up' } }), [])
+})
+
 t.test('an HTTP site has no tcp:// upstreams and no keys of streams', async (t) => {
   t.match(complaints({ upstreams: tcp }), [
     /^sites\[0\]\.upstreams\[0\]: tcp:.* takes no requests; .*"mode": "tcp"/,
