@@ -80,6 +80,8 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, RequestFields, 
   #discardedBytes = 0
   #responseStarted = false
   #responseFraming: ResponseFraming = 'none'
+  /** Of the response, where it says so; else -1. */
+  #contentLength = -1
 
   /** How much of `engine.out` this connection has filled; 0 between events. */
   #gathered = 0
@@ -404,8 +406,10 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, RequestFields, 
   #finishHead(exchange: Exchange, head: Head): void {
     const { status } = head
     if (isBodiless(exchange, status)) this.#responseFraming = 'none'
-    else if (head.contentLength !== -1) this.#responseFraming = 'as-is'
-    else if (this.#http10 || exchange.upgrade !== '') {
+    else if (head.contentLength !== -1) {
+      this.#responseFraming = 'as-is'
+      this.#contentLength = head.contentLength
+    } else if (this.#http10 || exchange.upgrade !== '') {
       this.#responseFraming = 'as-is'
       this.#closeAfter = true
     } else {
@@ -492,8 +496,11 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, RequestFields, 
 
   onFailure(error: ProxyError): void {
     if (this.#responseStarted) {
+      const isWhole = this.#exchange?.bodyBytes === this.#contentLength
       this.#exchange?.finish(error)
-      this.#cutOff()
+      // An upstream of HTTP/2 may break off after its last octet: the client does not know, and asks on.
+      if (isWhole) this.#responseDone()
+      else this.#cutOff()
     } else this.#refuse(error)
   }
 
@@ -514,6 +521,7 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, RequestFields, 
     this.#upstreamPaused = false
     this.#responseStarted = false
     this.#responseFraming = 'none'
+    this.#contentLength = -1
     this.#flush()
     if (this.#closeAfter || this.#state === 'tunnel') {
       this.#close()

@@ -310,6 +310,22 @@ t.test('a reset', async (t) => {
     t.equal(peer.frames.filter(({ type }) => type === FRAME.HEADERS).length, 2)
   })
 
+  t.test('after its last octet leaves a client of HTTP/1.1 its connection', async (t) => {
+    const { up, front } = await start(t)
+    const client = await RawClient.connect(t, front)
+    client.send(...GET)
+    const peer = await up.peer()
+    await peer.fieldsOf(1)
+    peer.headers(1, [...OK, ['content-length', '5']])
+    peer.data(1, 'whole')
+    peer.send(frame(FRAME.RST_STREAM, 0, 1, uint32(ERROR.INTERNAL_ERROR)))
+    t.equal(bodyOf(await client.response()), 'whole')
+    client.send(...GET)
+    await peer.fieldsOf(3)
+    peer.headers(3, OK, true)
+    t.equal(statusOf(await client.response()), 200)
+  })
+
   t.test('in the middle of it resets the client’s stream', async (t) => {
     const { up, open } = await start(t)
     const stream = open()
