@@ -1,6 +1,8 @@
 /** `holdfast simulate`: plays an outage over a fleet on a virtual clock, with the real planner, health and ledgers. */
 import { writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
+import { limitsOf } from '../ca/limits.ts'
+import { CA_PRESETS } from '../config/presets.ts'
 import { DAY, formatDuration, parseDuration } from '../time.ts'
 import { playHoldfast, type Scenario } from './simulate/fleet.ts'
 import { type Report, reportOf } from './simulate/report.ts'
@@ -83,9 +85,18 @@ function describe(
     '',
     table(header, rows),
     '',
+    ...cas.map((id) => `${id}: ${describeLimits(id)}`),
     ...(compared ? RIVALS.map(({ name, source }) => `${name}: ${source}`) : []),
     `The timeline is in ${svg}.`,
   ].join('\n')
+}
+
+/** What the orders keep to. */
+function describeLimits(ca: string): string {
+  const limits = limitsOf(CA_PRESETS[ca]?.directory, true).limits.map(
+    ({ scope, limit, windowMs }) => `${limit} in ${formatDuration(windowMs)} by ${scope}`,
+  )
+  return `at most ${limits.join(', ')}`
 }
 
 /** `letsencrypt:16h`, `letsencrypt:16h:hang`, `letsencrypt:16h:503@day30`; in the middle of the time when no day is given. */

@@ -23,6 +23,7 @@ t.test('an outage of the first CA costs no host, and a timeline is drawn', async
   const { code, out, svg } = await simulate(t, '--outage', 'letsencrypt:72h')
   t.equal(code, 0)
   t.match(out, /^holdfast +0 +none /m)
+  t.match(out, /^letsencrypt: at most 300 in 3h by account, 50 in 7d by domain/m)
   t.match(svg(), /^<svg[\s\S]*letsencrypt[\s\S]*<\/svg>\s*$/)
 })
 

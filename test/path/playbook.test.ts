@@ -10,7 +10,8 @@ const HOST = 'app.example.com'
 const ROOT = join(import.meta.dirname, '../..')
 const PLAYBOOK = readFileSync(join(ROOT, 'docs/ca-outage-playbook.md'), 'utf8')
 const COMMANDS = [...PLAYBOOK.matchAll(/^```sh\n(.*?)^```$/gms)].flatMap(([, block]) =>
-  (block ?? '').trim().split('\n'),
+  // The rig's CA stands for the one of the document.
+  (block ?? '').replaceAll('letsencrypt', 'a').trim().split('\n'),
 )
 
 t.test('in an outage', async (t) => {
