@@ -1,6 +1,6 @@
 /** How a route spreads its requests, with every default applied. Receives a site and its route; `sites.ts` hands it on. */
-import { STICKY_COOKIE } from './schema/balancing.ts'
 import type { RouteConfig, SiteConfig } from './schema.ts'
+import { STICKY_COOKIE } from './sticky-cookie.ts'
 
 /** How to find out whether an upstream is well. Durations in milliseconds. */
 export type HealthCheckPolicy = {

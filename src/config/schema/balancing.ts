@@ -1,4 +1,5 @@
 /** How requests are spread over the upstreams of a site or route. Part of `schema.ts`. */
+import { STICKY_COOKIE } from '../sticky-cookie.ts'
 import { duration, host, upstream, z } from './fields.ts'
 
 const HASH = 'not a key to hash: write "ip", "header:NAME" or "cookie:NAME"'
@@ -16,8 +17,6 @@ const weighted = z.strictObject({
 
 /** The part of an upstream that is written as a mere URL. */
 const PLAIN = { weight: 1, backup: false, maxConnections: undefined }
-
-export const STICKY_COOKIE = 'holdfast'
 
 /** A URL, or an object with the URL and its part in the balancing; the same form after parsing. */
 export const upstreamEntry = z.union(
