@@ -45,6 +45,28 @@ t.test('five hundred hosts wait once for a CA that hangs', async (t) => {
   await renewer.stop()
 })
 
+t.test(
+  'with probes, one order alone finds that a CA hangs, and half a minute later it costs nobody anything',
+  async (t) => {
+    const hosts = Array.from({ length: 500 }, (_, index) => `site${index}.example${index}.com`)
+    const { clock, health, inventory, renewer, targets, ca } = makeFleet({ hosts })
+    ca('a').outages = [outage('hang')]
+    const startedAt = clock.now()
+    await renewer.load(targets)
+    health.start()
+    renewer.start()
+    await clock.advance(10 * MINUTE)
+    t.equal(ca('a').orderedAt.length, 1)
+    t.ok(
+      (ca('b').orderedAt[0] ?? Number.POSITIVE_INFINITY) - startedAt < 15 * SECOND,
+      'all that was waited for it',
+    )
+    t.equal(hosts.filter((host) => inventory.find(host)?.source === 'b').length, 500)
+    health.stop()
+    await renewer.stop()
+  },
+)
+
 t.test('nobody gives up on a slow CA that is the last one left', async (t) => {
   const hosts = Array.from({ length: 10 }, (_, index) => `site.example${index}.com`)
   const { clock, inventory, renewer, targets, events, ca } = makeFleet({ hosts })

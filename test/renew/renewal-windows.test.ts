@@ -1,0 +1,116 @@
+/** When CAs are asked for their wishes (RFC 9773 section 4), and what becomes of the answers. */
+import t from 'tap'
+import type { Issuer, RenewalInfo } from '../../src/ca/issuer.ts'
+import { Ledger } from '../../src/ca/ledger.ts'
+import { VirtualClock } from '../../src/commands/simulate/virtual-clock.ts'
+import { datesOnly } from '../../src/commands/simulate/world.ts'
+import { silentLog } from '../../src/log.ts'
+import { RenewalWindows } from '../../src/renew/renewal-windows.ts'
+import { DAY, HOUR, MINUTE } from '../../src/time.ts'
+import { makeFleet, seeded } from '../support/fleet.ts'
+
+const never = new AbortController().signal
+
+function setUp(renewalInfo?: Issuer['renewalInfo']) {
+  const clock = new VirtualClock()
+  const issuer: Issuer = {
+    id: 'a',
+    issue: () => Promise.reject(new Error('not asked in these tests')),
+    probe: () => Promise.resolve(),
+    ...(renewalInfo === undefined ? {} : { renewalInfo }),
+  }
+  const access = (ca: string) =>
+    ca === 'a' ? { issuer, ledger: new Ledger([], clock), exemptsRenewals: false } : undefined
+  const windows = new RenewalWindows({ clock, random: () => 0.5, log: silentLog(), access })
+  const certificate = datesOnly('a', ['app.example.com'], clock.now(), 90 * DAY, seeded())
+  return { clock, windows, certificate }
+}
+
+function windowFrom(clock: VirtualClock, pollAgainMs: number): RenewalInfo {
+  const windowStart = clock.now() + DAY
+  return { windowStart, windowEnd: windowStart + DAY, pollAgainMs }
+}
+
+t.test('the first questions of a fleet are spread', async (t) => {
+  const { clock, windows, certificate } = setUp(async () => undefined)
+  t.equal(windows.askAt(certificate, 1000), clock.now() + 100_000)
+})
+
+t.test('a CA is asked again when its Retry-After says so', async (t) => {
+  const { clock, windows, certificate } = setUp(async () => windowFrom(clock, HOUR))
+  await windows.ask(certificate, never)
+  t.equal(windows.askAt(certificate, 1), clock.now() + HOUR)
+})
+
+t.test('a CA that knows nothing of it is asked again after six hours', async (t) => {
+  const { clock, windows, certificate } = setUp(async () => undefined)
+  await windows.ask(certificate, never)
+  t.equal(windows.askAt(certificate, 1), clock.now() + 6 * HOUR)
+})
+
+t.test('while a CA does not answer, what it said last holds', async (t) => {
+  let down = false
+  const { clock, windows, certificate } = setUp(async () => {
+    if (down) throw new Error('a: answered 503')
+    return windowFrom(clock, HOUR)
+  })
+  await windows.ask(certificate, never)
+  const said = windows.find(certificate)
+  t.ok(said)
+  down = true
+  await windows.ask(certificate, never)
+  t.equal(windows.find(certificate), said)
+})
+
+t.test('a CA without renewal information is never asked', async (t) => {
+  const { windows, certificate } = setUp()
+  t.equal(windows.askAt(certificate, 1), Number.POSITIVE_INFINITY)
+})
+
+t.test('a host is renewed when its CA comes to wish it, long before its time', async (t) => {
+  const { clock, inventory, renewer, targets, ca } = makeFleet()
+  let wished = false
+  const issuer: Issuer = ca('a')
+  issuer.renewalInfo = async () => ({
+    windowStart: clock.now() + (wished ? -HOUR : 50 * DAY),
+    windowEnd: clock.now() + (wished ? 0 : 51 * DAY),
+    pollAgainMs: 6 * HOUR,
+  })
+  await renewer.load(targets)
+  renewer.start()
+  await clock.advance(DAY)
+  const first = inventory.find('app.example.com')
+  t.equal(ca('a').orderedAt.length, 1)
+  wished = true
+  await clock.advance(7 * HOUR)
+  t.not(inventory.find('app.example.com')?.fingerprint, first?.fingerprint)
+  await renewer.stop()
+})
+
+t.test('the certificate that is replaced is named to the CA that issued it, and to no other', async (t) => {
+  const { clock, renewer, targets, ca } = makeFleet()
+  const replaced: [asked: string, replaces: string | undefined][] = []
+  for (const id of ['a', 'b']) {
+    const simulated = ca(id)
+    const issue = simulated.issue.bind(simulated)
+    simulated.issue = async (request, signal) => {
+      replaced.push([id, request.replaces])
+      return Object.assign(await issue(request, signal), { ariId: id })
+    }
+  }
+  await renewer.load(targets)
+  renewer.start()
+  await clock.advance(MINUTE)
+  renewer.renewNow('app.example.com')
+  await clock.advance(MINUTE)
+  ca('a').outages = [{ start: clock.now(), end: clock.now() + DAY, kind: '503' }]
+  renewer.renewNow('app.example.com')
+  await clock.advance(MINUTE)
+  t.same(replaced, [
+    ['a', undefined],
+    ['a', 'a'],
+    ['a', 'a'],
+    ['b', undefined],
+  ])
+  await renewer.stop()
+})
