@@ -92,7 +92,7 @@ export class Metrics {
     })
     this.#caFailures = new Counter({
       name: 'holdfast_ca_failures_total',
-      help: 'Failed issuances, by CA and reason.',
+      help: 'Failed issuances and probes, by CA and reason.',
       labelNames: ['ca', 'reason'],
       registers,
     })

@@ -72,6 +72,7 @@ export class Supply {
       records,
       createIssuer: (ca) => this.#issuers.create(ca),
       onChange: (snapshot, previous) => this.#onCaChange(snapshot, previous),
+      onProbeFailed: (ca, reason) => metrics.caFailed(ca, reason),
     })
     const { health } = this.authorities
     const setTroubled = (ca: string, troubled: boolean): void => health.setTroubled(ca, troubled)

@@ -7,7 +7,7 @@ import { messageOf } from '../errors.ts'
 import type { Log } from '../log.ts'
 import type { Records } from '../store/records.ts'
 import { type Cancel, type Clock, SECOND } from '../time.ts'
-import { CaHealth, type CaSnapshot, type CaState, type HealthRecord } from './health.ts'
+import { CaHealth, type CaSnapshot, type CaState, type HealthOptions, type HealthRecord } from './health.ts'
 import type { Issuer } from './issuer.ts'
 import { Ledger, type LedgerSnapshot } from './ledger.ts'
 import { limitsOf } from './limits.ts'
@@ -29,6 +29,7 @@ export interface AuthoritiesOptions {
   readonly createIssuer: (ca: Ca) => Issuer
   /** Called at every change of a CA's state; must not throw. */
   readonly onChange: (snapshot: CaSnapshot, previous: CaState) => void
+  readonly onProbeFailed?: HealthOptions['onProbeFailed']
 }
 
 /** Ledgers change with every order: what has happened within so long is written at once. */
@@ -49,9 +50,16 @@ export class Authorities {
 
   constructor(options: AuthoritiesOptions) {
     this.#options = options
-    const { clock, random, log, onChange } = options
+    const { clock, random, log, onChange, onProbeFailed } = options
     const persist = (id: string, record: HealthRecord): void => this.#track(this.#save('health', id, record))
-    this.health = new CaHealth({ clock, random, log, onChange, persist })
+    this.health = new CaHealth({
+      clock,
+      random,
+      log,
+      onChange,
+      persist,
+      ...(onProbeFailed === undefined ? {} : { onProbeFailed }),
+    })
   }
 
   access(id: string): CaAccess | undefined {

@@ -76,6 +76,8 @@ export interface HealthOptions {
   readonly log: Log
   /** Called at every change of `state`; must not throw. */
   readonly onChange?: (snapshot: CaSnapshot, previous: CaState) => void
+  /** For metrics: orders tell of their own failures. */
+  readonly onProbeFailed?: (id: string, reason: IssueCode) => void
   /** Keeps a record over restarts; called seldom. */
   readonly persist?: (id: string, record: HealthRecord) => void
 }
@@ -107,7 +109,7 @@ export class CaHealth {
   rehearse(issuer: Issuer): () => void {
     const own = this.#breakers.get(issuer.id)
     if (own === undefined) throw new Error(`no CA ${issuer.id} to rehearse with`)
-    const { persist: _, ...options } = this.#options
+    const { persist: _, onProbeFailed: __, ...options } = this.#options
     const standIn: Breaker = own.copy(issuer, {
       ...options,
       onChange: (...change) => this.#tell(standIn, ...change),
@@ -335,6 +337,7 @@ class Breaker {
       if (signal.aborted) return
       const failure = error instanceof IssueError ? error : timeoutOf(this.#issuer.id, error)
       this.#note(failure)
+      this.#options.onProbeFailed?.(this.#issuer.id, failure.code)
       if (failure.blame === 'local') return
       this.#probeFails = true
       if (this.#state === 'up') this.#move('down', 'up')

@@ -240,6 +240,19 @@ t.test('a probe that hangs counts as a failure after eight seconds', async (t) =
   health.stop()
 })
 
+t.test('each probe that fails is told of, with its reason', async (t) => {
+  const told: [string, string][] = []
+  const { clock, health, probe } = setUp({ onProbeFailed: (...failure) => told.push(failure) })
+  probe.outcome = 'fails'
+  health.start()
+  await clock.advance(2 * MINUTE)
+  t.same(told, [
+    ['a', 'CA_UNAVAILABLE'],
+    ['a', 'CA_UNAVAILABLE'],
+  ])
+  health.stop()
+})
+
 t.test('no probe follows a stop', async (t) => {
   const { clock, health, probe } = setUp()
   health.start()
