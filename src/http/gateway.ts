@@ -8,10 +8,8 @@ import type { SiteRoute } from '../config/sites.ts'
 import { ProxyError } from '../errors.ts'
 import type { Log } from '../log.ts'
 import type { Clock } from '../time.ts'
-import { Backends } from '../upstreams/backend.ts'
 import { Balancer, type MemberStatus } from '../upstreams/balancer.ts'
-import { HealthChecks } from '../upstreams/health.ts'
-import { Member } from '../upstreams/member.ts'
+import { Members } from '../upstreams/members.ts'
 import type { Names } from '../upstreams/names.ts'
 import { Sticky } from '../upstreams/sticky.ts'
 import { authorityOf, hostOf } from './authority.ts'
@@ -84,8 +82,7 @@ const NOBODY: LookedUp = { authority: undefined, host: undefined, site: undefine
 
 export class Gateway {
   readonly #options: GatewayOptions
-  readonly #backends: Backends
-  readonly #checks: HealthChecks
+  readonly #members: Members
   #sites: ReadonlyMap<string, SiteEntry> = new Map()
   #timeouts: Timeouts
   #trusted = new AddressRanges([])
@@ -93,9 +90,9 @@ export class Gateway {
 
   /** Throws `ConfigError` as `replace` does. */
   constructor(policy: Policy, options: GatewayOptions) {
+    const { clock, log, names } = options
     this.#options = options
-    this.#backends = new Backends(options.names)
-    this.#checks = new HealthChecks({ clock: options.clock, log: options.log, random: Math.random })
+    this.#members = new Members(names, { clock, log, random: Math.random })
     this.#timeouts = policy.timeouts
     this.replace(policy)
   }
@@ -121,28 +118,18 @@ export class Gateway {
     const trusted = new AddressRanges(trustedProxies)
     const shapers = new Shapers(clock, trusted)
     const believed = believedNames(sites)
-    this.#backends.renew((find) =>
-      this.#checks.renew((check) => {
-        for (const site of sites) {
-          const entry = new SiteEntry(
-            site,
-            clientFieldsOf(site, believed),
-            shapers,
-            ({ path, upstreams, balancing }) => {
-              const { healthCheck, sticky: cookie } = balancing
-              const members = upstreams.map((upstream) => {
-                const backend = find(upstream, site.upstreamTls)
-                const checked = healthCheck && check(backend, healthCheck)
-                return new Member(backend, upstream, balancing.slowStart, checked)
-              })
-              const sticky = cookie === undefined ? undefined : new Sticky(members, { cookie, path, key })
-              return new Balancer(members, balancing, { clock, log, random: Math.random, sticky })
-            },
-          )
-          for (const host of site.hosts) table.set(host, entry)
+    this.#members.renew((membersOf) => {
+      for (const site of sites) {
+        const balance = ({ path, upstreams, balancing }: SiteRoute): Balancer => {
+          const { sticky: cookie } = balancing
+          const members = membersOf(upstreams, balancing, site.upstreamTls)
+          const sticky = cookie === undefined ? undefined : new Sticky(members, { cookie, path, key })
+          return new Balancer(members, balancing, { clock, log, random: Math.random, sticky })
         }
-      }),
-    )
+        const entry = new SiteEntry(site, clientFieldsOf(site, believed), shapers, balance)
+        for (const host of site.hosts) table.set(host, entry)
+      }
+    })
     this.#sites = table
     this.#recent = NOBODY
     this.#timeouts = timeouts
@@ -156,7 +143,7 @@ export class Gateway {
 
   /** Ends the health checks. */
   close(): void {
-    this.#checks.stop()
+    this.#members.stop()
   }
 
   decide(facts: RequestFacts): Verdict {

@@ -10,10 +10,9 @@ import { messageOf } from '../errors.ts'
 import type { Log } from '../log.ts'
 import { proxyHeader } from '../proxy-protocol.ts'
 import { type Clock, DeadlineError } from '../time.ts'
-import { type Backend, type BackendAddress, Backends } from '../upstreams/backend.ts'
+import type { Backend, BackendAddress } from '../upstreams/backend.ts'
 import { Balancer, type MemberStatus } from '../upstreams/balancer.ts'
-import { HealthChecks } from '../upstreams/health.ts'
-import { Member } from '../upstreams/member.ts'
+import { Members } from '../upstreams/members.ts'
 import type { Names } from '../upstreams/names.ts'
 import type { BalancedRequest } from '../upstreams/strategies.ts'
 import { tunnel } from './tunnel.ts'
@@ -44,8 +43,7 @@ export interface StreamsOptions {
 
 export class Streams {
   readonly #options: StreamsOptions
-  readonly #backends: Backends
-  readonly #checks: HealthChecks
+  readonly #members: Members
   /** Of a stream that a reload has left, as long as connections are on their way to it. */
   readonly #balancers = new WeakMap<Stream, Balancer>()
   #hosts: readonly (readonly [host: string, balancer: Balancer])[] = []
@@ -55,28 +53,21 @@ export class Streams {
   constructor(options: StreamsOptions) {
     this.#options = options
     const { clock, log, names, random } = options
-    this.#backends = new Backends(names)
-    this.#checks = new HealthChecks({ clock, log, random })
+    this.#members = new Members(names, { clock, log, random })
   }
 
   /** Takes over the streams of sites; what did not change stays connected and known. Before any is accepted. */
   replace(sites: readonly Pick<Site, 'hosts' | 'stream'>[]): void {
     const { clock, log, random } = this.#options
     const fresh = new Map<Stream, Balancer>()
-    this.#backends.renew((find) =>
-      this.#checks.renew((check) => {
-        for (const { stream } of sites) {
-          if (stream === undefined || fresh.has(stream)) continue
-          const { balancing, upstreams } = stream
-          const { healthCheck, slowStart } = balancing
-          const members = upstreams.map((upstream) => {
-            const backend = find(upstream, { verify: true })
-            return new Member(backend, upstream, slowStart, healthCheck && check(backend, healthCheck))
-          })
-          fresh.set(stream, new Balancer(members, balancing, { clock, log, random }))
-        }
-      }),
-    )
+    this.#members.renew((membersOf) => {
+      for (const { stream } of sites) {
+        if (stream === undefined || fresh.has(stream)) continue
+        const { balancing, upstreams } = stream
+        const members = membersOf(upstreams, balancing, { verify: true })
+        fresh.set(stream, new Balancer(members, balancing, { clock, log, random }))
+      }
+    })
     for (const [stream, balancer] of fresh) this.#balancers.set(stream, balancer)
     this.#hosts = sites.flatMap(({ hosts, stream }) => {
       const balancer = stream && fresh.get(stream)
@@ -93,7 +84,7 @@ export class Streams {
 
   /** Ends the health checks. */
   close(): void {
-    this.#checks.stop()
+    this.#members.stop()
   }
 
   /** Takes the socket over, with nothing read from it yet. Never throws. */

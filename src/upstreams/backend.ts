@@ -17,8 +17,8 @@ export interface BackendTls {
   /** Empty for an IP address, which has no SNI; its certificate is checked against the address then. */
   readonly servername: string
   readonly rejectUnauthorized: boolean
-  /** Whom to trust, and what to show. Undefined: the runtime's own roots, and nothing. */
-  readonly secureContext: SecureContext | undefined
+  /** Whom to trust, and what to show. Absent: the runtime's own roots, and nothing. */
+  readonly secureContext?: SecureContext
 }
 
 /** For `net.connect` and `tls.connect`: a name is resolved anew each time. */
@@ -127,7 +127,7 @@ function tlsFor(
   return {
     servername: isIP(name) === 0 ? name : '',
     rejectUnauthorized: tls.verify,
-    secureContext: roots === undefined && own === undefined ? undefined : contextOf(roots, own),
+    ...(roots === undefined && own === undefined ? {} : { secureContext: contextOf(roots, own) }),
   }
 }
 

@@ -43,7 +43,7 @@ function askHttp1(backend: Backend, check: HttpCheck, signal: AbortSignal): Prom
       signal,
     }
     const request =
-      backend.tls === undefined ? http.request(options) : https.request({ ...options, ...tlsOf(backend.tls) })
+      backend.tls === undefined ? http.request(options) : https.request({ ...options, ...backend.tls })
     request.on('error', reject)
     request.once('response', (response) => {
       response.on('error', () => {})
@@ -63,7 +63,7 @@ function askHttp2(backend: Backend, check: HttpCheck, signal: AbortSignal): Prom
       createConnection: () =>
         backend.tls === undefined
           ? net.connect(address)
-          : tls.connect({ ...address, ALPNProtocols: ['h2'], ...tlsOf(backend.tls) }),
+          : tls.connect({ ...address, ALPNProtocols: ['h2'], ...backend.tls }),
     })
     const abort = (): void => session.destroy(new Error('aborted'))
     signal.addEventListener('abort', abort, { once: true })
@@ -80,8 +80,4 @@ function askHttp2(backend: Backend, check: HttpCheck, signal: AbortSignal): Prom
 
 function fieldsOf(backend: Backend, check: HttpCheck): { host: string; 'user-agent': string } {
   return { host: check.host ?? backend.authority, 'user-agent': 'holdfast-health-check' }
-}
-
-function tlsOf({ secureContext, ...rest }: NonNullable<Backend['tls']>): tls.ConnectionOptions {
-  return secureContext === undefined ? rest : { ...rest, secureContext }
 }

@@ -12,7 +12,7 @@
 import net from 'node:net'
 import tls from 'node:tls'
 import { SECOND } from '../../time.ts'
-import type { Backend, BackendAddress } from '../../upstreams/backend.ts'
+import type { Backend } from '../../upstreams/backend.ts'
 import type { Timed } from './deadlines.ts'
 import type { Engine } from './engine.ts'
 import { FrameBuffer } from './frame-buffer.ts'
@@ -126,7 +126,9 @@ export class UpstreamHttp2 implements UpstreamStreamHost, Timed {
     this.#idleSince = now
     const { address } = backend
     const secure = backend.tls !== undefined
-    const socket = backend.tls === undefined ? net.connect(address) : connectTls(address, backend.tls)
+    const socket = secure
+      ? tls.connect({ ...address, ALPNProtocols: ['h2'], ...backend.tls })
+      : net.connect(address)
     this.#socket = socket
     socket.setNoDelay(true)
     socket.setKeepAlive(true, KEEP_ALIVE_MS)
@@ -557,10 +559,4 @@ export class UpstreamHttp2 implements UpstreamStreamHost, Timed {
 /** RFC 7301 section 3.2. */
 function isAlpnRefusal(error: Error): boolean {
   return 'code' in error && error.code === 'ERR_SSL_TLSV1_ALERT_NO_APPLICATION_PROTOCOL'
-}
-
-function connectTls(address: BackendAddress, options: NonNullable<Backend['tls']>): tls.TLSSocket {
-  const { secureContext, ...rest } = options
-  const context = secureContext === undefined ? {} : { secureContext }
-  return tls.connect({ ...address, ALPNProtocols: ['h2'], ...rest, ...context })
 }

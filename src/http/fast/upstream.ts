@@ -138,13 +138,7 @@ export class UpstreamHttp1 implements UpstreamConnection, ContentSink, Timed {
   }
 
   #connectTls(options: NonNullable<Backend['tls']>): net.Socket {
-    const { secureContext, ...rest } = options
-    const socket = tls.connect({
-      ...this.backend.address,
-      ALPNProtocols: ['http/1.1'],
-      ...rest,
-      ...(secureContext === undefined ? {} : { secureContext }),
-    })
+    const socket = tls.connect({ ...this.backend.address, ALPNProtocols: ['http/1.1'], ...options })
     socket.setNoDelay(true)
     socket.on('data', (data: Buffer) => this.#onBytes(data, 0, data.length))
     return socket
