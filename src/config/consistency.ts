@@ -7,7 +7,7 @@ import type { ConfigProblem } from '../errors.ts'
 import { type Address, formatAddress, isPrivateHost } from './addresses.ts'
 import { type Ca, canServe, INTERNAL, resolveCa, typeOf } from './cas.ts'
 import { deliveryOf, FORMS, pathsOf } from './deliver.ts'
-import { checkMode } from './modes.ts'
+import { checkMode, upstreamsOf } from './modes.ts'
 import { CA_PRESETS, presetAt, presetNamed } from './presets.ts'
 import { didYouMean, quoteAll } from './problems.ts'
 import type { CaConfig, Config, Sections, SiteConfig } from './schema.ts'
@@ -192,25 +192,16 @@ function checkRoutes(site: SiteConfig, path: string): ConfigProblem[] {
 
 /** http-proxy speaks HTTP/1.1 to upstreams. */
 function checkUpstreamProtocols(site: SiteConfig, path: string): ConfigProblem[] {
-  const lists = [
-    { upstreams: site.upstreams ?? [], path: `${path}.upstreams` },
-    ...site.routes.map(({ upstreams = [] }, index) => ({
-      upstreams,
-      path: `${path}.routes[${index}].upstreams`,
-    })),
-  ]
-  return lists.flatMap((list) =>
-    list.upstreams.flatMap(({ protocol, url }, index) =>
-      protocol === 'h2'
-        ? [
-            problem(
-              `${list.path}[${index}]`,
-              `${url} is HTTP/2, which the forwarder "compat" does not speak to upstreams`,
-              'write "forwarder": "fast", or http:// or https://',
-            ),
-          ]
-        : [],
-    ),
+  return upstreamsOf(site, path).flatMap(({ upstream: { protocol, url }, at }) =>
+    protocol === 'h2'
+      ? [
+          problem(
+            at,
+            `${url} is HTTP/2, which the forwarder "compat" does not speak to upstreams`,
+            'write "forwarder": "fast", or http:// or https://',
+          ),
+        ]
+      : [],
   )
 }
 

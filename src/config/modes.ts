@@ -1,7 +1,7 @@
 /** What a site of each mode may say: HTTP keys for HTTP only, streams to `tcp://`. Pure; part of `consistency.ts`. */
 import { isIP } from 'node:net'
 import type { ConfigProblem } from '../errors.ts'
-import type { SiteConfig } from './schema.ts'
+import type { RouteConfig, SiteConfig, UpstreamConfig } from './schema.ts'
 
 export function checkMode(site: SiteConfig, path: string): ConfigProblem[] {
   if (site.mode === 'http') return checkHttp(site, path)
@@ -9,33 +9,24 @@ export function checkMode(site: SiteConfig, path: string): ConfigProblem[] {
 }
 
 function checkHttp(site: SiteConfig, path: string): ConfigProblem[] {
-  const lists = [
-    { upstreams: site.upstreams ?? [], at: `${path}.upstreams` },
-    ...site.routes.map(({ upstreams = [] }, index) => ({
-      upstreams,
-      at: `${path}.routes[${index}].upstreams`,
-    })),
-  ]
   return [
-    ...lists.flatMap(({ upstreams, at }) =>
-      upstreams.flatMap(({ url, protocol }, index) =>
-        protocol === 'tcp'
-          ? [
-              {
-                path: `${at}[${index}]`,
-                message: `${url} takes no requests`,
-                hint: 'write http:// or https://, or add "mode": "tcp"',
-              },
-            ]
-          : [],
-      ),
+    ...upstreamsOf(site, path).flatMap(({ upstream: { url, protocol }, at }) =>
+      protocol === 'tcp'
+        ? [
+            {
+              path: at,
+              message: `${url} takes no requests`,
+              hint: 'write http:// or https://, or add "mode": "tcp"',
+            },
+          ]
+        : [],
     ),
     ...meaningless(
       { alpn: site.alpn, proxyProtocol: site.proxyProtocol },
       path,
       'add "mode": "tcp", or remove it',
     ),
-    ...[{ of: site, at: path }, ...site.routes.map((of, index) => ({ of, at: `${path}.routes[${index}]` }))]
+    ...holdersOf(site, path)
       .filter(({ of }) => of.healthCheck?.type === 'tcp')
       .flatMap(({ of, at }) =>
         meaningless(
@@ -45,6 +36,18 @@ function checkHttp(site: SiteConfig, path: string): ConfigProblem[] {
         ),
       ),
   ]
+}
+
+/** The site and its routes, which have many keys in common, and where each stands. */
+function holdersOf(site: SiteConfig, path: string): { of: SiteConfig | RouteConfig; at: string }[] {
+  return [{ of: site, at: path }, ...site.routes.map((of, index) => ({ of, at: `${path}.routes[${index}]` }))]
+}
+
+/** Every upstream of a site and its routes, and where it stands. */
+export function upstreamsOf(site: SiteConfig, path: string): { upstream: UpstreamConfig; at: string }[] {
+  return holdersOf(site, path).flatMap(({ of: { upstreams = [] }, at }) =>
+    upstreams.map((upstream, index) => ({ upstream, at: `${at}.upstreams[${index}]` })),
+  )
 }
 
 /** What a health check by HTTP asks for, by key. */
@@ -113,7 +116,11 @@ function checkPassthrough({ hosts, alpn, deliver, tls }: SiteConfig, path: strin
   ]
 }
 
-function meaningless(keys: Readonly<Record<string, unknown>>, path: string, hint: string): ConfigProblem[] {
+export function meaningless(
+  keys: Readonly<Record<string, unknown>>,
+  path: string,
+  hint: string,
+): ConfigProblem[] {
   return Object.entries(keys).flatMap(([key, value]) =>
     value === undefined ? [] : [{ path: `${path}.${key}`, message: 'means nothing here', hint }],
   )

@@ -3,24 +3,26 @@
  * Receives a site and its route; `sites.ts` hands it on, `consistency.ts` asks for the faults. Pure.
  */
 import type { ConfigProblem } from '../errors.ts'
+import { meaningless } from './modes.ts'
 import type { RouteConfig, SiteConfig } from './schema.ts'
 
-type Keys = Pick<
-  RouteConfig | SiteConfig,
-  | 'upstreams'
-  | 'redirectTo'
-  | 'respond'
-  | 'rewrite'
-  | 'requestHeaders'
-  | 'responseHeaders'
-  | 'compress'
-  | 'allow'
-  | 'deny'
-  | 'maintenance'
-  | 'maxBody'
-  | 'basicAuth'
-  | 'rateLimit'
->
+/** In the order in which a site that cannot have them is told. */
+const KEYS = [
+  'redirectTo',
+  'respond',
+  'rewrite',
+  'requestHeaders',
+  'responseHeaders',
+  'compress',
+  'allow',
+  'deny',
+  'maintenance',
+  'maxBody',
+  'basicAuth',
+  'rateLimit',
+] as const
+
+type Keys = Pick<RouteConfig | SiteConfig, 'upstreams' | (typeof KEYS)[number]>
 
 /** Durations in milliseconds; addresses and CIDR ranges. Undefined: not used. */
 export interface Shaping {
@@ -119,31 +121,6 @@ function checkAnswers(
 }
 
 function checkStream(site: SiteConfig, path: string): ConfigProblem[] {
-  const { redirectTo, respond, allow, deny, maintenance, maxBody, basicAuth, rateLimit } = site
-  const { rewrite, requestHeaders, responseHeaders, compress } = site
-  const keys = {
-    redirectTo,
-    respond,
-    rewrite,
-    requestHeaders,
-    responseHeaders,
-    compress,
-    allow,
-    deny,
-    maintenance,
-    maxBody,
-    basicAuth,
-    rateLimit,
-  }
-  return Object.entries(keys).flatMap(([key, value]) =>
-    value === undefined
-      ? []
-      : [
-          {
-            path: `${path}.${key}`,
-            message: 'means nothing here',
-            hint: `it is for HTTP, and the mode is "${site.mode}": remove it`,
-          },
-        ],
-  )
+  const said = Object.fromEntries(KEYS.map((key) => [key, site[key]]))
+  return meaningless(said, path, `it is for HTTP, and the mode is "${site.mode}": remove it`)
 }
