@@ -3,8 +3,8 @@
  * Read by `upstreams/`, and by the command `check`. What it serves is a `Certificate`, which names hosts; this need not.
  */
 import { createHash, createPrivateKey, type KeyObject } from 'node:crypto'
-import { readFileSync } from 'node:fs'
 import { createSecureContext } from 'node:tls'
+import { readNamedFile } from '../config/named-files.ts'
 import { messageOf } from '../errors.ts'
 import { parseCertificates } from './certificate.ts'
 
@@ -49,11 +49,7 @@ function checkUse(cert: string, key: string, file: string): void {
 }
 
 function read(file: string): string {
-  try {
-    return readFileSync(file, 'latin1')
-  } catch (cause) {
-    throw new Error(`${file}: cannot be read: ${messageOf(cause)}`, { cause })
-  }
+  return readNamedFile(file).toString('latin1')
 }
 
 function parseKey(pem: string, file: string): KeyObject {

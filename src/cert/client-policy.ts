@@ -4,8 +4,8 @@
  * to hold requests to. The verification itself is OpenSSL's.
  */
 import { createHash, type X509Certificate } from 'node:crypto'
-import { readFileSync } from 'node:fs'
 import { createSecureContext } from 'node:tls'
+import { readNamedFile } from '../config/named-files.ts'
 import type { Site } from '../config/sites.ts'
 import { ConfigError, type ConfigProblem, messageOf } from '../errors.ts'
 import { commonNameOf, formatMoment, parseCertificates } from './certificate.ts'
@@ -67,7 +67,7 @@ function readPolicy({
   crl: crlFile,
 }: NonNullable<Site['clientCertificates']>): ClientPolicy {
   const required = mode === 'required'
-  const authorities = parseCertificates(read(caFile).toString('latin1'), caFile)
+  const authorities = parseCertificates(readNamedFile(caFile).toString('latin1'), caFile)
   const roots = authorities.filter((each) => each.checkIssued(each))
   if (roots.length === 0)
     throw new Error(`${caFile}: holds no root, only intermediates: add the certificate that signed itself`)
@@ -91,7 +91,7 @@ interface List extends CrlFacts {
 }
 
 function readLists(file: string, roots: readonly X509Certificate[]): List[] {
-  const bytes = read(file)
+  const bytes = readNamedFile(file)
   const blocks = [...bytes.toString('latin1').matchAll(PEM_CRL)].map(([, base64 = '']) =>
     Buffer.from(base64, 'base64'),
   )
@@ -112,13 +112,5 @@ function readList(file: string, der: Buffer): List {
     return { ...facts, pem }
   } catch (cause) {
     throw new Error(`${file}: holds no revocation list that can be read: ${messageOf(cause)}`, { cause })
-  }
-}
-
-function read(file: string): Buffer {
-  try {
-    return readFileSync(file)
-  } catch (cause) {
-    throw new Error(`${file}: cannot be read: ${messageOf(cause)}`, { cause })
   }
 }

@@ -60,6 +60,20 @@ export function connectionOptions(value: string): string[] {
     .filter((token) => token !== '')
 }
 
+/** One value of several lines of a field (RFC 9110 section 5.3, RFC 6265 section 5.4); undefined for none. */
+export function joinedValues(name: string, values: readonly string[]): string | undefined {
+  return values.length === 0 ? undefined : values.join(name === 'cookie' ? '; ' : ', ')
+}
+
+/** The value of a field in the lines of a head; its lines joined. */
+export function fieldOf(lines: string, name: string): string | undefined {
+  const values = lines.split('\r\n').flatMap((line) => {
+    const colon = line.indexOf(':')
+    return line.slice(0, colon).toLowerCase() === name ? [line.slice(colon + 1).trim()] : []
+  })
+  return joinedValues(name, values)
+}
+
 /** The Via value to send on: ours appended to what came. `version` is that of the message received. */
 export function viaValue(received: string | undefined, version: '1.0' | '1.1' | '2.0'): string {
   const own = `${version} ${PSEUDONYM}`

@@ -4,11 +4,11 @@
  *
  *     deny, allow → maintenance → rate → size → password → redirect | respond | upstream
  */
-import { readFileSync } from 'node:fs'
 import { extname } from 'node:path'
 import { plainAddress } from '../config/addresses.ts'
+import { readTextOf } from '../config/named-files.ts'
 import type { Shaping } from '../config/shaping.ts'
-import { ConfigError, messageOf, ProxyError } from '../errors.ts'
+import { ProxyError } from '../errors.ts'
 import { type Clock, SECOND } from '../time.ts'
 import { type Admission, BasicAuth, Gate } from './basic-auth.ts'
 import { AddressRanges } from './forwarded.ts'
@@ -164,7 +164,7 @@ function closed({ retryAfter: retryAfterMs, page }: NonNullable<Shaping['mainten
       ['cache-control', 'no-store'],
       ['retry-after', String(retryAfter)],
     ] as const
-    return { action: 'answer', status: 503, headers, body: readPage(page) }
+    return { action: 'answer', status: 503, headers, body: readTextOf('sites.maintenance.page', page) }
   }
   const error = new ProxyError('MAINTENANCE', 503, 'the route is closed for maintenance', { retryAfter })
   return { action: 'refuse', error }
@@ -173,15 +173,6 @@ function closed({ retryAfter: retryAfterMs, page }: NonNullable<Shaping['mainten
 const PAGE_TYPES: Readonly<Record<string, string>> = {
   '.json': 'application/json',
   '.txt': 'text/plain; charset=utf-8',
-}
-
-function readPage(path: string): string {
-  try {
-    return readFileSync(path, 'utf8')
-  } catch (error) {
-    const problem = { path: 'sites.maintenance.page', message: `cannot read ${path}: ${messageOf(error)}` }
-    throw new ConfigError([problem], { cause: error })
-  }
 }
 
 function tooMany(earlyMs: number): Refusal {

@@ -2,10 +2,10 @@
  * One upstream server as every wire sees it: where it is, how to verify it, and whether it failed lately.
  * `Backends` keeps these objects over reloads, so that connections to an unchanged upstream stay open.
  */
-import { readFileSync } from 'node:fs'
 import { isIP, type TcpNetConnectOpts } from 'node:net'
 import { createSecureContext, getCACertificates, type SecureContext } from 'node:tls'
 import { type ClientCredentials, readClientCredentials } from '../cert/client-credentials.ts'
+import { readTextOf } from '../config/named-files.ts'
 import type { Upstream } from '../config/schema.ts'
 import type { Site } from '../config/sites.ts'
 import { ConfigError, messageOf } from '../errors.ts'
@@ -96,7 +96,10 @@ export class Backends {
   renew(build: (find: (upstream: Upstream, tls: Site['upstreamTls']) => Backend) => void): void {
     const next = new Map<string, Backend>()
     build((upstream, tls) => {
-      const roots = tls.roots === undefined || !upstream.secure ? undefined : readRoots(tls.roots)
+      const roots =
+        tls.roots === undefined || !upstream.secure
+          ? undefined
+          : readTextOf('sites.upstreamTls.roots', tls.roots)
       const own = upstream.secure ? readOwn(tls) : undefined
       const key = JSON.stringify([upstream.url, upstream.secure && tls, roots, own?.id])
       const backend = this.#byKey.get(key) ?? next.get(key) ?? this.#create(upstream, tls, roots, own)
@@ -144,15 +147,6 @@ function readOwn({ certificate, key }: Site['upstreamTls']): ClientCredentials |
     return readClientCredentials(certificate, key)
   } catch (error) {
     const problem = { path: 'sites.upstreamTls.certificate', message: messageOf(error) }
-    throw new ConfigError([problem], { cause: error })
-  }
-}
-
-function readRoots(path: string): string {
-  try {
-    return readFileSync(path, 'utf8')
-  } catch (error) {
-    const problem = { path: 'sites.upstreamTls.roots', message: `cannot read ${path}: ${messageOf(error)}` }
     throw new ConfigError([problem], { cause: error })
   }
 }

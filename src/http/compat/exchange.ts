@@ -13,6 +13,7 @@ import type { BalancedRequest } from '../../upstreams/strategies.ts'
 import type { Waiter } from '../../upstreams/waiting-line.ts'
 import { type Coding, type Compression, Compressor, compressionOf } from '../compression.ts'
 import { rewriteTarget } from '../edits.ts'
+import { joinedValues } from '../headers.ts'
 import { errorPage, titleOf } from '../pages.ts'
 import { tooLarge } from '../shaping.ts'
 import type { RequestFields, Route, Verdict } from '../verdict.ts'
@@ -125,15 +126,16 @@ export class Exchange implements RequestFields, Waiter {
     const rules = { clientFields: this.#route?.clientFields, requestEdits: undefined }
     const field = (name: string): string | undefined => {
       const sent = upstreamFields(this.#client, authority, this.#id, rules)
-      const values = sent.flatMap(([other, value]) => (other.toLowerCase() === name ? value : []))
-      return values.length === 0 ? undefined : values.join(name === 'cookie' ? '; ' : ', ')
+      return joinedValues(
+        name,
+        sent.flatMap(([other, value]) => (other.toLowerCase() === name ? value : [])),
+      )
     }
     return { clientAddress, field }
   }
 
   field(name: string): string | undefined {
-    const values = valuesOf(this.#client.fields, name)
-    return values.length === 0 ? undefined : values.join(name === 'cookie' ? '; ' : ', ')
+    return joinedValues(name, valuesOf(this.#client.fields, name))
   }
 
   #choose(route: Route): void {

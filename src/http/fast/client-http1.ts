@@ -16,13 +16,14 @@ import type { Socket } from 'node:net'
 import { plainAddress } from '../../config/addresses.ts'
 import { ProxyError } from '../../errors.ts'
 import { SECOND } from '../../time.ts'
+import { fieldOf } from '../headers.ts'
 import { titleOf } from '../pages.ts'
 import type { Decision, RequestFields, Route } from '../verdict.ts'
 import type { Connection } from '../wire.ts'
 import { BodyReader, type ContentSink, type Framing, writeChunkSize } from './body.ts'
 import type { Timed } from './deadlines.ts'
 import { type Engine, OUT_BYTES } from './engine.ts'
-import { Exchange, type ExchangeClient, fieldOf, HAVE_CONTENT } from './exchange.ts'
+import { Exchange, type ExchangeClient, HAVE_CONTENT } from './exchange.ts'
 import { dropLines } from './fields.ts'
 import { FAULT_STATUS, type Fault, type Head } from './head.ts'
 import { HopLines, receivedOf } from './hop-lines.ts'
@@ -221,17 +222,13 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, RequestFields, 
       contentLength: head.contentLength,
       fields: this,
     })
-    if (verdict.action === 'forward') {
-      this.#forward(
-        exchange,
-        verdict.route,
-        this.#compose(exchange, verdict.route, head, lines),
-        expectContinue,
-      )
-    } else if (verdict.action === 'wait') {
-      const request = this.#compose(exchange, verdict.route, head, lines)
-      verdict.decision.then((decision) => this.#carryOut(exchange, decision, request, expectContinue))
-    } else this.#decline(exchange, verdict, copyOf(lines, head.length), expectContinue)
+    if (verdict.action === 'refuse' || verdict.action === 'answer') {
+      this.#decline(exchange, verdict, copyOf(lines, head.length), expectContinue)
+      return
+    }
+    const request = this.#compose(exchange, verdict.route, head, lines)
+    if (verdict.action === 'forward') this.#forward(exchange, verdict.route, request, expectContinue)
+    else verdict.decision.then((decision) => this.#carryOut(exchange, decision, request, expectContinue))
   }
 
   /** Of the request that is decided upon. */

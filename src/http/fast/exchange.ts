@@ -9,6 +9,7 @@ import type { Backend } from '../../upstreams/backend.ts'
 import type { BalancedRequest } from '../../upstreams/strategies.ts'
 import type { Waiter } from '../../upstreams/waiting-line.ts'
 import { Compressor, type CompressorUser, compressionOf } from '../compression.ts'
+import { fieldOf } from '../headers.ts'
 import { tooLarge } from '../shaping.ts'
 import type { Route } from '../verdict.ts'
 import { editLines, editRequest } from './edits.ts'
@@ -441,15 +442,6 @@ export class Exchange implements CompressorUser, UpstreamUser, BalancedRequest, 
   #fail(error: ProxyError): void {
     this.#client.onFailure(error)
   }
-}
-
-/** The value of a field in the lines of a head; its lines joined, as `BalancedRequest` and `RequestFields` have it. */
-export function fieldOf(lines: string, name: string): string | undefined {
-  const values = lines.split('\r\n').flatMap((line) => {
-    const colon = line.indexOf(':')
-    return line.slice(0, colon).toLowerCase() === name ? [line.slice(colon + 1).trim()] : []
-  })
-  return values.length === 0 ? undefined : values.join(name === 'cookie' ? '; ' : ', ')
 }
 
 function errorOf(fault: UpstreamFault, responding: boolean, url: string, detail: string): ProxyError {

@@ -7,9 +7,8 @@
  * `client-http2.ts` feeds it one header block at a time and reads the facts afterwards.
  */
 import { type ForwardedFields, isForwardingField } from '../forwarded.ts'
-import { HOP_BY_HOP, MAX_FIELDS, NOT_IN_TRAILERS, REQUEST_ONLY_HERE } from '../headers.ts'
+import { fieldOf, HOP_BY_HOP, MAX_FIELDS, NOT_IN_TRAILERS, REQUEST_ONLY_HERE } from '../headers.ts'
 import type { RequestFields } from '../verdict.ts'
-import { fieldOf } from './exchange.ts'
 import { isAuthority } from './fields.ts'
 import type { FieldSink, HpackField } from './hpack.ts'
 import { KNOWN_METHODS } from './lexer.ts'

@@ -108,7 +108,7 @@ export class Http2Stream implements ExchangeClient {
     const { authority, path } = request
     this.#wantsTunnel = request.protocol === 'websocket'
     const exchange = new Exchange(host.engine, host.upstreams, this, {
-      secure: host.connection.secure,
+      secure,
       id: host.trusted ? requestIds.continue(request.requestId || undefined) : requestIds.next(),
       method: request.method,
       host: authority || undefined,
@@ -142,12 +142,13 @@ export class Http2Stream implements ExchangeClient {
       contentLength: request.contentLength,
       fields: request,
     })
-    if (verdict.action === 'forward')
-      this.#forward(exchange, verdict.route, this.#compose(exchange, verdict.route, request, method))
-    else if (verdict.action === 'wait') {
-      const composed = this.#compose(exchange, verdict.route, request, method)
-      verdict.decision.then((decision) => this.#carryOut(exchange, decision, composed))
-    } else this.#decline(exchange, verdict, Buffer.from(`\r\n${request.lines}`, 'latin1'))
+    if (verdict.action === 'refuse' || verdict.action === 'answer') {
+      this.#decline(exchange, verdict, Buffer.from(`\r\n${request.lines}`, 'latin1'))
+      return
+    }
+    const composed = this.#compose(exchange, verdict.route, request, method)
+    if (verdict.action === 'forward') this.#forward(exchange, verdict.route, composed)
+    else verdict.decision.then((decision) => this.#carryOut(exchange, decision, composed))
   }
 
   /** What was decided later; meanwhile the exchange has held what came of the body. */
