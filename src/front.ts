@@ -26,6 +26,7 @@ import { Streams } from './tcp/streams.ts'
 import { type Clock, withDeadline } from './time.ts'
 import { Contexts } from './tls/contexts.ts'
 import { Listener, type ListenerPolicy } from './tls/listener.ts'
+import { stateOf } from './upstreams/balancer.ts'
 import { Names } from './upstreams/names.ts'
 
 /** Where a front listens, with the real port for port 0. */
@@ -213,7 +214,7 @@ export class LocalFront implements Front {
 /** Each upstream once: 1, or 0 where any route finds it down. */
 function* upness(statuses: readonly UpstreamStatus[]): Generator<[{ upstream: string }, number]> {
   for (const [upstream, of] of Map.groupBy(statuses, ({ url }) => url))
-    yield [{ upstream }, of.every(({ ejected, health }) => !ejected && health !== 'failing') ? 1 : 0]
+    yield [{ upstream }, of.every((status) => stateOf(status) === 'up') ? 1 : 0]
 }
 
 function policyOf(config: Config, all: readonly GuardedSite[]): Policy {

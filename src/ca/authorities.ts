@@ -111,7 +111,7 @@ export class Authorities {
 
   async #install(ca: Ca, issuer: Issuer): Promise<void> {
     const { clock, records } = this.#options
-    const { limits, exemptsRenewals } = limitsOf(directoryOf(ca), ca.type === 'acme' && ca.public)
+    const { limits, exemptsRenewals } = limitsOf(ca)
     const ledger =
       this.#ownAccess(ca.name)?.ledger ??
       new Ledger(limits, clock, readLedger(await records.loadState('ledgers', ca.name)), () =>
@@ -164,10 +164,6 @@ export class Authorities {
       )
     }
   }
-}
-
-function directoryOf(ca: Ca): string | undefined {
-  return ca.type === 'acme' ? ca.directory : undefined
 }
 
 /** A stored record; one that is not of our making counts as absent. */

@@ -1,4 +1,5 @@
 /** Rate limits that CAs publish. Source: https://letsencrypt.org/docs/rate-limits/ */
+import type { AcmeCa, InternalCa } from '../config/cas.ts'
 import { CA_PRESETS } from '../config/presets.ts'
 import { DAY, HOUR } from '../time.ts'
 import type { RateLimit } from './ledger.ts'
@@ -20,9 +21,10 @@ export interface CaLimits {
 /**
  * What to keep to at a CA. Other public CAs publish no figures, so they are treated as Let's Encrypt is, which none is
  * known to be stricter than; a private CA sets no limits unless it answers 429.
- * @param directory URL of its ACME directory; the CA may have any name in the config
  */
-export function limitsOf(directory: string | undefined, isPublic: boolean): CaLimits {
-  const exemptsRenewals = directory === CA_PRESETS.letsencrypt?.directory
-  return { limits: isPublic ? LETS_ENCRYPT : [], exemptsRenewals }
+export function limitsOf(ca: InternalCa | Pick<AcmeCa, 'type' | 'directory' | 'public'>): CaLimits {
+  if (ca.type !== 'acme') return { limits: [], exemptsRenewals: false }
+  // By its directory, since it may have any name in the config.
+  const exemptsRenewals = ca.directory === CA_PRESETS.letsencrypt?.directory
+  return { limits: ca.public ? LETS_ENCRYPT : [], exemptsRenewals }
 }

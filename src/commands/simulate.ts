@@ -1,14 +1,12 @@
 /** `holdfast simulate`: plays an outage over a fleet on a virtual clock, with the real planner, health and ledgers. */
 import { writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
-import { limitsOf } from '../ca/limits.ts'
-import { CA_PRESETS } from '../config/presets.ts'
 import { DAY, formatDuration, parseDuration } from '../time.ts'
 import { playHoldfast, type Scenario } from './simulate/fleet.ts'
 import { type Report, reportOf } from './simulate/report.ts'
 import { playRival, RIVALS } from './simulate/rivals.ts'
 import { type Run, timeline } from './simulate/timeline.ts'
-import type { Outage } from './simulate/world.ts'
+import { type Outage, simulatedLimits } from './simulate/world.ts'
 import { print, table, UsageError } from './terminal.ts'
 
 const DEFAULT_CAS = 'letsencrypt,zerossl'
@@ -93,7 +91,7 @@ function describe(
 
 /** What the orders keep to. */
 function describeLimits(ca: string): string {
-  const limits = limitsOf(CA_PRESETS[ca]?.directory, true).limits.map(
+  const limits = simulatedLimits(ca).limits.map(
     ({ scope, limit, windowMs }) => `${limit} in ${formatDuration(windowMs)} by ${scope}`,
   )
   return `at most ${limits.join(', ')}`

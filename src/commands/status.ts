@@ -4,6 +4,7 @@ import type { CaView, CertificateView, ForecastView, HostView } from '../admin/v
 import { loadChosenConfig } from '../config/load.ts'
 import type { UpstreamStatus } from '../http/gateway.ts'
 import { formatDuration, SystemClock } from '../time.ts'
+import { stateOf } from '../upstreams/balancer.ts'
 import { AdminClient } from './admin-client.ts'
 import { count, paint, print, table } from './terminal.ts'
 
@@ -75,10 +76,11 @@ function isWell({ state }: HostView): boolean {
 /** Each upstream once, however many routes lead to it: what is counted is of all of them. */
 function upstreamRows(statuses: readonly UpstreamStatus[]): string[][] {
   return [...Map.groupBy(statuses, ({ url }) => url)].map(([url, of]) => {
-    const worst = of.find(({ health }) => health === 'failing') ?? of.find(({ ejected }) => ejected) ?? of[0]
-    const state = worst?.health === 'failing' ? 'down' : worst?.ejected === true ? 'ejected' : 'up'
-    const { active = 0, requests = 0, failures = 0, problem = '' } = worst ?? {}
-    return [url, state, String(active), String(requests), String(failures), problem]
+    const inState = (state: string) => of.find((status) => stateOf(status) === state)
+    const worst = inState('down') ?? inState('ejected') ?? of[0]
+    if (worst === undefined) return []
+    const { active, requests, failures, problem = '' } = worst
+    return [url, stateOf(worst), String(active), String(requests), String(failures), problem]
   })
 }
 

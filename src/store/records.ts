@@ -185,7 +185,10 @@ export class Records {
     if (known !== undefined) return known
     const lease = await this.lock(`secret-${name}`, new AbortController().signal)
     try {
-      const made = (await load()) ?? randomBytes(SECRET_BYTES)
+      // Another process may have been faster.
+      const existing = await load()
+      if (existing !== undefined) return existing
+      const made = randomBytes(SECRET_BYTES)
       await this.#store.write(key, formatDocument({ octets: made.toString('base64') }))
       return made
     } finally {

@@ -41,6 +41,15 @@ export interface MemberStatus {
   readonly failures: number
 }
 
+/** In a word: does it take requests? */
+export function stateOf({
+  health,
+  ejected,
+}: Pick<MemberStatus, 'health' | 'ejected'>): 'up' | 'ejected' | 'down' {
+  if (health === 'failing') return 'down'
+  return ejected ? 'ejected' : 'up'
+}
+
 const NOTHING_TRIED: readonly Backend[] = []
 
 export class Balancer {

@@ -3,7 +3,7 @@ import t from 'tap'
 import { VirtualClock } from '../../src/commands/simulate/virtual-clock.ts'
 import { ConfigError } from '../../src/errors.ts'
 import { Gateway, type Policy } from '../../src/http/gateway.ts'
-import type { RequestFacts } from '../../src/http/verdict.ts'
+import type { RequestFacts, Verdict } from '../../src/http/verdict.ts'
 import { silentLog } from '../../src/log.ts'
 import { Names } from '../../src/upstreams/names.ts'
 import { makeSite, type SiteOptions } from './front.ts'
@@ -48,10 +48,10 @@ const SITES: readonly SiteOptions[] = [
   { hosts: ['deep.example.net'], routes: [{ path: '/only', upstreams: ['http://127.0.0.1:5'] }] },
 ]
 
-/** The verdict in short: the route's path and port, the status, or the location. */
-function decide(gateway: Gateway, facts: Partial<RequestFacts>): string {
+/** On a GET of `/` over TLS, but for these facts. */
+function verdictOf(gateway: Gateway, facts: Partial<RequestFacts> = {}): Verdict {
   const host = 'app.example.com'
-  const verdict = gateway.decide({
+  return gateway.decide({
     secure: true,
     serverName: host,
     method: 'GET',
@@ -60,6 +60,11 @@ function decide(gateway: Gateway, facts: Partial<RequestFacts>): string {
     ...CLIENT,
     ...facts,
   })
+}
+
+/** The verdict in short: the route's path and port, the status, or the location. */
+function decide(gateway: Gateway, facts: Partial<RequestFacts>): string {
+  const verdict = verdictOf(gateway, facts)
   if (verdict.action === 'refuse') return String(verdict.error.status)
   if (verdict.action === 'forward') return verdict.route.balancer.pick(ANYBODY)?.url.slice(17) ?? 'none'
   if (verdict.action === 'wait') return 'wait'
@@ -203,16 +208,7 @@ t.test('CONNECT is not supported, whatever it asks for', async (t) => {
 })
 
 t.test('a route carries what its site says of HSTS', async (t) => {
-  const host = 'app.example.com'
-  const verdict = makeGateway(SITES).decide({
-    secure: true,
-    serverName: host,
-    method: 'GET',
-    host,
-    target: '/',
-    ...CLIENT,
-  })
-  t.match(verdict, { route: { path: '/', hsts: 'max-age=1; preload' } })
+  t.match(verdictOf(makeGateway(SITES)), { route: { path: '/', hsts: 'max-age=1; preload' } })
 })
 
 t.test('a reload swaps everything, and keeps the backends that did not change', async (t) => {
@@ -220,15 +216,7 @@ t.test('a reload swaps everything, and keeps the backends that did not change', 
     { hosts: ['app.example.com'], upstreams: ['http://127.0.0.1:1', 'http://127.0.0.1:2'] },
   ])
   const backends = (): unknown[] => {
-    const host = 'app.example.com'
-    const verdict = gateway.decide({
-      secure: true,
-      serverName: host,
-      method: 'GET',
-      host,
-      target: '/',
-      ...CLIENT,
-    })
+    const verdict = verdictOf(gateway)
     return verdict.action === 'forward'
       ? [verdict.route.balancer.pick(ANYBODY), verdict.route.balancer.pick(ANYBODY)]
       : []

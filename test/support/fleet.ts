@@ -5,7 +5,7 @@ import { Ledger, type RateLimit } from '../../src/ca/ledger.ts'
 import { Inventory } from '../../src/cert/inventory.ts'
 import { Verdicts } from '../../src/cert/verdicts.ts'
 import { VirtualClock } from '../../src/commands/simulate/virtual-clock.ts'
-import { memoryRecords, SimulatedCa } from '../../src/commands/simulate/world.ts'
+import { memoryRecords, SimulatedCa, simulatedTargets } from '../../src/commands/simulate/world.ts'
 import { silentLog } from '../../src/log.ts'
 import type { RenewalEvent } from '../../src/renew/fulfilment.ts'
 import { Renewer, type RenewerOptions } from '../../src/renew/renewer.ts'
@@ -63,16 +63,7 @@ export function makeFleet(options: FleetOptions = {}) {
     onEvent: (event) => events.push(event),
     ...options.more,
   })
-  const targets = hosts.map(
-    (host): Target => ({
-      host,
-      cas,
-      standby,
-      challenges: ['http-01'],
-      keyType: 'ecdsa-p256',
-      interim: false,
-    }),
-  )
+  const targets = simulatedTargets(hosts, cas, standby)
   const ca = (id: string): SimulatedCa => {
     const found = issuers.get(id)
     if (found === undefined) throw new Error(`no CA ${id}`)

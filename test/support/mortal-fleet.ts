@@ -6,13 +6,19 @@
 import { Authorities } from '../../src/ca/authorities.ts'
 import type { IssueRequest } from '../../src/ca/issuer.ts'
 import { registeredDomain } from '../../src/ca/ledger.ts'
-import { limitsOf } from '../../src/ca/limits.ts'
 import type { Certificate } from '../../src/cert/certificate.ts'
 import { Inventory } from '../../src/cert/inventory.ts'
 import { Verdicts } from '../../src/cert/verdicts.ts'
 import { seededRandom } from '../../src/commands/simulate/fleet.ts'
 import { settledPromises, VirtualClock } from '../../src/commands/simulate/virtual-clock.ts'
-import { datesOnly, memoryRecords, type Outage, SimulatedCa } from '../../src/commands/simulate/world.ts'
+import {
+  datesOnly,
+  memoryRecords,
+  type Outage,
+  SimulatedCa,
+  simulatedLimits,
+  simulatedTargets,
+} from '../../src/commands/simulate/world.ts'
 import { type Ca, resolveCa } from '../../src/config/cas.ts'
 import { IssueError } from '../../src/errors.ts'
 import { silentLog } from '../../src/log.ts'
@@ -111,16 +117,7 @@ export class MortalFleet {
       warm: () => {},
       onEvent: () => {},
     })
-    await renewer.load(
-      hosts.map((host) => ({
-        host,
-        cas,
-        standby,
-        challenges: ['http-01'],
-        keyType: 'ecdsa-p256',
-        interim: false,
-      })),
-    )
+    await renewer.load(simulatedTargets(hosts, cas, standby))
     for (const host of hosts) this.#expectLoaded(host)
     inventory.onChange(({ host }) => this.#look(host))
     authorities.start()
@@ -282,7 +279,7 @@ class WatchfulCa extends SimulatedCa {
       names: (order: PlacedOrder) => !order.failed && order.name === name,
       failures: () => false,
     }
-    for (const { scope, limit, windowMs } of limitsOf(undefined, true).limits) {
+    for (const { scope, limit, windowMs } of simulatedLimits(this.id).limits) {
       const since = this.#truth.now() - windowMs + ROUNDING_MS
       const count = this.#orders.filter((order) => order.at > since && counts[scope](order)).length
       if (count > limit) offend(`${count} orders by ${scope}, the limit is ${limit}`)

@@ -121,14 +121,13 @@ async function checkAccount(
 }
 
 function newAccount({ name, eab }: AcmeCa, eabRequired: boolean): Finding {
-  if (!eabRequired || eab !== undefined) {
-    if (eab === undefined) return ok('account', 'none yet: the first order makes one')
+  if (eab !== undefined)
     return warn(
       'account',
       'none yet: the CA says whether it accepts the EAB when the first order makes one',
       `order from ${name} before you need it: the canary of \`holdfast drill\` does, and so does a standby`,
     )
-  }
+  if (!eabRequired) return ok('account', 'none yet: the first order makes one')
   return fail(
     'account',
     'none yet, and the CA makes none without an external account binding (EAB)',

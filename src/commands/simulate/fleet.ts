@@ -4,16 +4,21 @@
 import type { CaAccess } from '../../ca/authorities.ts'
 import { CaHealth } from '../../ca/health.ts'
 import { Ledger } from '../../ca/ledger.ts'
-import { limitsOf } from '../../ca/limits.ts'
 import { Inventory } from '../../cert/inventory.ts'
 import { Verdicts } from '../../cert/verdicts.ts'
-import { CA_PRESETS } from '../../config/presets.ts'
 import { silentLog } from '../../log.ts'
 import { renewalDueAt } from '../../renew/plan.ts'
 import { Renewer } from '../../renew/renewer.ts'
 import { DAY } from '../../time.ts'
 import { settledPromises, VirtualClock } from './virtual-clock.ts'
-import { datesOnly, memoryRecords, type Outage, SimulatedCa } from './world.ts'
+import {
+  datesOnly,
+  memoryRecords,
+  type Outage,
+  SimulatedCa,
+  simulatedLimits,
+  simulatedTargets,
+} from './world.ts'
 
 export interface Scenario {
   readonly hosts: number
@@ -75,7 +80,7 @@ export async function playHoldfast(scenario: Scenario): Promise<Played> {
   const access = new Map<string, CaAccess>()
   for (const issuer of issuers) {
     health.add(issuer)
-    const { limits, exemptsRenewals } = limitsOf(CA_PRESETS[issuer.id]?.directory, true)
+    const { limits, exemptsRenewals } = simulatedLimits(issuer.id)
     access.set(issuer.id, { issuer, ledger: new Ledger(limits, clock), exemptsRenewals })
   }
 
@@ -115,16 +120,7 @@ export async function playHoldfast(scenario: Scenario): Promise<Played> {
     warm: () => {},
     onEvent: () => {},
   })
-  await renewer.load(
-    names.map((host) => ({
-      host,
-      cas,
-      standby,
-      challenges: ['http-01'],
-      keyType: 'ecdsa-p256',
-      interim: false,
-    })),
-  )
+  await renewer.load(simulatedTargets(names, cas, standby))
   health.start()
   renewer.start()
   await clock.advance(days * DAY)

@@ -3,9 +3,12 @@
  * only dates, and records that live in memory. The renewer, the planner, health and ledger are the real ones.
  */
 import type { IssueRequest, Issuer } from '../../ca/issuer.ts'
+import { type CaLimits, limitsOf } from '../../ca/limits.ts'
 import { type Certificate, wildcardOf } from '../../cert/certificate.ts'
+import { CA_PRESETS } from '../../config/presets.ts'
 import { IssueError } from '../../errors.ts'
 import type { RenewerRecords } from '../../renew/renewer.ts'
+import type { Target } from '../../renew/task.ts'
 import { type Clock, sleep } from '../../time.ts'
 
 /** From `start` until `end`, milliseconds since the epoch, the CA fails in this way. */
@@ -27,6 +30,27 @@ export interface SimulatedCaOptions {
 const ORDER_MS = 4000
 /** How long an exchange is waited for at a CA that hangs, as in `ca/acme.ts`. */
 const HANG_MS = 8000
+
+/** As of a public CA, whatever it is called. */
+export function simulatedLimits(id: string): CaLimits {
+  return limitsOf({ type: 'acme', directory: CA_PRESETS[id]?.directory ?? '', public: true })
+}
+
+/** Of hosts that want nothing out of the ordinary. */
+export function simulatedTargets(
+  hosts: readonly string[],
+  cas: readonly string[],
+  standby: Target['standby'],
+): Target[] {
+  return hosts.map((host) => ({
+    host,
+    cas,
+    standby,
+    challenges: ['http-01'],
+    keyType: 'ecdsa-p256',
+    interim: false,
+  }))
+}
 
 export class SimulatedCa implements Issuer {
   readonly id: string
