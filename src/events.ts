@@ -79,7 +79,7 @@ export interface CertificateRevoked extends About<'certificate.revoked'> {
   readonly host: string
   readonly source: string
   readonly serial: string
-  readonly fault: 'revoked' | 'compromised' | 'distrusted' | 'unverifiable'
+  readonly fault: 'revoked' | 'compromised' | 'distrusted' | 'unverifiable' | 'recalled'
 }
 
 /** A CA takes no orders: its breaker has opened. */

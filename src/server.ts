@@ -39,6 +39,7 @@ export interface ServerOptions {
 export class Server {
   readonly #clock: Clock = new SystemClock()
   readonly #metrics = new Metrics()
+  readonly #verdicts = new Verdicts()
   readonly #events = new Events()
   readonly #log: Log
   /** For `doctor`. Random, so that it can be nobody's key authorization. */
@@ -67,7 +68,7 @@ export class Server {
     this.#log = log
     const clock = this.#clock
     const metrics = this.#metrics
-    const verdicts = new Verdicts()
+    const verdicts = this.#verdicts
     this.#inventory = new Inventory(clock, verdicts)
     const createFront = options.createFront ?? ((parts) => new LocalFront(parts))
     this.#front = createFront({
@@ -193,6 +194,7 @@ export class Server {
     const state = adminState({
       clock: this.#clock,
       inventory: this.#inventory,
+      verdicts: this.#verdicts,
       health,
       renewer,
       judge,

@@ -98,6 +98,7 @@ export class Supply {
       access: (ca) => this.authorities.access(ca),
       warm,
       onEvent: (event) => this.#news.renewal(event),
+      onWish: (certificate, recalled) => void this.judge.setRecalled(certificate, recalled),
     })
     const revocations = new Revocations({ clock, log })
     this.judge = new Judge({
@@ -139,6 +140,7 @@ export class Supply {
     await this.authorities.update(resolveCas(this.#config))
     await this.#files.load()
     await this.judge.load()
+    this.judge.distrustOnly(distrustedIn(this.#config))
     await this.renewer.load(targetsOf(resolveSites(this.#config)))
   }
 
@@ -188,8 +190,9 @@ export class Supply {
     files.start()
     this.#feeds.update(feedsOf(resolveCas(config)))
     await this.#news.update(config.notify)
+    this.judge.distrustOnly(distrustedIn(config))
     await this.renewer.update(targetsOf(sites))
-    // What the config has come to distrust gives way at once, not at the next daily look.
+    // What the config's roots no longer speak for gives way at once, not at the next look.
     void this.judge.review()
     this.#deliveries.update(sites.flatMap(({ deliver }) => deliver))
   }
@@ -234,6 +237,11 @@ export class Supply {
     this.#news.caChanged(snapshot)
     this.renewer.wake()
   }
+}
+
+function distrustedIn(config: Config): ReadonlySet<string> {
+  const cas = [...resolveCas(config).values()]
+  return new Set(cas.filter(({ distrusted }) => distrusted).map(({ name }) => name))
 }
 
 interface FileSource extends FilePolicy {

@@ -32,7 +32,7 @@ export interface AdminState {
   renew(host: string): boolean
   /** Reads a host's certificates from the store again. False: no such host. */
   reload(host: string): Promise<boolean>
-  /** The operator's word on a CA. False: no such CA. */
+  /** The operator's word on a CA. False: no such CA, or one that the config distrusts all the same. */
   setDistrusted(ca: string, distrusted: boolean): Promise<boolean>
   /** Takes over the pinned roots of the store. False: no such CA. */
   reloadRoots(ca: string): Promise<boolean>

@@ -1,9 +1,7 @@
 /** The gauges of `/metrics` that mirror the admin API. */
 import type { Metrics } from '../metrics.ts'
 import type { AdminState } from './api.ts'
-import type { HostState } from './views.ts'
-
-const HOST_STATES: readonly HostState[] = ['valid', 'interim', 'expired', 'missing', 'passthrough']
+import { HOST_STATES } from './views.ts'
 
 export function exposeGauges(metrics: Metrics, state: Pick<AdminState, 'hosts' | 'cas'>): void {
   metrics.gauge(

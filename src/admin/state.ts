@@ -2,6 +2,7 @@
 import type { CaHealth } from '../ca/health.ts'
 import { type Issuer, REVOCATION_REASONS } from '../ca/issuer.ts'
 import type { Inventory } from '../cert/inventory.ts'
+import type { Verdicts } from '../cert/verdicts.ts'
 import { INTERNAL } from '../config/cas.ts'
 import type { Site } from '../config/sites.ts'
 import type { UpstreamStatus } from '../http/gateway.ts'
@@ -16,6 +17,7 @@ import { type HostFacts, viewCa, viewForecast, viewHost, viewPassthrough } from 
 export interface AdminParts {
   readonly clock: Clock
   readonly inventory: Inventory
+  readonly verdicts: Verdicts
   readonly health: CaHealth
   readonly renewer: Renewer
   readonly judge: Judge
@@ -31,16 +33,17 @@ export interface AdminParts {
 }
 
 export function adminState(parts: AdminParts): AdminState {
-  const { clock, events, health, inventory, isReady, issuer, judge, outlook, renewer, upstreams } = parts
+  const { clock, events, health, inventory, isReady, issuer, judge, outlook, renewer, upstreams, verdicts } =
+    parts
   return {
     hosts: () => [
-      ...hostsOf(parts).map((facts) => viewHost(facts, clock.now())),
+      ...hostsOf(parts).map((facts) => viewHost(facts, verdicts, clock.now())),
       ...parts
         .sites()
         .filter(({ tls }) => tls.kind === 'passthrough')
         .flatMap(({ hosts }) => hosts.map(viewPassthrough)),
     ],
-    cas: () => health.snapshots().map(viewCa),
+    cas: () => health.snapshots().map((snapshot) => viewCa(snapshot, verdicts.isDistrusted(snapshot.id))),
     upstreams,
     events: () => events.recent(),
     forecast: () =>
@@ -56,7 +59,7 @@ export function adminState(parts: AdminParts): AdminState {
       if (health.snapshot(ca) === undefined) return false
       await judge.setDistrusted(ca, distrusted)
       renewer.wake()
-      return true
+      return verdicts.isDistrusted(ca) === distrusted
     },
     reloadRoots: async (ca) => {
       if (issuer(ca) === undefined) return false

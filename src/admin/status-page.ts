@@ -26,7 +26,7 @@ export const STATUS_PAGE = `<!doctype html>
 <h2 id="events-title">Events</h2>
 <div class="scroll"><table aria-labelledby="events-title"><thead><tr><th>When<th>What<th>Details<tbody id="events"></table></div>
 <script>
-const STATES = { valid: 'good', passthrough: 'good', interim: 'warn', expired: 'bad', missing: 'bad', up: 'good', trial: 'warn', down: 'bad', ejected: 'warn' }
+const STATES = { valid: 'good', passthrough: 'good', interim: 'warn', condemned: 'bad', expired: 'bad', missing: 'bad', up: 'good', trial: 'warn', down: 'bad', ejected: 'warn' }
 function cell(text, className) {
   const td = document.createElement('td')
   td.textContent = text ?? ''
@@ -46,7 +46,7 @@ function until(time) {
   return hours < 0 ? amount + ' ago' : 'in ' + amount
 }
 function certificate(view) {
-  return view ? view.source + ', ends ' + until(view.notAfter) : '–'
+  return view ? view.source + ', ' + (view.fault ?? 'ends ' + until(view.notAfter)) : '–'
 }
 async function refresh() {
   const read = async (path) => (await fetch(path)).json()
@@ -54,14 +54,14 @@ async function refresh() {
     const [hosts, cas, upstreams, events] = await Promise.all(['/api/certificates', '/api/cas', '/api/upstreams', '/api/events'].map(read))
     fill('hosts', hosts.map((h) => [cell(h.host), cell(h.state, STATES[h.state]), cell(certificate(h.live)), cell(certificate(h.standby)),
       cell(h.lastError ?? (h.nextAt ? until(h.nextAt) : ''), h.lastError ? 'bad small' : 'small')]))
-    fill('cas', cas.map((c) => [cell(c.id), cell(c.state, STATES[c.state]),
+    fill('cas', cas.map((c) => [cell(c.id), cell(c.distrusted ? 'distrusted' : c.state, c.distrusted ? 'warn' : STATES[c.state]),
       cell(c.lastFailure ? c.lastFailure.at + ' ' + c.lastFailure.message : 'none', 'small')]))
     const stateOf = (u) => u.health === 'failing' ? 'down' : u.ejected ? 'ejected' : 'up'
     fill('upstreams', upstreams.map((u) => [cell(u.host), cell(u.path), cell(u.url), cell(stateOf(u), STATES[stateOf(u)]),
       cell(u.active), cell(u.requests), cell(u.failures), cell(u.problem, 'small')]))
     fill('events', events.slice(-50).reverse().map(({ at, type, ...rest }) => [cell(at.slice(0, 19) + 'Z', 'small'), cell(type),
       cell(Object.entries(rest).map(([k, v]) => k + '=' + v).join(' '), 'small')]))
-    const bad = hosts.filter((h) => h.state !== 'valid' && h.state !== 'passthrough').length + cas.filter((c) => c.state !== 'up').length
+    const bad = hosts.filter((h) => h.state !== 'valid' && h.state !== 'passthrough').length + cas.filter((c) => c.state !== 'up' && !c.distrusted).length
       + new Set(upstreams.filter((u) => stateOf(u) !== 'up').map((u) => u.url)).size
     const summary = document.getElementById('summary')
     summary.textContent = bad === 0 ? '– all is well' : '– ' + bad + ' need attention'

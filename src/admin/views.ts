@@ -1,6 +1,7 @@
 /** What the admin API tells, as JSON: no keys, no tokens, times in ISO 8601. `status` and the status page read it. */
 import type { CaSnapshot } from '../ca/health.ts'
 import type { Certificate } from '../cert/certificate.ts'
+import type { Fault, Verdicts } from '../cert/verdicts.ts'
 import { keyTypeOf } from '../cert/x509.ts'
 import { describeExposure, type Exposure } from '../notify/forecast.ts'
 
@@ -14,10 +15,16 @@ export interface CertificateView {
   readonly serial: string
   readonly fingerprint: string
   readonly keyType: string | undefined
+  /** Why it must not be relied upon, whatever its dates say; absent: it may. */
+  readonly fault: Fault | undefined
 }
 
-/** `valid` is served and fine; `interim` fills in; `expired` and `missing` need somebody's attention; `passthrough`: not ours. */
-export type HostState = 'valid' | 'interim' | 'expired' | 'missing' | 'passthrough'
+/**
+ * `valid` is served and fine; `interim` fills in; `condemned` (nothing but what is revoked, distrusted and the like),
+ * `expired` and `missing` need somebody's attention; `passthrough`: not ours.
+ */
+export const HOST_STATES = ['valid', 'interim', 'condemned', 'expired', 'missing', 'passthrough'] as const
+export type HostState = (typeof HOST_STATES)[number]
 
 export interface HostView {
   readonly host: string
@@ -33,6 +40,8 @@ export interface CaView {
   readonly id: string
   readonly state: CaSnapshot['state']
   readonly troubled: boolean
+  /** Asked for nothing: by the config, or by `certs distrust`. */
+  readonly distrusted: boolean
   readonly since: string
   readonly lastAnswerAt: string | undefined
   readonly lastFailure: { readonly at: string; readonly reason: string; readonly message: string } | undefined
@@ -59,12 +68,14 @@ export interface ForecastView {
   readonly hosts: readonly { readonly host: string; readonly from: string | undefined }[]
 }
 
-export function viewHost(facts: HostFacts, now: number): HostView {
+export function viewHost(facts: HostFacts, verdicts: Verdicts, now: number): HostView {
+  const view = (certificate: Certificate | undefined): CertificateView | undefined =>
+    certificate && viewCertificate(certificate, verdicts.faultOf(certificate))
   return {
     host: facts.host,
-    state: stateOf(facts, now),
-    live: facts.live && viewCertificate(facts.live),
-    standby: facts.standby && viewCertificate(facts.standby),
+    state: stateOf(facts, verdicts, now),
+    live: view(facts.live),
+    standby: view(facts.standby),
     nextAt: facts.nextAt === undefined ? undefined : isoTime(facts.nextAt),
     lastError: facts.lastError,
   }
@@ -76,12 +87,13 @@ export function viewPassthrough(host: string): HostView {
   return { host, state: 'passthrough', ...none }
 }
 
-export function viewCa(snapshot: CaSnapshot): CaView {
+export function viewCa(snapshot: CaSnapshot, distrusted: boolean): CaView {
   const { id, state, troubled, since, lastAnswerAt, lastFailure, retryAt } = snapshot
   return {
     id,
     state,
     troubled,
+    distrusted,
     since: isoTime(since),
     lastAnswerAt: lastAnswerAt === undefined ? undefined : isoTime(lastAnswerAt),
     lastFailure: lastFailure && { ...lastFailure, at: isoTime(lastFailure.at) },
@@ -98,7 +110,7 @@ export function viewForecast(
   return { ca, state, summary: describeExposure(exposures, now), hosts }
 }
 
-export function viewCertificate(certificate: Certificate): CertificateView {
+function viewCertificate(certificate: Certificate, fault: Fault | undefined): CertificateView {
   return {
     source: certificate.source,
     issuer: certificate.issuer,
@@ -108,12 +120,15 @@ export function viewCertificate(certificate: Certificate): CertificateView {
     serial: certificate.serial,
     fingerprint: certificate.fingerprint,
     keyType: keyTypeOf(certificate.keyPem),
+    fault,
   }
 }
 
-function stateOf({ live, standby, interim }: HostFacts, now: number): HostState {
-  if (live?.isValidAt(now) || standby?.isValidAt(now)) return 'valid'
+function stateOf({ live, standby, interim }: HostFacts, verdicts: Verdicts, now: number): HostState {
+  const current = [live, standby].filter((each) => each?.isValidAt(now))
+  if (current.some((each) => each !== undefined && verdicts.faultOf(each) === undefined)) return 'valid'
   if (interim?.isValidAt(now)) return 'interim'
+  if (current.length > 0) return 'condemned'
   return live === undefined && standby === undefined ? 'missing' : 'expired'
 }
 

@@ -68,7 +68,7 @@ export class Authorities {
 
   /** Makes what is new or changed, and forgets what is gone. Throws what `createIssuer` throws, and changes nothing then. */
   async update(cas: ReadonlyMap<string, Ca>): Promise<void> {
-    const changed = [...cas.values()].filter((ca) => this.#made.get(ca.name) !== JSON.stringify(ca))
+    const changed = [...cas.values()].filter((ca) => this.#made.get(ca.name) !== makingOf(ca))
     const issuers = changed.map((ca) => [ca, this.#options.createIssuer(ca)] as const)
     for (const id of this.#accesses.keys()) if (!cas.has(id)) this.#forget(id)
     for (const [ca, issuer] of issuers) await this.#install(ca, issuer)
@@ -120,7 +120,7 @@ export class Authorities {
     const record = readHealth(await records.loadState('health', ca.name))
     this.#forget(ca.name)
     this.#accesses.set(ca.name, { issuer, ledger, exemptsRenewals })
-    this.#made.set(ca.name, JSON.stringify(ca))
+    this.#made.set(ca.name, makingOf(ca))
     this.health.add(issuer, record)
     if (this.#started) this.health.start()
   }
@@ -164,6 +164,11 @@ export class Authorities {
       )
     }
   }
+}
+
+/** What an issuer is made from. */
+function makingOf({ distrusted: _, ...making }: Ca): string {
+  return JSON.stringify(making)
 }
 
 /** A stored record; one that is not of our making counts as absent. */

@@ -5,48 +5,61 @@
 import type { Certificate } from './certificate.ts'
 
 /**
- * `compromised`: somebody else may have the key, so it is never served again. `revoked`: its CA says so. `distrusted`:
- * the operator does not trust its CA. `unverifiable`: its chain no longer ends where it must.
+ * `compromised`: somebody else may have the key, so it is never served again. `revoked`: its CA says so. `unverifiable`:
+ * its chain no longer ends where it must. `recalled`: its CA wants it gone before its time (ARI), as before it revokes.
+ * `distrusted`: the operator does not trust its CA.
  */
-export type Fault = 'compromised' | 'revoked' | 'distrusted' | 'unverifiable'
+export type Fault = OwnFault | 'distrusted'
 
-/** What survives a restart. */
+/** Of one certificate, not of all that its CA issued. */
+export type OwnFault = 'compromised' | 'revoked' | 'unverifiable' | 'recalled'
+
+/** A graver one is never forgotten for a lighter one. */
+const GRAVITY: Readonly<Record<OwnFault, number>> = {
+  recalled: 0,
+  unverifiable: 1,
+  revoked: 2,
+  compromised: 3,
+}
+
+/** What survives a restart, and what workers are told. */
 export interface VerdictsSnapshot {
   /** By fingerprint. */
-  readonly condemned: Readonly<Record<string, Fault>>
+  readonly condemned: Readonly<Record<string, OwnFault>>
+  /** By `certs distrust`. */
   readonly distrusted: readonly string[]
+  /** By the config. */
+  readonly configured: readonly string[]
 }
 
 export class Verdicts {
-  readonly #condemned = new Map<string, Fault>()
+  readonly #condemned = new Map<string, OwnFault>()
   readonly #distrusted = new Set<string>()
+  #configured: ReadonlySet<string> = new Set()
   readonly #listeners = new Set<() => void>()
 
   /** Synchronous; on the path of a handshake. */
   faultOf(certificate: Certificate): Fault | undefined {
-    if (this.#condemned.size === 0 && this.#distrusted.size === 0) return undefined
-    return (
-      this.#condemned.get(certificate.fingerprint) ??
-      (this.#distrusted.has(certificate.source) ? 'distrusted' : undefined)
-    )
+    const fault = this.#condemned.size === 0 ? undefined : this.#condemned.get(certificate.fingerprint)
+    return fault ?? (this.isDistrusted(certificate.source) ? 'distrusted' : undefined)
   }
 
   isDistrusted(ca: string): boolean {
-    return this.#distrusted.has(ca)
+    return this.#distrusted.has(ca) || this.#configured.has(ca)
   }
 
   /** @returns false when the same verdict stood already, or a graver one: compromise is for ever */
-  condemn(fingerprint: string, fault: Exclude<Fault, 'distrusted'>): boolean {
+  condemn(fingerprint: string, fault: OwnFault): boolean {
     const before = this.#condemned.get(fingerprint)
-    if (before === fault || before === 'compromised') return false
+    if (before !== undefined && GRAVITY[before] >= GRAVITY[fault]) return false
     this.#condemned.set(fingerprint, fault)
     this.#tell()
     return true
   }
 
-  /** Takes back that a chain cannot be verified; other verdicts stand. @returns false when there was nothing to take back */
-  absolve(fingerprint: string): boolean {
-    if (this.#condemned.get(fingerprint) !== 'unverifiable') return false
+  /** Takes that verdict back; others stand. @returns false when there was nothing to take back */
+  absolve(fingerprint: string, fault: 'unverifiable' | 'recalled'): boolean {
+    if (this.#condemned.get(fingerprint) !== fault) return false
     this.#condemned.delete(fingerprint)
     this.#tell()
     return true
@@ -61,12 +74,21 @@ export class Verdicts {
     return true
   }
 
+  /** The CAs that the config distrusts, in place of those of before. @returns those that it has come to distrust */
+  setConfigured(cas: ReadonlySet<string>): string[] {
+    const added = [...cas].filter((ca) => !this.isDistrusted(ca))
+    this.#configured = cas
+    this.#tell()
+    return added
+  }
+
   /** In place of all that stood. */
-  restore({ condemned, distrusted }: VerdictsSnapshot): void {
+  restore({ condemned, distrusted, configured = [] }: VerdictsSnapshot): void {
     this.#condemned.clear()
     this.#distrusted.clear()
     for (const [fingerprint, fault] of Object.entries(condemned)) this.#condemned.set(fingerprint, fault)
     for (const ca of distrusted) this.#distrusted.add(ca)
+    this.#configured = new Set(configured)
     this.#tell()
   }
 
@@ -79,7 +101,11 @@ export class Verdicts {
     const kept = [...this.#condemned].filter(
       ([fingerprint, fault]) => fault === 'compromised' || isHeld(fingerprint),
     )
-    return { condemned: Object.fromEntries(kept), distrusted: [...this.#distrusted] }
+    return {
+      condemned: Object.fromEntries(kept),
+      distrusted: [...this.#distrusted],
+      configured: [...this.#configured],
+    }
   }
 
   #tell(): void {

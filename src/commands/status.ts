@@ -39,7 +39,7 @@ function describe(
     return ms < 0 ? `ended ${formatDuration(-ms)} ago` : `${formatDuration(ms)} left`
   }
   const certificate = (view: CertificateView | undefined): string =>
-    view === undefined ? '-' : `${view.source}, ${left(view.notAfter)}`
+    view === undefined ? '-' : `${view.source}, ${view.fault ?? left(view.notAfter)}`
   const hostRows = hosts.map((host) => [
     host.host,
     host.state,
@@ -49,7 +49,7 @@ function describe(
   ])
   const caRows = cas.map((ca) => [
     ca.id,
-    ca.state,
+    ca.distrusted ? 'distrusted' : ca.state,
     ca.lastFailure === undefined ? '' : `${ca.lastFailure.at} ${ca.lastFailure.message}`,
   ])
   const bad = hosts.filter((host) => !isWell(host)).length

@@ -7,10 +7,15 @@ import { isPrivateHost } from './addresses.ts'
 import { presetAt, presetNamed } from './presets.ts'
 import type { CaConfig } from './schema.ts'
 
-export interface AcmeCa {
-  readonly type: 'acme'
+interface AnyCa {
   /** Its name in the config. */
   readonly name: string
+  /** It is asked for nothing, and what it issued is served only where there is nothing else. */
+  readonly distrusted: boolean
+}
+
+export interface AcmeCa extends AnyCa {
+  readonly type: 'acme'
   readonly directory: string
   /** `mailto:` URLs. */
   readonly contact: readonly string[]
@@ -31,9 +36,8 @@ export interface AcmeCa {
   readonly statusFeed: string | undefined
 }
 
-export interface InternalCa {
+export interface InternalCa extends AnyCa {
   readonly type: 'internal'
-  readonly name: string
   /** Of the certificates that it issues. */
   readonly lifetimeMs: number
 }
@@ -50,14 +54,16 @@ const INTERNAL_LIFETIME_MS = 7 * DAY
  * nor a preset, or an ACME CA without a directory.
  */
 export function resolveCa(name: string, config: CaConfig | undefined): Ca | undefined {
+  const distrusted = config?.distrusted ?? false
   if (typeOf(name, config) === 'internal')
-    return { type: 'internal', name, lifetimeMs: config?.lifetime ?? INTERNAL_LIFETIME_MS }
+    return { type: 'internal', name, distrusted, lifetimeMs: config?.lifetime ?? INTERNAL_LIFETIME_MS }
   const directory = config?.directory ?? presetNamed(name)?.directory
   if (directory === undefined) return undefined
   const preset = presetAt(directory)
   return {
     type: 'acme',
     name,
+    distrusted,
     directory,
     contact: config?.contact ?? [],
     eab: config?.eab,

@@ -299,14 +299,20 @@ function checkSupply(site: SiteConfig, path: string, { listen, tls, cas }: Secti
   return acme && listen !== undefined ? [...problems, ...checkChallenges(site, path, tls, listen)] : problems
 }
 
-/** Why none of the CAs can serve the host; undefined when one can, or when the internal CA takes it unasked. */
+/** Why none of the CAs may serve the host; undefined when one can, or when the internal CA takes it unasked. */
 function refusalOf(
   host: string,
   cas: readonly Ca[],
   listedBySite: boolean,
 ): Omit<ConfigProblem, 'path'> | undefined {
-  if (cas.some((ca) => canServe(ca, host))) return undefined
-  const names = quoteAll(cas.map((ca) => ca.name))
+  const able = cas.filter((ca) => canServe(ca, host))
+  if (able.some(({ distrusted }) => !distrusted)) return undefined
+  const names = quoteAll((able.length > 0 ? able : cas).map((ca) => ca.name))
+  if (able.length > 0)
+    return {
+      message: `"${host}" can be had only from ${names}, which the config distrusts`,
+      hint: 'add another CA, or remove `distrusted` there',
+    }
   const allPublic = cas.every((ca) => ca.type === 'acme' && ca.public)
   if (!listedBySite && allPublic && isPrivateHost(host)) return undefined
   if (host.startsWith('*.'))

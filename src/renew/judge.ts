@@ -1,15 +1,15 @@
 /**
- * Passes the verdicts: looks every day, and whenever asked, at each certificate that is held, whether its chain still
+ * Passes the verdicts: looks four times a day, and whenever asked, at each certificate that is held, whether its chain still
  * verifies and whether its CA has revoked it, and keeps what it finds, and what the operator says, over restarts.
  */
 import { setImmediate as yieldToOthers } from 'node:timers/promises'
 import type { Certificate } from '../cert/certificate.ts'
 import type { Inventory } from '../cert/inventory.ts'
-import type { Fault, Verdicts, VerdictsSnapshot } from '../cert/verdicts.ts'
+import type { Fault, OwnFault, Verdicts, VerdictsSnapshot } from '../cert/verdicts.ts'
 import { messageOf } from '../errors.ts'
 import type { Log } from '../log.ts'
 import type { Records } from '../store/records.ts'
-import { type Cancel, type Clock, DAY } from '../time.ts'
+import { type Cancel, type Clock, HOUR } from '../time.ts'
 
 export interface JudgeOptions {
   readonly clock: Clock
@@ -25,7 +25,8 @@ export interface JudgeOptions {
   readonly onVerdict: (certificate: Certificate, fault: Fault) => void
 }
 
-const INTERVAL_MS = DAY
+/** CAs publish new revocation lists several times a day. */
+const INTERVAL_MS = 6 * HOUR
 const RECORD = 'all'
 
 export class Judge {
@@ -33,6 +34,8 @@ export class Judge {
   readonly #stop = new AbortController()
   #cancelNext: Cancel = () => {}
   #sitting: Promise<void> | undefined
+  #saving: Promise<void> | undefined
+  #isUnsaved = false
 
   constructor(options: JudgeOptions) {
     this.#options = options
@@ -53,6 +56,7 @@ export class Judge {
     this.#stop.abort()
     this.#cancelNext()
     await this.#sitting
+    await this.#saving
   }
 
   /** Looks at everything now. Never rejects; calls that come while it looks share one look. */
@@ -73,10 +77,21 @@ export class Judge {
     if (!verdicts.setDistrusted(ca, distrusted)) return false
     log.warn({ ca }, distrusted ? `${ca} is distrusted from now on` : `${ca} is trusted again`)
     await this.#save()
-    if (distrusted)
-      for (const certificate of this.#held())
-        if (certificate.source === ca) this.#options.onVerdict(certificate, 'distrusted')
+    if (distrusted) this.#tellDistrusted([ca])
     return true
+  }
+
+  /** The config's word on CAs, in place of what it said before. */
+  distrustOnly(cas: ReadonlySet<string>): void {
+    this.#tellDistrusted(this.#options.verdicts.setConfigured(cas))
+  }
+
+  /** What the CA demands by ARI: that a certificate go before its time, or that no more. */
+  async setRecalled(certificate: Certificate, recalled: boolean): Promise<void> {
+    const changed = recalled
+      ? this.#pass(certificate, 'recalled', 'its CA wants it replaced before its time (ARI)')
+      : this.#options.verdicts.absolve(certificate.fingerprint, 'recalled')
+    if (changed) await this.#save()
   }
 
   /** The operator's word on a certificate: somebody else may have its key, so it is never served again; or it is revoked. */
@@ -102,7 +117,7 @@ export class Judge {
     if (!certificate.isValidAt(clock.now())) return false
     try {
       verify(certificate)
-      return verdicts.absolve(certificate.fingerprint)
+      return verdicts.absolve(certificate.fingerprint, 'unverifiable')
     } catch (error) {
       return this.#pass(certificate, 'unverifiable', messageOf(error))
     }
@@ -119,7 +134,7 @@ export class Judge {
     }
   }
 
-  #pass(certificate: Certificate, fault: Exclude<Fault, 'distrusted'>, why: string): boolean {
+  #pass(certificate: Certificate, fault: OwnFault, why: string): boolean {
     const { log, onVerdict, verdicts } = this.#options
     if (!verdicts.condemn(certificate.fingerprint, fault)) return false
     const { names, source, serial } = certificate
@@ -131,6 +146,11 @@ export class Judge {
     return true
   }
 
+  #tellDistrusted(cas: readonly string[]): void {
+    for (const certificate of this.#held())
+      if (cas.includes(certificate.source)) this.#options.onVerdict(certificate, 'distrusted')
+  }
+
   #held(): Certificate[] {
     const { inventory } = this.#options
     return inventory.hosts().flatMap((host) => {
@@ -139,17 +159,26 @@ export class Judge {
     })
   }
 
-  async #save(): Promise<void> {
+  /** Never rejects. A CA may recall thousands at once: what comes while it writes is written with the next. */
+  #save(): Promise<void> {
+    this.#isUnsaved = true
+    this.#saving ??= this.#writeAll().finally(() => {
+      this.#saving = undefined
+    })
+    return this.#saving
+  }
+
+  async #writeAll(): Promise<void> {
     const { log, records, verdicts } = this.#options
-    const held = new Set(this.#held().map(({ fingerprint }) => fingerprint))
-    try {
-      await records.saveState(
-        'verdicts',
-        RECORD,
-        verdicts.snapshot((fingerprint) => held.has(fingerprint)),
-      )
-    } catch (error) {
-      log.warn({ err: error }, `the verdicts on certificates could not be kept: ${messageOf(error)}`)
+    while (this.#isUnsaved) {
+      this.#isUnsaved = false
+      const held = new Set(this.#held().map(({ fingerprint }) => fingerprint))
+      const snapshot = verdicts.snapshot((fingerprint) => held.has(fingerprint))
+      try {
+        await records.saveState('verdicts', RECORD, snapshot)
+      } catch (error) {
+        log.warn({ err: error }, `the verdicts on certificates could not be kept: ${messageOf(error)}`)
+      }
     }
   }
 }

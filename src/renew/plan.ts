@@ -141,19 +141,30 @@ function isForeign({ source }: Held, policy: Policy): boolean {
 
 /**
  * When to renew: the CA's window where it gave one (RFC 9773 section 4.2: a time in it at random), else at two thirds
- * of the lifetime, at one half below 10 days. A standby is renewed a twelfth of the lifetime earlier, so that
- * the two do not fall due together. A window that would leave too little time for an outage, or is past the end, counts
- * for nothing then.
+ * of the lifetime, at one half below 10 days. So that the two do not fall due together, a standby is renewed in the first
+ * half of its window and the live certificate in the second, or the standby a twelfth of the lifetime earlier.
+ * A window that would leave too little time for an outage, or is past the end, counts for nothing then.
  */
 export function renewalDueAt(held: Omit<Held, 'condemned'>, duty: Duty): number {
   const luck = fractionOf(held.fingerprint)
   const lifetimeMs = held.notAfter - held.notBefore
   if (held.window !== undefined) {
     const latest = held.notAfter - lifetimeMs * (lifetimeMs < SHORT_LIFETIME_MS ? 1 / 3 : 1 / 6)
-    return Math.min(latest, held.window.start + luck * (held.window.end - held.window.start))
+    const part = (duty === 'standby' ? luck : 1 + luck) / 2
+    return Math.min(latest, held.window.start + part * (held.window.end - held.window.start))
   }
-  const share = (lifetimeMs < SHORT_LIFETIME_MS ? 1 / 2 : 2 / 3) - (duty === 'standby' ? 1 / 12 : 0)
+  const share = renewalShare(lifetimeMs) - (duty === 'standby' ? 1 / 12 : 0)
   return held.notBefore + lifetimeMs * (share - JITTER * luck)
+}
+
+/**
+ * Does its CA demand it back? Its window (RFC 9773 section 4.2) is over before the certificate's own time has come, which
+ * is what CAs tell when they are about to revoke.
+ */
+export function isRecalled({ notBefore, notAfter, window }: Omit<Held, 'condemned'>, now: number): boolean {
+  if (window === undefined || window.end > now) return false
+  const lifetimeMs = notAfter - notBefore
+  return window.end < notBefore + lifetimeMs * (renewalShare(lifetimeMs) - JITTER)
 }
 
 /** How long to leave a duty alone after a failure that no other CA could mend: shorter as the end comes nearer. */
@@ -161,6 +172,11 @@ export function retryDelayMs(failures: number, timeLeftMs: number, random: () =>
   const capMs = Math.min(12 * HOUR, Math.max(15 * MINUTE, timeLeftMs / 12))
   const delayMs = Math.min(capMs, MINUTE * 2 ** Math.min(20, Math.max(0, failures - 1)))
   return Math.round(delayMs * (0.75 + 0.5 * random()))
+}
+
+/** The part of a lifetime after which a certificate is due. */
+function renewalShare(lifetimeMs: number): number {
+  return lifetimeMs < SHORT_LIFETIME_MS ? 1 / 2 : 2 / 3
 }
 
 function backoffEndsAt(backoff: Backoff | undefined, now: number): number {

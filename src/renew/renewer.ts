@@ -9,7 +9,7 @@ import type { Records } from '../store/records.ts'
 import { type Cancel, MINUTE, SECOND } from '../time.ts'
 import { Fulfilment, type FulfilmentOptions } from './fulfilment.ts'
 import { type Job, readJob } from './job.ts'
-import { type Held, type Order, plan, type Situation } from './plan.ts'
+import { type Held, isRecalled, type Order, plan, type Situation } from './plan.ts'
 import { RenewalWindows } from './renewal-windows.ts'
 import type { Target, Task } from './task.ts'
 
@@ -30,6 +30,8 @@ export type RenewerRecords = FulfilmentOptions['records'] &
 
 export interface RenewerOptions extends FulfilmentOptions {
   readonly verdicts: Verdicts
+  /** Its CA has said when it wishes the certificate renewed: does it demand it back? Must not throw. */
+  readonly onWish: (certificate: Certificate, recalled: boolean) => void
   readonly records: RenewerRecords
 }
 
@@ -52,6 +54,7 @@ export class Renewer {
     (a, b) => a.timeLeftMs < b.timeLeftMs,
   )
   #lastTickAt = 0
+  #wakesAll = false
   /** Negative infinity before the start and during a tick. */
   #nextTickAt = Number.NEGATIVE_INFINITY
   #running = 0
@@ -112,8 +115,7 @@ export class Renewer {
 
   /** Plans every host again soon: a CA came back, or the targets changed. */
   wake(): void {
-    const now = this.#options.clock.now()
-    for (const task of this.#tasks.values()) this.#wakeAt(task, now)
+    this.#wakesAll = true
     this.#schedule(0)
   }
 
@@ -204,11 +206,13 @@ export class Renewer {
   /** Plans what is due, starts what there is room for, and sleeps until the next is due. */
   #tick(): void {
     const now = this.#options.clock.now()
-    // Set back, the clock would let every host sleep through the difference.
-    if (now < this.#lastTickAt) for (const task of this.#tasks.values()) this.#wakeAt(task, now)
-    this.#lastTickAt = now
     // Until the next tick is set at the end of this one, none need be brought forward.
     this.#nextTickAt = Number.NEGATIVE_INFINITY
+    // Set back, the clock would let every host sleep through the difference.
+    if (this.#wakesAll || now < this.#lastTickAt)
+      for (const task of this.#tasks.values()) this.#wakeAt(task, now)
+    this.#wakesAll = false
+    this.#lastTickAt = now
     for (let next = this.#due.peek(); next !== undefined && next.at <= now; next = this.#due.peek()) {
       this.#due.pop()
       if (next.task.wakeAt === next.at && this.#isIdle(next.task)) this.#consider(next.task)
@@ -276,13 +280,13 @@ export class Renewer {
     const { clock, health, inventory, verdicts } = this.#options
     const { target } = task
     const holding = inventory.holding(target.host)
-    const live = this.#held(holding.live)
+    const live = holding.live && this.#held(holding.live)
     const ledgerOpenAt = (ca: string): number => this.#ledgerOpenAt(ca, target.host, live?.source === ca)
     const situation: Situation = {
       now: clock.now(),
       policy: target,
       live: live !== undefined && task.forced ? { ...live, condemned: true } : live,
-      standby: this.#held(holding.standby),
+      standby: holding.standby && this.#held(holding.standby),
       backoff: task.job,
       candidates: health.order(target.cas).map((id) => ({
         id,
@@ -302,8 +306,7 @@ export class Renewer {
     return access === undefined ? 0 : access.ledger.openAt([host], renewal && access.exemptsRenewals)
   }
 
-  #held(certificate: Certificate | undefined): Held | undefined {
-    if (certificate === undefined) return undefined
+  #held(certificate: Certificate): Held {
     const info = this.#windows.find(certificate)
     const { source, notBefore, notAfter, fingerprint } = certificate
     return {
@@ -324,15 +327,18 @@ export class Renewer {
     for (const certificate of [live, standby]) {
       if (certificate === undefined) continue
       if (this.#windows.askAt(certificate, this.#tasks.size) <= clock.now()) {
-        const asked = this.#windows.ask(certificate, this.#stop.signal)
-        this.#track(asked.then(() => this.#reconsider(task)))
+        this.#track(this.#askWish(task, certificate))
       }
       againAt = Math.min(againAt, this.#windows.askAt(certificate, this.#tasks.size))
     }
     return againAt
   }
 
-  #reconsider(task: Task): void {
+  async #askWish(task: Task, certificate: Certificate): Promise<void> {
+    const { clock, onWish } = this.#options
+    await this.#windows.ask(certificate, this.#stop.signal)
+    if (this.#windows.find(certificate) !== undefined)
+      onWish(certificate, isRecalled(this.#held(certificate), clock.now()))
     if (!this.#isIdle(task)) return
     this.#consider(task)
     this.#startOrders()

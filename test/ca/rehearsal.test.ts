@@ -10,7 +10,7 @@ import { SECOND } from '../../src/time.ts'
 
 const never = new AbortController().signal
 const request = { names: ['app.example.com'], keyType: 'ecdsa-p256', challenges: [] } as const
-const ca: Ca = { type: 'internal', name: 'a', lifetimeMs: 1000 * SECOND }
+const ca: Ca = { type: 'internal', name: 'a', distrusted: false, lifetimeMs: 1000 * SECOND }
 
 /** Counts what reaches it, and is well. */
 function realIssuer() {

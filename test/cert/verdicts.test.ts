@@ -61,12 +61,39 @@ t.test('a revoked certificate is better than none, a compromised key is not', as
 t.test('a chain that verifies again is absolved, a compromised key never', async (t) => {
   const { verdicts, live, standby } = setUp()
   verdicts.condemn(live.fingerprint, 'unverifiable')
-  t.equal(verdicts.absolve(live.fingerprint), true)
+  t.equal(verdicts.absolve(live.fingerprint, 'unverifiable'), true)
   t.equal(verdicts.faultOf(live), undefined)
   verdicts.condemn(standby.fingerprint, 'compromised')
   t.equal(verdicts.condemn(standby.fingerprint, 'revoked'), false)
-  t.equal(verdicts.absolve(standby.fingerprint), false)
+  t.equal(verdicts.absolve(standby.fingerprint, 'unverifiable'), false)
   t.equal(verdicts.faultOf(standby), 'compromised')
+})
+
+t.test('a revoked certificate whose chain fails and verifies again is still revoked', async (t) => {
+  const { verdicts, live } = setUp()
+  verdicts.condemn(live.fingerprint, 'recalled')
+  verdicts.condemn(live.fingerprint, 'revoked')
+  t.equal(verdicts.condemn(live.fingerprint, 'unverifiable'), false)
+  t.equal(verdicts.absolve(live.fingerprint, 'unverifiable'), false)
+  t.equal(verdicts.absolve(live.fingerprint, 'recalled'), false)
+  t.equal(verdicts.faultOf(live), 'revoked')
+})
+
+t.test('the config and the operator distrust a CA apart from each other', async (t) => {
+  const { verdicts, live } = setUp()
+  t.same(verdicts.setConfigured(new Set(['a', 'b'])), ['a', 'b'])
+  t.same(verdicts.setConfigured(new Set(['a'])), [], 'nothing that was not distrusted before')
+  verdicts.setDistrusted('a', true)
+  verdicts.setDistrusted('a', false)
+  t.equal(verdicts.faultOf(live), 'distrusted', 'the config does')
+  const inWorker = new Verdicts()
+  inWorker.restore(JSON.parse(JSON.stringify(verdicts.snapshot(() => true))))
+  t.equal(inWorker.faultOf(live), 'distrusted')
+  verdicts.setDistrusted('a', true)
+  verdicts.setConfigured(new Set())
+  t.equal(verdicts.faultOf(live), 'distrusted', 'the operator does')
+  verdicts.setDistrusted('a', false)
+  t.equal(verdicts.faultOf(live), undefined)
 })
 
 t.test('verdicts outlive a restart, as long as they matter', async (t) => {

@@ -54,6 +54,10 @@ t.test(
       code: 0,
       out: /^internal is distrusted from now on/,
     })
+    const status = await command('status')
+    t.equal(status.code, 1)
+    t.match(status.out, /^localhost +condemned +internal, distrusted +-/m)
+    t.match(status.out, /^internal +distrusted/m)
     t.match(await command('certs', 'trust', 'internal'), { code: 0, out: /^internal is trusted from now on/ })
     t.strictSame(await command('certs', 'distrust', 'nobody'), {
       code: 1,

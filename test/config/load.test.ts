@@ -431,6 +431,16 @@ const BAD: readonly [name: string, config: unknown, lines: string[]][] = [
     ),
   ],
   [
+    'no CA but one that the config distrusts',
+    {
+      sites: [{ hosts: ['a.example.com'], upstreams }],
+      cas: { letsencrypt: { distrusted: true } },
+    },
+    [
+      'sites[0].hosts[0]: "a.example.com" can be had only from "letsencrypt", which the config distrusts (add another CA, or remove `distrusted` there)',
+    ],
+  ],
+  [
     'a wildcard at a private ACME CA',
     {
       sites: [{ hosts: ['*.corp'], upstreams }],

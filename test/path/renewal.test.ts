@@ -1,5 +1,9 @@
 /** The renewal path: clock → plan → renewer → issuer → solver → records → inventory, and no handshake notices. */
+import { readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import t from 'tap'
+import { loadConfig } from '../../src/config/load.ts'
+import { DAY } from '../../src/time.ts'
 import { type Rig, startRig } from './rig.ts'
 
 const HOSTS = ['alpn.example.com', 'http.example.com']
@@ -31,6 +35,54 @@ t.test('a CA stops; the renewals come from the other, and no handshake fails mea
   for (const [index, host] of HOSTS.entries()) {
     t.not(after[index]?.fingerprint, before[index]?.fingerprint, `${host} has another certificate`)
   }
+})
+
+t.test('a CA demands a certificate back (ARI): the standby takes over, then a new one', async (t) => {
+  const rig = await startRig(t, {
+    sites: (upstream) => [{ hosts: ['app.example.com'], upstreams: [upstream] }],
+    tls: { standby: 'always' },
+    version: '2.10',
+  })
+  await rig.server.start()
+  for (const ca of ['a', 'b'])
+    await rig.log.logged(({ msg }) => msg === `app.example.com: certificate issued by ${ca}`)
+  const live = await readFile(join(rig.directory, 'data/certificates/app.example.com/live.pem'), 'utf8')
+  const over = Date.now() - DAY
+  await rig.a.setRenewalInfo(live, { start: new Date(over - DAY), end: new Date(over) })
+  await rig.server.stop()
+  const again = await rig.restart()
+  t.teardown(() => again.stop())
+  await again.start()
+  await rig.log.logged(({ msg }) => /^the certificate for app.example.com from a is recalled/.test(msg))
+  const issuedByA = () =>
+    rig.log.lines.filter(({ msg }) => msg === 'app.example.com: certificate issued by a')
+  await rig.log.logged(() => issuedByA().length === 2)
+  const events = (await (await rig.admin('/api/events')).json()) as { type: string; to?: object }[]
+  const switches = events.filter(({ type }) => type === 'certificate.switched').map(({ to }) => to)
+  t.match(switches, [
+    { role: 'standby', source: 'b' },
+    { role: 'live', source: 'a' },
+  ])
+})
+
+t.test('a CA that the config comes to distrust gives way at the next handshake', async (t) => {
+  const rig = await startRig(t, {
+    sites: (upstream) => [{ hosts: ['app.example.com'], upstreams: [upstream] }],
+    tls: { standby: 'always' },
+  })
+  await rig.server.start()
+  for (const ca of ['a', 'b'])
+    await rig.log.logged(({ msg }) => msg === `app.example.com: certificate issued by ${ca}`)
+  await rig.handshake('app.example.com', await rig.a.root())
+  const file = join(rig.directory, 'proxy.config.json')
+  const config = JSON.parse(await readFile(file, 'utf8')) as { cas: { a: object } }
+  const distrusting = { ...config, cas: { ...config.cas, a: { ...config.cas.a, distrusted: true } } }
+  await writeFile(file, JSON.stringify(distrusting))
+  await rig.server.reload(await loadConfig(file, {}))
+  await rig.handshake('app.example.com', await rig.b.root())
+  await writeFile(file, JSON.stringify(config))
+  await rig.server.reload(await loadConfig(file, {}))
+  t.match(await (await rig.admin('/api/cas')).json(), [{ id: 'a', distrusted: false }])
 })
 
 /** One handshake after the other, over both hosts, each verified. */

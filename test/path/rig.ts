@@ -26,6 +26,8 @@ export interface RigOptions {
   readonly tls?: object
   /** Of both Pebbles' certificates. */
   readonly lifetimeSeconds?: number
+  /** Of the Pebbles: 2.10 has ARI. Debian's when absent. */
+  readonly version?: '2.10'
   /** Put a proxy in front of CA `a` that can make it fail. */
   readonly faulty?: boolean
   /** `fast` when absent. */
@@ -79,7 +81,14 @@ export async function startRig(t: Test, options: RigOptions): Promise<Rig> {
   const dns = await startDns()
   t.teardown(() => dns.stop())
   const lifetime = options.lifetimeSeconds === undefined ? {} : { lifetimeSeconds: options.lifetimeSeconds }
-  const pebble = { dnsServer: dns.address, httpPort: ports.http, tlsPort: ports.https, ...lifetime }
+  const version = options.version === undefined ? {} : { version: options.version }
+  const pebble = {
+    dnsServer: dns.address,
+    httpPort: ports.http,
+    tlsPort: ports.https,
+    ...lifetime,
+    ...version,
+  }
   const [a, b] = await Promise.all([startPebble(pebble), startPebble(pebble)])
   t.teardown(() => Promise.all([a.stop(), b.stop()]))
   const fault = options.faulty

@@ -6,7 +6,7 @@ import { settle, VirtualClock } from '../../src/commands/simulate/virtual-clock.
 import { datesOnly, memoryRecords } from '../../src/commands/simulate/world.ts'
 import { silentLog } from '../../src/log.ts'
 import { Judge, type JudgeOptions } from '../../src/renew/judge.ts'
-import { DAY } from '../../src/time.ts'
+import { DAY, HOUR } from '../../src/time.ts'
 import { seeded } from '../support/fleet.ts'
 
 const HOST = 'app.example.com'
@@ -66,7 +66,49 @@ t.test('a chain that no longer verifies is condemned, until it does again', asyn
   await judge.stop()
 })
 
-t.test('it looks at the start and every day', async (t) => {
+t.test('a certificate that its CA demands back is condemned, told once, and absolved with it', async (t) => {
+  const { judge, live, passed, verdicts, records } = setUp()
+  await judge.setRecalled(live, true)
+  await judge.setRecalled(live, true)
+  t.equal(verdicts.faultOf(live), 'recalled')
+  t.same(passed, [[live, 'recalled']])
+  t.match(await records.loadState('verdicts', 'all'), { condemned: { [live.fingerprint]: 'recalled' } })
+  await judge.setRecalled(live, false)
+  t.equal(verdicts.faultOf(live), undefined)
+  t.match(await records.loadState('verdicts', 'all'), { condemned: {} })
+})
+
+t.test('verdicts that come while others are written are written too', async (t) => {
+  const memory = memoryRecords()
+  const saved = Promise.withResolvers<void>()
+  let writes = 0
+  const saveState: typeof memory.saveState = async (...record) => {
+    writes++
+    await saved.promise
+    await memory.saveState(...record)
+  }
+  const { judge } = setUp({ records: { ...memory, saveState } })
+  const words = ['b', 'c', 'd'].map((ca) => judge.setDistrusted(ca, true))
+  saved.resolve()
+  await Promise.all(words)
+  t.match(await memory.loadState('verdicts', 'all'), { distrusted: ['b', 'c', 'd'] })
+  t.equal(writes, 2)
+})
+
+t.test(
+  'what the config comes to distrust is told, and nothing of it is left when it does no more',
+  async (t) => {
+    const { judge, live, passed, verdicts } = setUp()
+    judge.distrustOnly(new Set(['a']))
+    judge.distrustOnly(new Set(['a']))
+    t.equal(verdicts.faultOf(live), 'distrusted')
+    t.same(passed, [[live, 'distrusted']])
+    judge.distrustOnly(new Set())
+    t.equal(verdicts.faultOf(live), undefined)
+  },
+)
+
+t.test('it looks at the start and every six hours', async (t) => {
   let looks = 0
   const verify = (): void => void looks++
   const { clock, judge } = setUp({ verify })
@@ -78,9 +120,9 @@ t.test('it looks at the start and every day', async (t) => {
   }
   await pass(1)
   t.equal(looks, 1)
-  for (const day of [2, 3, 4]) {
-    await pass(DAY)
-    t.equal(looks, day)
+  for (const look of [2, 3, 4]) {
+    await pass(6 * HOUR)
+    t.equal(looks, look)
   }
   await judge.stop()
   await clock.advance(3 * DAY)

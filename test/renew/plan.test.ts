@@ -1,7 +1,9 @@
 import t from 'tap'
 import {
   type Candidate,
+  type Duty,
   type Held,
+  isRecalled,
   plan,
   renewalDueAt,
   retryDelayMs,
@@ -204,6 +206,31 @@ t.test('renewals of certificates of one age are spread, and the same after a res
   t.equal(new Set(times).size, 3)
   t.ok(Math.max(...times) - Math.min(...times) <= 0.05 * 90 * DAY)
   t.ok(Math.max(...times) <= NOW + 60 * DAY, 'never later than two thirds')
+})
+
+t.test('in one and the same window the standby is renewed before the live certificate', async (t) => {
+  const window = { start: NOW + 60 * DAY, end: NOW + 62 * DAY }
+  const dueAt = (start: string, duty: Duty): number =>
+    renewalDueAt(held('a', 0, 90 * DAY, { window, fingerprint: start.padEnd(64, '0') }), duty)
+  t.equal(dueAt('00000000', 'standby'), window.start)
+  t.ok(dueAt('ffffffff', 'standby') <= dueAt('00000000', 'live'))
+  t.ok(dueAt('ffffffff', 'live') <= window.end)
+})
+
+t.test('a CA demands a certificate back by a window that is over before its time', async (t) => {
+  const table: [string, boolean, age: number, window: readonly [number, number] | undefined][] = [
+    ['no window', false, 0.1, undefined],
+    ['a window to come', false, 0.1, [DAY, 2 * DAY]],
+    ['a window that is open', false, 0.1, [-DAY, DAY]],
+    ['a window that is over, early in its life', true, 0.1, [-2 * DAY, -DAY]],
+    ['a window that was where it belongs, and missed', false, 0.8, [-10 * DAY, -9 * DAY]],
+  ]
+  for (const [name, expected, age, ends] of table) {
+    const [start, end] = ends ?? []
+    const window =
+      start === undefined || end === undefined ? {} : { window: { start: NOW + start, end: NOW + end } }
+    t.equal(isRecalled(held('a', age, 90 * DAY, window), NOW), expected, name)
+  }
 })
 
 t.test('a retry comes sooner as the end comes nearer, and never later than twelve hours', async (t) => {

@@ -87,6 +87,34 @@ t.test('a host is renewed when its CA comes to wish it, long before its time', a
   await renewer.stop()
 })
 
+t.test(
+  'a CA that demands a certificate back is heard, and so is one that takes the demand back',
+  async (t) => {
+    const heard: boolean[] = []
+    const { clock, renewer, targets, ca } = makeFleet({
+      more: { onWish: (_, recalled) => void heard.push(recalled) },
+    })
+    let demanded = false
+    const issuer: Issuer = ca('a')
+    issuer.renewalInfo = async ({ notBefore }) => ({
+      windowStart: notBefore + (demanded ? 0 : 50 * DAY),
+      windowEnd: notBefore + (demanded ? MINUTE : 51 * DAY),
+      pollAgainMs: 6 * HOUR,
+    })
+    await renewer.load(targets)
+    renewer.start()
+    await clock.advance(HOUR)
+    demanded = true
+    // No order, so that the same certificate is asked about again.
+    ca('a').outages = ca('b').outages = [{ start: clock.now(), end: clock.now() + DAY, kind: '503' }]
+    await clock.advance(6 * HOUR)
+    demanded = false
+    await clock.advance(6 * HOUR)
+    t.same(heard, [false, true, false])
+    await renewer.stop()
+  },
+)
+
 t.test('the certificate that is replaced is named to the CA that issued it, and to no other', async (t) => {
   const { clock, renewer, targets, ca } = makeFleet()
   const replaced: [asked: string, replaces: string | undefined][] = []

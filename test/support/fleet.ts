@@ -61,6 +61,7 @@ export function makeFleet(options: FleetOptions = {}) {
     access: (ca) => accesses.get(ca),
     warm: () => {},
     onEvent: (event) => events.push(event),
+    onWish: () => {},
     ...options.more,
   })
   const targets = simulatedTargets(hosts, cas, standby)

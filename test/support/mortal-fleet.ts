@@ -116,6 +116,7 @@ export class MortalFleet {
       access: (id) => authorities.access(id),
       warm: () => {},
       onEvent: () => {},
+      onWish: () => {},
     })
     await renewer.load(simulatedTargets(hosts, cas, standby))
     for (const host of hosts) this.#expectLoaded(host)

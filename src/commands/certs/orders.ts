@@ -53,6 +53,8 @@ export async function setDistrusted(
   if (ca === undefined) throw new UsageError('say which CA (see `holdfast certs --help`)')
   const verb = distrusted ? 'distrust' : 'trust'
   const known = await new AdminClient(loaded.config).post(`/api/cas/${encodeURIComponent(ca)}/${verb}`)
+  if (!known && !distrusted && loaded.config.cas[ca]?.distrusted)
+    throw new Error(`the config distrusts ${ca}: remove \`cas.${ca}.distrusted\` there`)
   if (!known) throw new Error(`the running instance has no CA ${ca}`)
   const meaning = distrusted
     ? 'what it issued is served only where there is nothing else'

@@ -119,6 +119,7 @@ export async function playHoldfast(scenario: Scenario): Promise<Played> {
     access: (ca) => access.get(ca),
     warm: () => {},
     onEvent: () => {},
+    onWish: () => {},
   })
   await renewer.load(simulatedTargets(names, cas, standby))
   health.start()

@@ -67,5 +67,11 @@ export const certificateAuthority = z.strictObject({
     .describe(
       'JSON of the CA’s status page, by Statuspage (`https://…/api/v2/summary.json`) or Status.io (`https://api.status.io/1.0/status/…`): while it reports trouble, other CAs are asked first. `false` for none. The presets know theirs, where it is known.',
     ),
+  distrusted: z
+    .boolean()
+    .optional()
+    .describe(
+      'Ask this CA for nothing any more, and serve what it issued only where there is nothing else: standbys take over at the next handshake, and other CAs replace them. As `certs distrust`, from the config.',
+    ),
   lifetime: duration.optional().describe('Lifetime of the certificates of an `internal` CA. Default: `7d`.'),
 })
