@@ -43,6 +43,8 @@ export class Authorities {
   readonly #rehearsed = new Map<string, CaAccess>()
   /** What each issuer was made from, to tell at a reload which has changed. */
   readonly #made = new Map<string, string>()
+  /** Where each CA is: what is known of a CA elsewhere under its name is of no use. */
+  readonly #places = new Map<string, string>()
   readonly #cancelSaves = new Map<string, Cancel>()
   /** Writes under way: a stop waits for them. */
   readonly #saving = new Set<Promise<void>>()
@@ -110,18 +112,17 @@ export class Authorities {
   }
 
   async #install(ca: Ca, issuer: Issuer): Promise<void> {
-    const { clock, records } = this.#options
+    const { clock } = this.#options
     const { limits, exemptsRenewals } = limitsOf(ca)
-    const ledger =
-      this.#ownAccess(ca.name)?.ledger ??
-      new Ledger(limits, clock, readLedger(await records.loadState('ledgers', ca.name)), () =>
-        this.#saveSoon(ca.name),
-      )
-    const record = readHealth(await records.loadState('health', ca.name))
+    const before = this.#places.get(ca.name) === placeOf(ca) ? this.#ownAccess(ca.name) : undefined
+    const counted = before?.ledger.snapshot() ?? readLedger(await this.#load('ledgers', ca))
+    const record = readHealth(await this.#load('health', ca))
+    const ledger = new Ledger(limits, clock, counted, () => this.#saveSoon(ca.name))
     this.#forget(ca.name)
     this.#accesses.set(ca.name, { issuer, ledger, exemptsRenewals })
     this.#made.set(ca.name, makingOf(ca))
-    this.health.add(issuer, record)
+    this.#places.set(ca.name, placeOf(ca))
+    this.health.add(issuer, record, ca.type === 'acme' ? ca.probeIntervalMs : undefined)
     if (this.#started) this.health.start()
   }
 
@@ -134,6 +135,7 @@ export class Authorities {
     this.#rehearsed.delete(id)
     this.#accesses.delete(id)
     this.#made.delete(id)
+    this.#places.delete(id)
   }
 
   #saveSoon(id: string): void {
@@ -154,9 +156,15 @@ export class Authorities {
     if (ledger !== undefined) await this.#save('ledgers', id, ledger.snapshot())
   }
 
-  async #save(kind: 'health' | 'ledgers', id: string, value: unknown): Promise<void> {
+  async #load(kind: 'health' | 'ledgers', ca: Ca): Promise<unknown> {
+    const stored = await this.#options.records.loadState(kind, ca.name)
+    if (typeof stored !== 'object' || stored === null) return undefined
+    return 'place' in stored && stored.place !== placeOf(ca) ? undefined : stored
+  }
+
+  async #save(kind: 'health' | 'ledgers', id: string, value: object): Promise<void> {
     try {
-      await this.#options.records.saveState(kind, id, value)
+      await this.#options.records.saveState(kind, id, { ...value, place: this.#places.get(id) })
     } catch (error) {
       this.#options.log.warn(
         { ca: id, err: error },
@@ -164,6 +172,10 @@ export class Authorities {
       )
     }
   }
+}
+
+function placeOf(ca: Ca): string {
+  return ca.type === 'acme' ? ca.directory : ''
 }
 
 /** What an issuer is made from. */

@@ -91,11 +91,16 @@ export class CaHealth {
     this.#options = options
   }
 
-  /** Starts watching a CA; `record` is what `persist` was given before the restart. */
-  add(issuer: Issuer, record?: HealthRecord): void {
+  /**
+   * Starts watching a CA.
+   * @param record what `persist` was given before the restart
+   * @param probeIntervalMs between two probes, on average
+   */
+  add(issuer: Issuer, record?: HealthRecord, probeIntervalMs = PROBE_INTERVAL_MS): void {
     const breaker: Breaker = new Breaker(
       issuer,
       { ...this.#options, onChange: (...change) => this.#tell(breaker, ...change) },
+      probeIntervalMs,
       record,
     )
     this.#breakers.set(issuer.id, breaker)
@@ -131,7 +136,7 @@ export class CaHealth {
     this.#breakers.delete(id)
   }
 
-  /** Probes every CA that is not probed yet, now and each minute from then on, until `stop`. */
+  /** Probes every CA that is not probed yet, now and at its interval from then on, until `stop`. */
   start(): void {
     for (const breaker of this.#breakers.values()) breaker.startProbing(this.#stop.signal, 'now')
   }
@@ -198,6 +203,7 @@ class Breaker {
   #averageMs = USUAL_ORDER_MS / USUAL_FACTOR
   readonly #issuer: Issuer
   readonly #options: HealthOptions
+  readonly #probeIntervalMs: number
   #state: CaState
   #since: number
   /** How often orders have been paused without an issuance in between; sets the length of the next pause. */
@@ -217,9 +223,15 @@ class Breaker {
   /** Does nothing while it is not probed. */
   #probeNow: () => void = () => {}
 
-  constructor(issuer: Issuer, options: HealthOptions, record: HealthRecord | undefined) {
+  constructor(
+    issuer: Issuer,
+    options: HealthOptions,
+    probeIntervalMs: number,
+    record: HealthRecord | undefined,
+  ) {
     this.#issuer = issuer
     this.#options = options
+    this.#probeIntervalMs = probeIntervalMs
     this.#since = options.clock.now()
     this.#state = 'up'
     if (record === undefined) return
@@ -235,7 +247,7 @@ class Breaker {
 
   /** Another breaker that knows what this one knows, about another issuer. */
   copy(issuer: Issuer, options: HealthOptions): Breaker {
-    const copy = new Breaker(issuer, options, undefined)
+    const copy = new Breaker(issuer, options, this.#probeIntervalMs, undefined)
     copy.troubled = this.troubled
     copy.#averageMs = this.#averageMs
     copy.#state = this.#state
@@ -287,7 +299,7 @@ class Breaker {
     const again = (): void => {
       this.#cancelProbe()
       if (!this.#isProbing) return
-      const delayMs = PROBE_INTERVAL_MS * (0.8 + 0.4 * this.#options.random())
+      const delayMs = this.#probeIntervalMs * (0.8 + 0.4 * this.#options.random())
       this.#cancelProbe = this.#options.clock.after(delayMs, this.#probeNow)
     }
     this.#probeNow = () => {
@@ -423,7 +435,7 @@ class Breaker {
   /** How long orders are kept away: until the pause is over and, where the last probe failed, the next one. */
   #closedForMs(): number {
     if (this.#state !== 'down') return 0
-    return Math.max(this.#pauseLeftMs(), this.#probeFails ? PROBE_INTERVAL_MS : 0)
+    return Math.max(this.#pauseLeftMs(), this.#probeFails ? this.#probeIntervalMs : 0)
   }
 
   /** A clock that was set back ends the pause: a month of waiting helps nobody. */

@@ -2,15 +2,24 @@
 import type { AcmeCa, InternalCa } from '../config/cas.ts'
 import { CA_PRESETS } from '../config/presets.ts'
 import { DAY, HOUR } from '../time.ts'
-import type { RateLimit } from './ledger.ts'
+import type { LimitScope, RateLimit } from './ledger.ts'
 
 /** Let's Encrypt's. */
-const LETS_ENCRYPT: readonly RateLimit[] = [
-  { scope: 'account', limit: 300, windowMs: 3 * HOUR },
-  { scope: 'domain', limit: 50, windowMs: 7 * DAY },
-  { scope: 'names', limit: 5, windowMs: 7 * DAY },
-  { scope: 'failures', limit: 5, windowMs: HOUR },
-]
+const LETS_ENCRYPT: Readonly<Record<LimitScope, Figures>> = {
+  account: { limit: 300, per: 3 * HOUR },
+  domain: { limit: 50, per: 7 * DAY },
+  names: { limit: 5, per: 7 * DAY },
+  failures: { limit: 5, per: HOUR },
+}
+
+/** So many in a sliding window of `per` milliseconds. */
+interface Figures {
+  readonly limit: number
+  readonly per: number
+}
+
+const NONE = { account: false, domain: false, names: false, failures: false } as const
+const SCOPES = ['account', 'domain', 'names', 'failures'] as const
 
 export interface CaLimits {
   readonly limits: readonly RateLimit[]
@@ -20,11 +29,18 @@ export interface CaLimits {
 
 /**
  * What to keep to at a CA. Other public CAs publish no figures, so they are treated as Let's Encrypt is, which none is
- * known to be stricter than; a private CA sets no limits unless it answers 429.
+ * known to be stricter than; a private CA sets no limits unless it answers 429. The config knows better, scope by scope.
  */
-export function limitsOf(ca: InternalCa | Pick<AcmeCa, 'type' | 'directory' | 'public'>): CaLimits {
+export function limitsOf(
+  ca: InternalCa | Pick<AcmeCa, 'type' | 'directory' | 'public' | 'rateLimits'>,
+): CaLimits {
   if (ca.type !== 'acme') return { limits: [], exemptsRenewals: false }
   // By its directory, since it may have any name in the config.
   const exemptsRenewals = ca.directory === CA_PRESETS.letsencrypt?.directory
-  return { limits: ca.public ? LETS_ENCRYPT : [], exemptsRenewals }
+  const published = ca.public ? LETS_ENCRYPT : NONE
+  const limits = SCOPES.flatMap((scope): RateLimit[] => {
+    const figures = ca.rateLimits[scope] ?? published[scope]
+    return figures === false ? [] : [{ scope, limit: figures.limit, windowMs: figures.per }]
+  })
+  return { limits, exemptsRenewals }
 }

@@ -2,7 +2,7 @@
  * The certificate authorities that a config names, with presets and defaults filled in, and the question which of
  * them can serve which host. Hides presets from `ca/`: `server.ts` builds an `Issuer` from each `Ca`.
  */
-import { DAY } from '../time.ts'
+import { DAY, MINUTE } from '../time.ts'
 import { isPrivateHost } from './addresses.ts'
 import { presetAt, presetNamed } from './presets.ts'
 import type { CaConfig } from './schema.ts'
@@ -34,6 +34,9 @@ export interface AcmeCa extends AnyCa {
   readonly caaIdentities: readonly string[]
   /** URL of its status page's JSON. */
   readonly statusFeed: string | undefined
+  /** What the operator knows better than `ca/limits.ts`. */
+  readonly rateLimits: NonNullable<CaConfig['rateLimits']>
+  readonly probeIntervalMs: number
 }
 
 export interface InternalCa extends AnyCa {
@@ -48,6 +51,7 @@ export type Ca = AcmeCa | InternalCa
 export const INTERNAL = 'internal'
 
 const INTERNAL_LIFETIME_MS = 7 * DAY
+const PROBE_INTERVAL_MS = MINUTE
 
 /**
  * The CA of that name, where `config` is its entry in `cas`, if there is one. undefined when it is neither configured
@@ -74,6 +78,8 @@ export function resolveCa(name: string, config: CaConfig | undefined): Ca | unde
     public: preset !== undefined,
     caaIdentities: preset?.caaIdentities ?? [],
     statusFeed: config?.statusFeed === false ? undefined : (config?.statusFeed ?? preset?.statusFeed),
+    rateLimits: config?.rateLimits ?? {},
+    probeIntervalMs: config?.probeInterval ?? PROBE_INTERVAL_MS,
   }
 }
 

@@ -94,7 +94,7 @@ function checkCa(name: string, config: CaConfig): ConfigProblem[] {
 }
 
 function checkInternalCa(path: string, config: CaConfig): ConfigProblem[] {
-  const { directory, contact, eab, profile, preferredRoot, roots, trust } = config
+  const { directory, contact, eab, profile, preferredRoot, roots, trust, rateLimits, probeInterval } = config
   const acmeOnly = {
     directory,
     contact: contact.length > 0 ? contact : undefined,
@@ -103,6 +103,8 @@ function checkInternalCa(path: string, config: CaConfig): ConfigProblem[] {
     preferredRoot,
     roots,
     trust,
+    rateLimits,
+    probeInterval,
   }
   return Object.entries(acmeOnly).flatMap(([key, value]) =>
     value === undefined

@@ -3,6 +3,8 @@ import { Authorities } from '../../src/ca/authorities.ts'
 import { VirtualClock } from '../../src/commands/simulate/virtual-clock.ts'
 import { memoryRecords, SimulatedCa } from '../../src/commands/simulate/world.ts'
 import { type Ca, resolveCa } from '../../src/config/cas.ts'
+import type { CaConfig } from '../../src/config/schema.ts'
+import { IssueError } from '../../src/errors.ts'
 import { silentLog } from '../../src/log.ts'
 import { DAY, SECOND } from '../../src/time.ts'
 
@@ -11,15 +13,19 @@ const NAMES = ['app.example.com']
 /** Let's Encrypt's for one set of names, in seven days. */
 const LIMIT = 5
 
+function update(authorities: Authorities, config: Partial<CaConfig> = {}): Promise<void> {
+  return authorities.update(new Map([[CA, resolveCa(CA, { contact: [], ...config }) as Ca]]))
+}
+
 /** Two processes' worth over one store. */
 function setUp() {
   const clock = new VirtualClock()
   const records = memoryRecords()
-  const start = async (): Promise<Authorities> => {
+  const start = async (config?: Partial<CaConfig>): Promise<Authorities> => {
     const issuer = new SimulatedCa({ id: CA, lifetimeMs: 45 * DAY, clock, random: () => 0.5 })
     const options = { clock, random: () => 0.5, log: silentLog(), records, onChange: () => {} }
     const authorities = new Authorities({ ...options, createIssuer: () => issuer })
-    await authorities.update(new Map([[CA, resolveCa(CA, undefined) as Ca]]))
+    await update(authorities, config)
     return authorities
   }
   return { clock, start }
@@ -51,4 +57,37 @@ t.test('what was ordered while the clock was a month behind counts after a resta
   clock.jump(30 * DAY)
   await stopped.stop()
   t.notOk(isOpen(await start()))
+})
+
+t.test(
+  'limits of the config go before those that the CA publishes, and what was ordered counts on',
+  async (t) => {
+    const { start } = setUp()
+    const authorities = await start()
+    for (let orders = 0; orders < LIMIT; orders++) order(authorities)
+    t.notOk(isOpen(authorities))
+    await update(authorities, { rateLimits: { names: { limit: LIMIT + 1, per: DAY } } })
+    t.ok(isOpen(authorities))
+    order(authorities)
+    t.notOk(isOpen(authorities))
+    await update(authorities, { rateLimits: { names: false } })
+    t.ok(isOpen(authorities))
+  },
+)
+
+t.test('what one CA has counted is nothing to another that takes over its name', async (t) => {
+  const { clock, start } = setUp()
+  const authorities = await start()
+  for (let orders = 0; orders < LIMIT; orders++) order(authorities)
+  const admission = await authorities.health.admit(CA, new AbortController().signal)
+  admission?.failed(new IssueError('CA_UNAVAILABLE', 'answered 503', { blame: 'ca', retry: 'now' }))
+  await clock.advance(2 * SECOND)
+  const staging = {
+    directory: 'https://ca.example/directory',
+    rateLimits: { names: { limit: LIMIT, per: DAY } },
+  }
+  await update(authorities, staging)
+  t.ok(isOpen(authorities), 'at a reload')
+  t.equal(authorities.health.snapshot(CA)?.state, 'up')
+  t.ok(isOpen(await start(staging)), 'at a start')
 })

@@ -55,6 +55,28 @@ t.test('a CA that failed is not asked again until its pause is over', async (t) 
   t.ok(await health.admit('a', never))
 })
 
+t.test('a CA is probed at the interval of its own', async (t) => {
+  const clock = new VirtualClock()
+  const health = new CaHealth({ clock, random: () => 0.5, log: silentLog() })
+  let probes = 0
+  const issuer: Issuer = {
+    id: 'a',
+    issue: () => Promise.reject(new Error('not asked in this test')),
+    probe: async () => {
+      probes++
+      if (probes > 1) throw outage
+    },
+  }
+  health.add(issuer, undefined, 10 * MINUTE)
+  health.start()
+  await clock.advance(9 * MINUTE)
+  t.equal(probes, 1)
+  await clock.advance(MINUTE)
+  t.equal(probes, 2)
+  t.equal(health.openAt('a'), clock.now() + 10 * MINUTE, 'down until a probe says otherwise')
+  health.stop()
+})
+
 t.test('an unproven CA is tried by one order while the others hold', async (t) => {
   const { health } = setUp()
   const trial = await health.admit('a', never)

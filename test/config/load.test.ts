@@ -441,6 +441,21 @@ const BAD: readonly [name: string, config: unknown, lines: string[]][] = [
     ],
   ],
   [
+    'limits and probes that make no sense',
+    {
+      sites: [{ hosts: ['a.example.com'], upstreams }],
+      cas: {
+        letsencrypt: { rateLimits: { account: 300 }, probeInterval: '1s' },
+        internal: { rateLimits: {} },
+      },
+    },
+    [
+      'cas.letsencrypt.rateLimits.account: 300 is not a limit: write { "limit": 300, "per": "3h" }, or false for none',
+      'cas.letsencrypt.probeInterval: "1s" is not an interval for probes: write "5s" to "1h"',
+      'cas.internal.rateLimits: is for ACME CAs, and this one is internal (remove it)',
+    ],
+  ],
+  [
     'a wildcard at a private ACME CA',
     {
       sites: [{ hosts: ['*.corp'], upstreams }],

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { configSchema } from '../../src/config/schema.ts'
 import { resolveCas, resolveSites } from '../../src/config/sites.ts'
-import { DAY } from '../../src/time.ts'
+import { DAY, MINUTE } from '../../src/time.ts'
 
 const upstreams = ['http://127.0.0.1:3000']
 const corp = { directory: 'https://ca.corp.example/d' }
@@ -185,6 +185,7 @@ t.test('every CA comes with its preset and defaults', async (t) => {
     corp: {
       type: 'acme',
       name: 'corp',
+      distrusted: false,
       directory: 'https://ca.corp.example/d',
       contact: [],
       eab: undefined,
@@ -195,11 +196,14 @@ t.test('every CA comes with its preset and defaults', async (t) => {
       public: false,
       caaIdentities: [],
       statusFeed: undefined,
+      rateLimits: {},
+      probeIntervalMs: MINUTE,
     },
-    dev: { type: 'internal', name: 'dev', lifetimeMs: DAY },
+    dev: { type: 'internal', name: 'dev', distrusted: false, lifetimeMs: DAY },
     zerossl: {
       type: 'acme',
       name: 'zerossl',
+      distrusted: false,
       directory: 'https://acme.zerossl.com/v2/DV90',
       contact: [],
       eab: { kid: 'kid', hmacKey: 'aG1hYw' },
@@ -210,10 +214,13 @@ t.test('every CA comes with its preset and defaults', async (t) => {
       public: true,
       caaIdentities: ['sectigo.com'],
       statusFeed: undefined,
+      rateLimits: {},
+      probeIntervalMs: MINUTE,
     },
     'letsencrypt-staging': {
       type: 'acme',
       name: 'letsencrypt-staging',
+      distrusted: false,
       directory: 'https://acme-staging-v02.api.letsencrypt.org/directory',
       contact: [],
       eab: undefined,
@@ -224,8 +231,10 @@ t.test('every CA comes with its preset and defaults', async (t) => {
       public: true,
       caaIdentities: ['letsencrypt.org'],
       statusFeed: undefined,
+      rateLimits: {},
+      probeIntervalMs: MINUTE,
     },
-    internal: { type: 'internal', name: 'internal', lifetimeMs: 7 * DAY },
+    internal: { type: 'internal', name: 'internal', distrusted: false, lifetimeMs: 7 * DAY },
   })
 })
 

@@ -33,7 +33,7 @@ const HANG_MS = 8000
 
 /** As of a public CA, whatever it is called. */
 export function simulatedLimits(id: string): CaLimits {
-  return limitsOf({ type: 'acme', directory: CA_PRESETS[id]?.directory ?? '', public: true })
+  return limitsOf({ type: 'acme', directory: CA_PRESETS[id]?.directory ?? '', public: true, rateLimits: {} })
 }
 
 /** Of hosts that want nothing out of the ordinary. */

@@ -1,5 +1,32 @@
 /** The section `cas`: certificate authorities, and what is known of each. Part of `schema.ts`. */
+import { HOUR, SECOND } from '../../time.ts'
 import { contact, duration, file, z } from './fields.ts'
+
+const limit = (what: string) =>
+  z
+    .union(
+      [
+        z.literal(false),
+        z.strictObject({
+          limit: z.int().min(1, 'not a limit: write at least 1, or false for none').describe('How many.'),
+          per: duration.describe('In how much time.'),
+        }),
+      ],
+      { error: 'not a limit: write { "limit": 300, "per": "3h" }, or false for none' },
+    )
+    .optional()
+    .describe(`${what} \`false\` for no limit.`)
+
+const rateLimits = z
+  .strictObject({
+    account: limit('Orders of our account.'),
+    domain: limit('Certificates for a registered domain, such as `example.co.uk`.'),
+    names: limit('Certificates for exactly the same names.'),
+    failures: limit('Failed validations of a host.'),
+  })
+  .describe(
+    'Rate limits to keep to, where the CA has agreed on others with you. Default for public CAs: what Let’s Encrypt publishes (300 per 3h, 50 per 7d, 5 per 7d, 5 per 1h); for others none. A 429 is heeded in any case.',
+  )
 
 export const certificateAuthority = z.strictObject({
   type: z
@@ -66,6 +93,13 @@ export const certificateAuthority = z.strictObject({
     .optional()
     .describe(
       'JSON of the CA’s status page, by Statuspage (`https://…/api/v2/summary.json`) or Status.io (`https://api.status.io/1.0/status/…`): while it reports trouble, other CAs are asked first. `false` for none. The presets know theirs, where it is known.',
+    ),
+  rateLimits: rateLimits.optional(),
+  probeInterval: duration
+    .refine((ms) => ms >= 5 * SECOND && ms <= HOUR, 'not an interval for probes: write "5s" to "1h"')
+    .optional()
+    .describe(
+      'How often to look whether the CA is well, on average: its directory and a nonce. Default: `60s`.',
     ),
   distrusted: z
     .boolean()
