@@ -11,6 +11,7 @@ import { ConfigError, IssueError, messageOf } from '../errors.ts'
 import type { DatedEvent } from '../events.ts'
 import type { UpstreamStatus } from '../http/gateway.ts'
 import type { Log } from '../log.ts'
+import type { Duty } from '../renew/plan.ts'
 import type { Clock } from '../time.ts'
 import { DrillRefusedError, type Drills } from './drill.ts'
 import { readDrillRequest, streamDrill } from './drill-stream.ts'
@@ -28,8 +29,8 @@ export interface AdminState {
   /** Is it taking connections? False while starting and while draining. */
   isReady(): boolean
   reachProof(): ReachProof
-  /** Orders a new certificate now. False: no such host, or not one that a CA supplies. */
-  renew(host: string): boolean
+  /** Orders a new certificate now. False: no such host, or not one that a CA supplies, or that has no standby. */
+  renew(host: string, role: Duty): boolean
   /** Reads a host's certificates from the store again. False: no such host. */
   reload(host: string): Promise<boolean>
   /** The operator's word on a CA. False: no such CA, or one that the config distrusts all the same. */
@@ -42,8 +43,8 @@ export interface AdminState {
   deactivateAccount(ca: string): Promise<boolean>
   /** The key of the live certificate is compromised: it is never served again. False: there is none. */
   condemn(host: string): Promise<boolean>
-  /** Revokes the live certificate, which gives way to others. False: there is none. Rejects with an `IssueError`. */
-  revoke(host: string, reason: RevocationReason): Promise<boolean>
+  /** Revokes a certificate, which gives way to others. False: there is none. Rejects with an `IssueError`. */
+  revoke(host: string, role: Duty, reason: RevocationReason): Promise<boolean>
 }
 
 /** What nobody but this instance answers on port 80: the answer to a challenge that no CA has made. */
@@ -181,11 +182,13 @@ export class Admin {
     }
     const reason = parameters.get('reason') ?? 'unspecified'
     if (!isRevocationReason(reason)) return json(400, { error: 'no such reason' })
+    const role = parameters.get('role') ?? 'live'
+    if (role !== 'live' && role !== 'standby') return json(400, { error: 'no such role' })
     const actions: Readonly<Record<string, (id: string) => boolean | Promise<boolean>>> = {
-      'certificates renew': (host) => state.renew(host),
+      'certificates renew': (host) => state.renew(host, role),
       'certificates reload': (host) => state.reload(host),
       'certificates condemn': (host) => state.condemn(host),
-      'certificates revoke': (host) => state.revoke(host, reason),
+      'certificates revoke': (host) => state.revoke(host, role, reason),
       'cas distrust': (ca) => state.setDistrusted(ca, true),
       'cas trust': (ca) => state.setDistrusted(ca, false),
       'cas roots': (ca) => state.reloadRoots(ca),

@@ -53,7 +53,7 @@ export function adminState(parts: AdminParts): AdminState {
         .map((snapshot) => viewForecast(snapshot, outlook.exposures(snapshot.id), clock.now())),
     isReady,
     reachProof: () => parts.reachProof,
-    renew: (host) => renewer.renewNow(host),
+    renew: (host, role) => renewer.renewNow(host, role),
     reload: (host) => renewer.reload(host),
     setDistrusted: async (ca, distrusted) => {
       if (health.snapshot(ca) === undefined) return false
@@ -84,13 +84,13 @@ export function adminState(parts: AdminParts): AdminState {
       await judge.condemn(live, 'compromised')
       return true
     },
-    revoke: async (host, reason) => {
-      const { live } = inventory.holding(host)
-      if (live === undefined) return false
+    revoke: async (host, role, reason) => {
+      const certificate = inventory.holding(host)[role]
+      if (certificate === undefined) return false
       // Before its CA is asked, which may be down: a key that others have is served no longer.
-      if (reason === 'keyCompromise') await judge.condemn(live, 'compromised')
-      await issuer(live.source)?.revoke?.(live, REVOCATION_REASONS[reason])
-      if (reason !== 'keyCompromise') await judge.condemn(live, 'revoked')
+      if (reason === 'keyCompromise') await judge.condemn(certificate, 'compromised')
+      await issuer(certificate.source)?.revoke?.(certificate, REVOCATION_REASONS[reason])
+      if (reason !== 'keyCompromise') await judge.condemn(certificate, 'revoked')
       return true
     },
   }

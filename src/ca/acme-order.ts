@@ -23,7 +23,7 @@ export interface AcmeOrderOptions {
   readonly log: Log
 }
 
-/** What was issued, unchecked, and the fresh key that it was ordered for. */
+/** What was issued, unchecked, and the key that it was ordered for. */
 export interface Issued {
   readonly chainPem: string
   readonly keyPem: string
@@ -198,9 +198,9 @@ class Attempt {
   }
 
   async #finalize(order: Order): Promise<Issued> {
-    const keyPem = await generateKeyPem(this.#request.keyType)
+    const { names, keyType, keyPem = await generateKeyPem(keyType) } = this.#request
     const { createCsr } = await import('../cert/signing.ts')
-    const csr = await createCsr(this.#request.names, keyPem)
+    const csr = await createCsr(names, keyPem)
     const finalized = await this.#wire.finalize(order, csr, this.#signal)
     const { certificate } = await this.#waitFor('valid', ['ready', 'processing'], finalized)
     if (certificate === undefined) throw this.#badAnswer('the order is valid and names no certificate')

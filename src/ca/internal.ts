@@ -61,7 +61,7 @@ export class InternalIssuer implements Issuer {
   issue(request: IssueRequest, signal: AbortSignal): Promise<Certificate> {
     return this.#attempt(`issuing for ${request.names.join(', ')}`, signal, async () => {
       const { intermediatePem, intermediateKeyPem, intermediate } = await this.#authority()
-      const keyPem = await generateKeyPem(request.keyType)
+      const { keyType, keyPem = await generateKeyPem(keyType) } = request
       const now = this.#clock.now()
       const { createLeaf } = await import('../cert/signing.ts')
       const leafPem = await createLeaf({

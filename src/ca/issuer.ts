@@ -7,6 +7,8 @@ export interface IssueRequest {
   /** A-label DNS names, `*.` wildcards, or IP addresses; the first is the subject. At least one. */
   readonly names: readonly string[]
   readonly keyType: KeyType
+  /** The key to certify, PKCS#8 PEM; absent: a fresh one of `keyType`. Secret. */
+  readonly keyPem?: string
   /** In order of preference. */
   readonly challenges: readonly ChallengeType[]
   /** RFC 9773 section 5: the ARI id of the certificate that this one replaces; only to the CA that issued it. */
@@ -33,8 +35,7 @@ export type RevocationReason = keyof typeof REVOCATION_REASONS
 
 /**
  * Contract (`test/ca/contract.ts`): every failure is an `IssueError` with an honest `blame`; `issue` never outlives
- * its own deadline nor its signal; the certificate it gives has the requested names and a fresh key of the requested
- * type, is valid now, and its chain was verified as the CA's `trust` demands.
+ * its own deadline nor its signal; the certificate it gives has the requested names and key, is valid now, and its chain was verified as the CA's `trust` demands.
  */
 export interface Issuer {
   /** The CA's name in the config. */

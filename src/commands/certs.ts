@@ -18,8 +18,8 @@ export const CERTS_USAGE = `Usage: holdfast certs list [--json]
                                   [--wait [DURATION]]   until there is a valid one; 5m when no duration is given
        holdfast certs export --root CA [--out FILE]
        holdfast certs import HOST --certificate FILE [--key FILE] [--passphrase-file FILE]
-       holdfast certs renew HOST | --all
-       holdfast certs revoke HOST [--reason unspecified|keyCompromise|superseded|cessationOfOperation]
+       holdfast certs renew HOST | --all [--role live|standby]
+       holdfast certs revoke HOST [--role live|standby] [--reason unspecified|keyCompromise|superseded|cessationOfOperation]
        holdfast certs roots [pin CA | unpin CA | export [--all] [--out FILE]]
        holdfast certs distrust CA
        holdfast certs trust CA
@@ -63,9 +63,9 @@ export async function certs(args: string[], env: NodeJS.ProcessEnv): Promise<num
         passphrase: passphraseOf(values),
       })
     case 'renew':
-      return values.all ? renewAll(loaded) : renew(loaded, needHost(operand))
+      return values.all ? renewAll(loaded, values.role) : renew(loaded, needHost(operand), values.role)
     case 'revoke':
-      return revoke(loaded, needHost(operand), values.reason)
+      return revoke(loaded, needHost(operand), values)
     case 'roots':
       return roots(loaded, operands, values)
     case 'distrust':

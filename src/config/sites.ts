@@ -19,6 +19,8 @@ export interface IssuedPolicy {
   /** In order of preference, and only those that a listener can answer. */
   readonly challenges: Config['tls']['challenges']
   readonly keyType: Config['tls']['keyType']
+  /** Keep the key when a certificate is renewed? */
+  readonly reuseKey: boolean
   /** Serve a certificate of the internal CA until the first one is there? */
   readonly interim: boolean
 }
@@ -165,6 +167,7 @@ function policiesOf(site: SiteConfig, config: Config): { hosts: string[]; tls: T
     standby: site.tls.standby ?? config.tls.standby,
     challenges: answerable(site.tls.challenges ?? config.tls.challenges, config.listen),
     keyType: site.tls.keyType ?? config.tls.keyType,
+    reuseKey: site.tls.reuseKey ?? config.tls.reuseKey,
     interim: site.tls.interim ?? config.tls.interim,
   } as const
   const hostsByCas = Map.groupBy(site.hosts, (host) => servingCas(host, site, config).join())

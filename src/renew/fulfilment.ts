@@ -6,6 +6,8 @@ import type { CaAccess } from '../ca/authorities.ts'
 import type { CaHealth } from '../ca/health.ts'
 import type { Certificate } from '../cert/certificate.ts'
 import type { Inventory } from '../cert/inventory.ts'
+import type { Verdicts } from '../cert/verdicts.ts'
+import { keyTypeOf } from '../cert/x509.ts'
 import { INTERNAL } from '../config/cas.ts'
 import { messageOf } from '../errors.ts'
 import type { CertificateFailed, CertificateObtained, RefusedBy } from '../events.ts'
@@ -28,6 +30,7 @@ export interface FulfilmentOptions {
     'loadCertificate' | 'saveCertificate' | 'saveState' | 'removeState' | 'lock'
   >
   readonly inventory: Inventory
+  readonly verdicts: Verdicts
   readonly health: CaHealth
   readonly access: (ca: string) => CaAccess | undefined
   /** Builds what the first handshake would have to build. */
@@ -104,7 +107,8 @@ export class Fulfilment {
   #issue(task: Task, order: Order, signal: AbortSignal): Promise<Issuance> {
     const { host, keyType, challenges } = task.target
     const replaced = this.#options.inventory.holding(host)[order.duty]
-    const request = { names: [host], keyType, challenges }
+    const keyPem = replaced && this.#reusableKey(task, replaced)
+    const request = { names: [host], keyType, challenges, ...(keyPem === undefined ? {} : { keyPem }) }
     return issueFromFirst(
       {
         cas: order.cas,
@@ -120,16 +124,22 @@ export class Fulfilment {
     )
   }
 
+  /** The key of before, where that is wanted. Not one of another type, nor one that may have been revoked for a reason. */
+  #reusableKey({ target }: Task, replaced: Certificate): string | undefined {
+    const fault = this.#options.verdicts.faultOf(replaced)
+    const isTainted = fault === 'compromised' || fault === 'revoked'
+    const { reuseKey, keyType } = target
+    return reuseKey && !isTainted && keyTypeOf(replaced.keyPem) === keyType ? replaced.keyPem : undefined
+  }
+
   /** The duty is done: the certificate is served from the next handshake on, and the backoff goes. */
   async #publish(task: Task, duty: Duty, certificate: Certificate): Promise<void> {
     const { inventory, warm } = this.#options
     const { host } = task.target
     warm(certificate)
     inventory.publish(host, duty, certificate)
-    if (duty === 'live') {
-      inventory.withdraw(host, 'interim')
-      task.forced = false
-    }
+    if (duty === 'live') inventory.withdraw(host, 'interim')
+    task.forced.delete(duty)
     if (task.job[duty] === undefined) return
     const { [duty]: _, ...rest } = task.job
     task.job = rest
@@ -157,7 +167,7 @@ export class Fulfilment {
     const failures = (task.job[role]?.failures ?? 0) + 1
     const delayMs = retryDelayMs(failures, order.timeLeftMs, random)
     const lastAt = clock.now()
-    task.forced = false
+    task.forced.delete(role)
     task.job = { ...task.job, [role]: { failures, lastAt, delayMs, lastError: messageOf(error) } }
     await this.#saveJob(task)
     const refused = error instanceof NoIssuanceError ? error.refusals.map(reasonOf) : []

@@ -3,13 +3,12 @@
  * has it carried out by `fulfilment.ts`. Receives targets from `server.ts`. Nothing here is on the path of a handshake.
  */
 import type { Certificate } from '../cert/certificate.ts'
-import type { Verdicts } from '../cert/verdicts.ts'
 import { PriorityQueue } from '../priority-queue.ts'
 import type { Records } from '../store/records.ts'
 import { type Cancel, MINUTE, SECOND } from '../time.ts'
 import { Fulfilment, type FulfilmentOptions } from './fulfilment.ts'
 import { type Job, readJob } from './job.ts'
-import { type Held, isRecalled, type Order, plan, type Situation } from './plan.ts'
+import { type Duty, type Held, isRecalled, type Order, plan, type Situation } from './plan.ts'
 import { RenewalWindows } from './renewal-windows.ts'
 import type { Target, Task } from './task.ts'
 
@@ -29,7 +28,6 @@ export type RenewerRecords = FulfilmentOptions['records'] &
   Pick<Records, 'loadCertificates' | 'loadStates' | 'loadState'>
 
 export interface RenewerOptions extends FulfilmentOptions {
-  readonly verdicts: Verdicts
   /** Its CA has said when it wishes the certificate renewed: does it demand it back? Must not throw. */
   readonly onWish: (certificate: Certificate, recalled: boolean) => void
   readonly records: RenewerRecords
@@ -119,11 +117,13 @@ export class Renewer {
     this.#schedule(0)
   }
 
-  /** Orders a new live certificate for a host now, by hand. @returns false for a host that is not kept. */
-  renewNow(host: string): boolean {
+  /** Orders a new certificate for a host now, by hand. @returns false for a host that has no such duty */
+  renewNow(host: string, duty: Duty): boolean {
     const task = this.#tasks.get(host)
     if (task === undefined) return false
-    task.forced = true
+    const { cas, standby } = task.target
+    if (duty === 'standby' && (standby === 'off' || cas.length < 2)) return false
+    task.forced.add(duty)
     task.job = {}
     this.#wakeAt(task, this.#options.clock.now())
     this.#schedule(0)
@@ -183,7 +183,7 @@ export class Renewer {
 
   #add(target: Target, job: Job): void {
     const now = this.#options.clock.now()
-    const task: Task = { target, job, wakeAt: now, nextAt: now, busy: false, forced: false }
+    const task: Task = { target, job, wakeAt: now, nextAt: now, busy: false, forced: new Set() }
     this.#tasks.set(target.host, task)
     this.#wakeAt(task, now)
   }
@@ -280,13 +280,18 @@ export class Renewer {
     const { clock, health, inventory, verdicts } = this.#options
     const { target } = task
     const holding = inventory.holding(target.host)
-    const live = holding.live && this.#held(holding.live)
+    const held = (duty: Duty): Held | undefined => {
+      const certificate = holding[duty]
+      if (certificate === undefined) return undefined
+      return task.forced.has(duty) ? { ...this.#held(certificate), condemned: true } : this.#held(certificate)
+    }
+    const live = held('live')
     const ledgerOpenAt = (ca: string): number => this.#ledgerOpenAt(ca, target.host, live?.source === ca)
     const situation: Situation = {
       now: clock.now(),
       policy: target,
-      live: live !== undefined && task.forced ? { ...live, condemned: true } : live,
-      standby: holding.standby && this.#held(holding.standby),
+      live,
+      standby: held('standby'),
       backoff: task.job,
       candidates: health.order(target.cas).map((id) => ({
         id,

@@ -3,13 +3,15 @@ import type { KeyType } from '../cert/x509.ts'
 import type { ChallengeType } from '../challenge/solver.ts'
 import type { Site } from '../config/sites.ts'
 import type { Job } from './job.ts'
-import type { Policy } from './plan.ts'
+import type { Duty, Policy } from './plan.ts'
 
 /** A host to keep supplied. */
 export interface Target extends Policy {
   readonly host: string
   readonly challenges: readonly ChallengeType[]
   readonly keyType: KeyType
+  /** Keep the key when a certificate is renewed? */
+  readonly reuseKey: boolean
   /** Serve a certificate of the internal CA until a real one is there? */
   readonly interim: boolean
 }
@@ -23,8 +25,8 @@ export interface Task {
   nextAt: number
   /** Is an order of it under way? */
   busy: boolean
-  /** Renew whatever the plan says: asked for by hand. */
-  forced: boolean
+  /** What is to be renewed whatever the plan says: asked for by hand. */
+  readonly forced: Set<Duty>
 }
 
 /** Every host that CAs supply. */

@@ -1,5 +1,5 @@
 /** What every issuer owes (`src/ca/issuer.ts`), run by each implementation's test. */
-import type { X509Certificate } from 'node:crypto'
+import { createPrivateKey, type X509Certificate } from 'node:crypto'
 import type { Test } from 'tap'
 import type { IssueRequest, Issuer } from '../../src/ca/issuer.ts'
 import { verifyChain } from '../../src/cert/verify.ts'
@@ -55,6 +55,13 @@ export async function issuerContract(
     const second = await issue(requestFor(['fresh.example.com']))
     t.not(first.keyPem, second.keyPem)
     t.not(first.serial, second.serial)
+  })
+
+  t.test('certifies the key that it is given', async (t) => {
+    const { keyPem } = await issue(requestFor(['kept.example.com']))
+    const again = await issue({ ...requestFor(['kept.example.com']), keyPem })
+    t.equal(again.keyPem, keyPem)
+    t.ok(again.leaf.checkPrivateKey(createPrivateKey(keyPem)))
   })
 
   t.test('serves several orders at once', async (t) => {

@@ -52,7 +52,7 @@ t.test('roots pin: only where there is something to pin', async (t) => {
 
 t.test('renew --all orders for every host', async (t) => {
   const before = await get(setup, '/')
-  t.match(await certs('renew', '--all'), { code: 0, out: /^Ordering new certificates for 1 of 1 hosts/ })
+  t.match(await certs('renew', '--all'), { code: 0, out: /^Ordering new live certificates for 1 of 1 hosts/ })
   await until(async () => (await get(setup, '/')).fingerprint !== before.fingerprint)
 })
 

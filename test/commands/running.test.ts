@@ -212,7 +212,7 @@ t.test('certs import is served from the next handshake on, and out again as PKCS
 })
 
 t.test('certs renew orders a new one', async (t) => {
-  t.match(await command('certs', 'renew', 'localhost'), { code: 0, out: /^Ordering a new certificate/ })
+  t.match(await command('certs', 'renew', 'localhost'), { code: 0, out: /^Ordering a new live certificate/ })
   await until(async () => JSON.parse((await ask('/api/certificates')).body)[0].live.source === 'internal')
 })
 
@@ -226,6 +226,8 @@ t.test('certs: what cannot be done is one line', async (t) => {
       await importing('localhost', 'other.key'),
       await importing('app.test', 'own.key'),
       await command('certs', 'renew', 'app.test'),
+      await command('certs', 'renew', 'localhost', '--role', 'standby'),
+      await command('certs', 'revoke', 'localhost', '--role', 'interim'),
       await command('certs', 'export', 'app.test'),
       await command('certs'),
       await command('certs', 'import', 'localhost'),
@@ -234,6 +236,8 @@ t.test('certs: what cannot be done is one line', async (t) => {
       '1 holdfast: own.pem: no certificate in it belongs to the private key in other.key\n',
       '1 holdfast: own.pem: the certificate is for localhost, not for app.test\n',
       '1 holdfast: the running instance has no host app.test that a CA supplies\n',
+      '1 holdfast: the running instance has no host localhost that has a standby\n',
+      '2 holdfast: --role interim: there are live, standby\n',
       '1 holdfast: the store holds no live certificate for app.test\n',
       '2 holdfast: say what to do: certs list, export, import, renew, revoke, roots, distrust, trust, account (see `holdfast certs --help`)\n',
       '2 holdfast: certs import: --certificate FILE is missing\n',

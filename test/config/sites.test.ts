@@ -108,13 +108,19 @@ t.test('which CAs serve which host', async (t) => {
 
 t.test('a site takes from the top what it does not say itself', async (t) => {
   const { sites } = resolve({
-    tls: { standby: 'off', challenges: ['http-01'], keyType: 'rsa-2048', interim: true },
+    tls: { standby: 'off', challenges: ['http-01'], keyType: 'rsa-2048', reuseKey: true, interim: true },
     sites: [
       { hosts: ['a.example.com'], upstreams },
       {
         hosts: ['b.example.com'],
         upstreams,
-        tls: { standby: 'on-degraded', challenges: ['tls-alpn-01'], keyType: 'ecdsa-p384', interim: false },
+        tls: {
+          standby: 'on-degraded',
+          challenges: ['tls-alpn-01'],
+          keyType: 'ecdsa-p384',
+          reuseKey: false,
+          interim: false,
+        },
       },
       { hosts: ['c.example.com'], upstreams, tls: { certificate: '/c.p12', passphrase: 'p' } },
     ],
@@ -128,6 +134,7 @@ t.test('a site takes from the top what it does not say itself', async (t) => {
         standby: 'off',
         challenges: ['http-01'],
         keyType: 'rsa-2048',
+        reuseKey: true,
         interim: true,
       },
       {
@@ -136,6 +143,7 @@ t.test('a site takes from the top what it does not say itself', async (t) => {
         standby: 'on-degraded',
         challenges: ['tls-alpn-01'],
         keyType: 'ecdsa-p384',
+        reuseKey: false,
         interim: false,
       },
       { kind: 'file', certificate: '/c.p12', key: undefined, passphrase: 'p' },

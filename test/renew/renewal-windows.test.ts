@@ -129,10 +129,10 @@ t.test('the certificate that is replaced is named to the CA that issued it, and 
   await renewer.load(targets)
   renewer.start()
   await clock.advance(MINUTE)
-  renewer.renewNow('app.example.com')
+  renewer.renewNow('app.example.com', 'live')
   await clock.advance(MINUTE)
   ca('a').outages = [{ start: clock.now(), end: clock.now() + DAY, kind: '503' }]
-  renewer.renewNow('app.example.com')
+  renewer.renewNow('app.example.com', 'live')
   await clock.advance(MINUTE)
   t.same(replaced, [
     ['a', undefined],

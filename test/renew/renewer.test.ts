@@ -1,6 +1,7 @@
 import t from 'tap'
+import { generateKeyPem } from '../../src/cert/x509.ts'
 import { VirtualClock } from '../../src/commands/simulate/virtual-clock.ts'
-import { datesOnly, memoryRecords } from '../../src/commands/simulate/world.ts'
+import { datesOnly, memoryRecords, type SimulatedCa } from '../../src/commands/simulate/world.ts'
 import { IssueError } from '../../src/errors.ts'
 import { DAY, HOUR, MINUTE, SECOND, sleep } from '../../src/time.ts'
 import { makeFleet, outage } from '../support/fleet.ts'
@@ -276,14 +277,80 @@ t.test('a renewal by hand replaces the live certificate once', async (t) => {
   renewer.start()
   await clock.advance(MINUTE)
   const before = inventory.find(HOST)?.fingerprint
-  t.equal(renewer.renewNow('unknown.example.com'), false)
-  t.equal(renewer.renewNow(HOST), true)
+  t.equal(renewer.renewNow('unknown.example.com', 'live'), false)
+  t.equal(renewer.renewNow(HOST, 'standby'), false, 'it has none')
+  t.equal(renewer.renewNow(HOST, 'live'), true)
   await clock.advance(MINUTE)
   t.not(inventory.find(HOST)?.fingerprint, before)
   await clock.advance(DAY)
   t.equal(ca('a').orderedAt.length, 2)
   await renewer.stop()
 })
+
+t.test('a renewal by hand of the standby replaces it once, and nothing else', async (t) => {
+  const { clock, inventory, renewer, targets, ca } = makeFleet({ standby: 'always' })
+  await renewer.load(targets)
+  renewer.start()
+  await clock.advance(MINUTE)
+  const before = inventory.holding(HOST)
+  const { live, standby } = { ...before }
+  t.equal(renewer.renewNow(HOST, 'standby'), true)
+  await clock.advance(DAY)
+  const after = inventory.holding(HOST)
+  t.equal(after.live, live)
+  t.not(after.standby?.fingerprint, standby?.fingerprint)
+  t.same([ca('a').orderedAt.length, ca('b').orderedAt.length], [1, 2])
+  await renewer.stop()
+})
+
+/** CAs that certify real keys, at most three fresh ones. Gives the keys that were asked for, in order; undefined: fresh. */
+async function certifyKeys(...cas: SimulatedCa[]): Promise<(string | undefined)[]> {
+  const fresh = await Promise.all([1, 2, 3].map(() => generateKeyPem('ecdsa-p256')))
+  const asked: (string | undefined)[] = []
+  for (const ca of cas) {
+    const issue = ca.issue.bind(ca)
+    ca.issue = async (request, signal) => {
+      asked.push(request.keyPem)
+      const keyPem = request.keyPem ?? fresh.pop()
+      return Object.assign(await issue(request, signal), { keyPem })
+    }
+  }
+  return asked
+}
+
+t.test('a key is kept at a renewal where that is wanted, and not shared with the standby', async (t) => {
+  const { clock, inventory, renewer, targets, ca } = makeFleet({ standby: 'always' })
+  const asked = await certifyKeys(ca('a'), ca('b'))
+  await renewer.load(targets.map((target) => ({ ...target, reuseKey: true })))
+  renewer.start()
+  await clock.advance(MINUTE)
+  const { live, standby } = { ...inventory.holding(HOST) }
+  t.not(live?.keyPem, standby?.keyPem)
+  renewer.renewNow(HOST, 'live')
+  await clock.advance(MINUTE)
+  t.same(asked, [undefined, undefined, live?.keyPem])
+  await renewer.stop()
+})
+
+for (const [name, fault, keyType, reuseKey] of [
+  ['unless it is asked for', undefined, 'ecdsa-p256', false],
+  ['of another type', undefined, 'ecdsa-p384', true],
+  ['of a certificate that is revoked', 'revoked', 'ecdsa-p256', true],
+  ['that is compromised', 'compromised', 'ecdsa-p256', true],
+] as const)
+  t.test(`a key is not kept ${name}`, async (t) => {
+    const { clock, inventory, renewer, targets, verdicts, ca } = makeFleet()
+    const asked = await certifyKeys(ca('a'))
+    await renewer.load(targets.map((target) => ({ ...target, keyType, reuseKey })))
+    renewer.start()
+    await clock.advance(MINUTE)
+    const { live } = inventory.holding(HOST)
+    if (fault !== undefined) verdicts.condemn(live?.fingerprint ?? '', fault)
+    renewer.renewNow(HOST, 'live')
+    await clock.advance(MINUTE)
+    t.same(asked, [undefined, undefined])
+    await renewer.stop()
+  })
 
 t.test('a reload keeps what stays, withdraws what goes, and orders what comes', async (t) => {
   const { clock, inventory, renewer, targets, ca } = makeFleet({

@@ -2,6 +2,7 @@
 import type { HostView } from '../../admin/views.ts'
 import { REVOCATION_REASONS } from '../../ca/issuer.ts'
 import type { LoadedConfig } from '../../config/load.ts'
+import type { Duty } from '../../renew/plan.ts'
 import { MINUTE } from '../../time.ts'
 import { AdminClient } from '../admin-client.ts'
 import { print, UsageError } from '../terminal.ts'
@@ -9,38 +10,50 @@ import { print, UsageError } from '../terminal.ts'
 /** A CA may take as long for a revocation as for an order. */
 const REVOCATION_LIMIT_MS = 2 * MINUTE
 
-export async function renew(loaded: LoadedConfig, host: string): Promise<number> {
-  const known = await order(new AdminClient(loaded.config), host)
-  if (!known) throw new Error(`the running instance has no host ${host} that a CA supplies`)
-  print(`Ordering a new certificate for ${host}; follow it with \`holdfast status\`.`)
+export async function renew(loaded: LoadedConfig, host: string, role: string): Promise<number> {
+  const known = await order(new AdminClient(loaded.config), host, knownRole(role))
+  if (!known)
+    throw new Error(
+      `the running instance has no host ${host} that ${role === 'live' ? 'a CA supplies' : 'has a standby'}`,
+    )
+  print(`Ordering a new ${role} certificate for ${host}; follow it with \`holdfast status\`.`)
   return 0
 }
 
 /** The instance paces the orders within the limits of the CAs. */
-export async function renewAll(loaded: LoadedConfig): Promise<number> {
+export async function renewAll(loaded: LoadedConfig, role: string): Promise<number> {
   const admin = new AdminClient(loaded.config)
   const hosts = await admin.get<HostView[]>('/api/certificates')
   let ordered = 0
-  for (const { host } of hosts) if (await order(admin, host)) ordered++
+  for (const { host } of hosts) if (await order(admin, host, knownRole(role))) ordered++
   print(
-    `Ordering new certificates for ${ordered} of ${hosts.length} hosts; follow it with \`holdfast status\`.`,
+    `Ordering new ${role} certificates for ${ordered} of ${hosts.length} hosts; follow it with \`holdfast status\`.`,
   )
   return 0
 }
 
-function order(admin: AdminClient, host: string): Promise<boolean> {
-  return admin.post(`/api/certificates/${encodeURIComponent(host)}/renew`)
+function order(admin: AdminClient, host: string, role: Duty): Promise<boolean> {
+  return admin.post(`/api/certificates/${encodeURIComponent(host)}/renew?role=${role}`)
 }
 
-/** Revokes the live certificate: a standby takes over at once, and a new one is ordered. */
-export async function revoke(loaded: LoadedConfig, host: string, reason: string): Promise<number> {
+function knownRole(text: string): Duty {
+  if (text === 'live' || text === 'standby') return text
+  throw new UsageError(`--role ${text}: there are live, standby`)
+}
+
+/** Revokes a certificate: where it is the live one a standby takes over at once. A new one is ordered. */
+export async function revoke(
+  loaded: LoadedConfig,
+  host: string,
+  { role, reason }: { readonly role: string; readonly reason: string },
+): Promise<number> {
   if (!Object.hasOwn(REVOCATION_REASONS, reason))
     throw new UsageError(`no reason "${reason}": there are ${Object.keys(REVOCATION_REASONS).join(', ')}`)
-  const path = `/api/certificates/${encodeURIComponent(host)}/revoke?reason=${reason}`
+  const path = `/api/certificates/${encodeURIComponent(host)}/revoke?role=${knownRole(role)}&reason=${reason}`
   const known = await new AdminClient(loaded.config).post(path, REVOCATION_LIMIT_MS)
-  if (!known) throw new Error(`the running instance has no certificate for ${host}`)
+  if (!known) throw new Error(`the running instance has no ${role} certificate for ${host}`)
   const meaning = reason === 'keyCompromise' ? 'its key is never used again' : 'it gives way to others'
-  print(`The live certificate for ${host} is revoked: ${meaning}. Follow it with \`holdfast status\`.`)
+  print(`The ${role} certificate for ${host} is revoked: ${meaning}. Follow it with \`holdfast status\`.`)
   return 0
 }
 

@@ -48,6 +48,7 @@ export function simulatedTargets(
     standby,
     challenges: ['http-01'],
     keyType: 'ecdsa-p256',
+    reuseKey: false,
     interim: false,
   }))
 }

@@ -21,6 +21,11 @@ const tlsKeys = {
     .min(1, 'names no challenge')
     .describe('Challenges that may be used, in order of preference.'),
   keyType: z.enum(KEY_TYPES).describe('Type of the certificates’ keys.'),
+  reuseKey: z
+    .boolean()
+    .describe(
+      'Keep the key of a certificate when it is renewed, as DANE (TLSA 3 1 1) and pinned keys need it. Live and standby have keys of their own in any case; one that is compromised or whose certificate is revoked is never kept.',
+    ),
   interim: z
     .boolean()
     .describe(
@@ -33,6 +38,7 @@ export const globalTls = z.strictObject({
   standby: tlsKeys.standby.default('always'),
   challenges: tlsKeys.challenges.default([...CHALLENGE_TYPES]),
   keyType: tlsKeys.keyType.default('ecdsa-p256'),
+  reuseKey: tlsKeys.reuseKey.default(false),
   interim: tlsKeys.interim.default(false),
   defaultHost: host
     .optional()
@@ -105,6 +111,7 @@ export const siteTls = z.strictObject({
   standby: tlsKeys.standby.optional().describe('Instead of `tls.standby`.'),
   challenges: tlsKeys.challenges.optional().describe('Instead of `tls.challenges`.'),
   keyType: tlsKeys.keyType.optional().describe('Instead of `tls.keyType`.'),
+  reuseKey: tlsKeys.reuseKey.optional().describe('Instead of `tls.reuseKey`.'),
   interim: tlsKeys.interim.optional().describe('Instead of `tls.interim`.'),
   certificate: file
     .optional()

@@ -23,6 +23,7 @@ const policy: IssuedPolicy = {
   standby: 'always',
   challenges: ['http-01'],
   keyType: 'ecdsa-p256',
+  reuseKey: false,
   interim: false,
 }
 
