@@ -85,6 +85,7 @@ export class Supply {
       log,
       metrics,
       environment,
+      records,
       ...holdings,
       outlook: this.outlook,
       keep: options.keep,
@@ -155,7 +156,7 @@ export class Supply {
   async start(): Promise<void> {
     this.#files.start()
     await this.#news.update(this.#config.notify)
-    this.#news.start()
+    await this.#news.start()
     this.authorities.start()
     this.#feeds.update(feedsOf(resolveCas(this.#config)))
     this.renewer.start()

@@ -6,13 +6,15 @@ import type { CaHealth, CaSnapshot } from '../ca/health.ts'
 import type { Certificate } from '../cert/certificate.ts'
 import type { Inventory } from '../cert/inventory.ts'
 import type { Fault, Verdicts } from '../cert/verdicts.ts'
+import { messageOf } from '../errors.ts'
 import type { CertificateFailed, CertificateObtained, DatedEvent } from '../events.ts'
 import type { Log } from '../log.ts'
 import type { Metrics } from '../metrics.ts'
+import type { Records } from '../store/records.ts'
 import type { Clock } from '../time.ts'
 import { Notifier, type Target } from './notifier.ts'
 import type { Outlook } from './outlook.ts'
-import { Reporter } from './reporter.ts'
+import { type Failovers, Reporter } from './reporter.ts'
 import { CertificateWatch } from './watch.ts'
 
 export interface NewsOptions {
@@ -23,6 +25,7 @@ export interface NewsOptions {
   readonly inventory: Inventory
   readonly verdicts: Verdicts
   readonly health: CaHealth
+  readonly records: Pick<Records, 'loadState' | 'saveState'>
   readonly outlook: Outlook
   /** What commands may inherit from. */
   readonly environment: NodeJS.ProcessEnv
@@ -30,11 +33,15 @@ export interface NewsOptions {
   readonly keep: (event: DatedEvent) => void
 }
 
+const RECORD = 'all'
+
 export class News {
   readonly #options: NewsOptions
   readonly #notifier: Notifier
   readonly #reporter: Reporter
   readonly #watch: CertificateWatch
+  /** Writes under way, one after the other. */
+  #keeping = Promise.resolve()
 
   constructor(options: NewsOptions) {
     const { clock, health, inventory, outlook, verdicts } = options
@@ -42,9 +49,10 @@ export class News {
     this.#notifier = new Notifier(options)
     this.#reporter = new Reporter({
       clock,
-      isDown: (ca) => health.snapshot(ca)?.state !== 'up',
+      stateOf: (ca) => health.snapshot(ca)?.state,
       exposure: (ca) => outlook.describe(ca),
       emit: (event) => this.#emit(event),
+      keep: (failovers) => this.#keep(failovers),
     })
     this.#watch = new CertificateWatch({
       clock,
@@ -54,8 +62,9 @@ export class News {
     })
   }
 
-  /** To be called once what the store holds is published. */
-  start(): void {
+  /** To be called once what the store holds is published, and what is known of the CAs is loaded. @throws StoreError */
+  async start(): Promise<void> {
+    this.#reporter.restore(readFailovers(await this.#options.records.loadState('failovers', RECORD)))
     this.#watch.start()
   }
 
@@ -67,6 +76,7 @@ export class News {
   async stop(): Promise<void> {
     this.#watch.stop()
     await this.#notifier.stop()
+    await this.#keeping
   }
 
   /** A CA's breaker opened or closed. */
@@ -99,9 +109,26 @@ export class News {
     return holders.length > 0 ? holders : inventory.hosts().filter(isHolder)
   }
 
+  #keep(failovers: Failovers): void {
+    const { log, records } = this.#options
+    this.#keeping = this.#keeping
+      .then(() => records.saveState('failovers', RECORD, failovers))
+      .catch((error: unknown) =>
+        log.warn({ err: error }, `the failovers that go on could not be kept: ${messageOf(error)}`),
+      )
+  }
+
   #emit(event: DatedEvent): void {
     this.#options.metrics.eventHappened(event.type)
     this.#options.keep(event)
     this.#notifier.tell(event)
   }
+}
+
+/** A stored record; one that is not of our making counts as absent. */
+function readFailovers(value: unknown): Failovers {
+  if (typeof value !== 'object' || value === null) return {}
+  const isFailover = (each: Partial<Failovers[string]> | null): boolean =>
+    Array.isArray(each?.instead) && typeof each.certificates === 'number'
+  return Object.values(value).every(isFailover) ? (value as Failovers) : {}
 }

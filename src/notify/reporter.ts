@@ -2,7 +2,7 @@
  * Makes events of what the engines say, dates them, and tells failovers, which are nobody's single step: a CA is down,
  * and certificates come from others in its place. `server.ts` wires the engines' callbacks to it.
  */
-import type { CaSnapshot } from '../ca/health.ts'
+import type { CaSnapshot, CaState } from '../ca/health.ts'
 import type { Certificate } from '../cert/certificate.ts'
 import type { Fault } from '../cert/verdicts.ts'
 import type { CertificateFailed, CertificateObtained, DatedEvent, HoldfastEvent } from '../events.ts'
@@ -10,20 +10,40 @@ import type { Clock } from '../time.ts'
 
 export interface ReporterOptions {
   readonly clock: Clock
-  readonly isDown: (ca: string) => boolean
+  /** Undefined: no such CA. */
+  readonly stateOf: (ca: string) => CaState | undefined
   /** What is lost if this CA stays down, in words; empty when nothing is. */
   readonly exposure: (ca: string) => string
   /** Must not throw. */
   readonly emit: (event: DatedEvent) => void
+  /** The failovers that go on, to be given to `restore` after a restart. Must not throw. */
+  readonly keep: (failovers: Failovers) => void
+}
+
+/** By the CA that is down: who supplies in its place, and how many certificates came of it. */
+export type Failovers = Readonly<Record<string, FailoverState>>
+
+interface FailoverState {
+  readonly instead: readonly string[]
+  readonly certificates: number
 }
 
 export class Reporter {
   readonly #options: ReporterOptions
-  /** By the CA that is down: who supplies in its place, and how much. */
-  readonly #failovers = new Map<string, { instead: Set<string>; certificates: number }>()
+  readonly #failovers = new Map<string, FailoverState>()
 
   constructor(options: ReporterOptions) {
     this.#options = options
+  }
+
+  /** Takes over what went on before a restart; what has ended meanwhile is told. */
+  restore(failovers: Failovers): void {
+    for (const [ca, failover] of Object.entries(failovers)) {
+      const state = this.#options.stateOf(ca)
+      if (state === undefined) continue
+      this.#failovers.set(ca, failover)
+      if (state === 'up') this.#endFailover(ca)
+    }
   }
 
   report(event: HoldfastEvent): void {
@@ -39,17 +59,15 @@ export class Reporter {
       return
     }
     this.report({ type: 'ca.recovered', ca })
-    const failover = this.#failovers.get(ca)
-    if (failover === undefined) return
-    this.#failovers.delete(ca)
-    this.report({ type: 'failover.ended', ca, ...failover, instead: [...failover.instead] })
+    this.#endFailover(ca)
   }
 
   /** An order came to its end. */
   renewal(event: CertificateObtained | CertificateFailed): void {
     this.report(event)
     if (event.type === 'certificate.failed') return
-    for (const { ca } of event.refused) if (this.#options.isDown(ca)) this.#suppliedInstead(ca, event.ca)
+    for (const { ca } of event.refused)
+      if (this.#options.stateOf(ca) !== 'up') this.#suppliedInstead(ca, event.ca)
   }
 
   /** A certificate that is held must go. */
@@ -59,13 +77,19 @@ export class Reporter {
   }
 
   #suppliedInstead(ca: string, by: string): void {
+    const before = this.#failovers.get(ca)
+    const { instead, certificates } = before ?? { instead: [], certificates: 0 }
+    const failover = { instead: [...new Set([...instead, by])], certificates: certificates + 1 }
+    this.#failovers.set(ca, failover)
+    this.#options.keep(Object.fromEntries(this.#failovers))
+    if (before === undefined) this.report({ type: 'failover.started', ca, ...failover })
+  }
+
+  #endFailover(ca: string): void {
     const failover = this.#failovers.get(ca)
-    if (failover !== undefined) {
-      failover.instead.add(by)
-      failover.certificates++
-      return
-    }
-    this.#failovers.set(ca, { instead: new Set([by]), certificates: 1 })
-    this.report({ type: 'failover.started', ca, instead: [by], certificates: 1 })
+    if (failover === undefined) return
+    this.#failovers.delete(ca)
+    this.#options.keep(Object.fromEntries(this.#failovers))
+    this.report({ type: 'failover.ended', ca, ...failover })
   }
 }

@@ -40,8 +40,11 @@ export interface StoredCertificate {
   readonly certificate: Certificate
 }
 
-/** What the small documents are about: renewal jobs by host, health and rate-limit ledgers by CA. */
-export type StateKind = 'jobs' | 'health' | 'ledgers' | 'verdicts'
+/**
+ * What the small documents are about: renewal jobs by host, health and rate-limit ledgers by CA; the verdicts and the
+ * failovers that go on, in one each.
+ */
+export type StateKind = 'jobs' | 'health' | 'ledgers' | 'verdicts' | 'failovers'
 
 /** How long a crashed holder may block others, where its crash cannot be told. */
 const LOCK_TTL_MS = 30 * SECOND

@@ -2,25 +2,35 @@ import t from 'tap'
 import type { CaSnapshot } from '../../src/ca/health.ts'
 import { VirtualClock } from '../../src/commands/simulate/virtual-clock.ts'
 import type { CertificateObtained, DatedEvent } from '../../src/events.ts'
-import { Reporter } from '../../src/notify/reporter.ts'
+import { type Failovers, Reporter } from '../../src/notify/reporter.ts'
 
 function makeReporter() {
   const clock = new VirtualClock()
   const events: DatedEvent[] = []
   const down = new Set<string>()
-  const reporter = new Reporter({
-    clock,
-    isDown: (ca) => down.has(ca),
-    exposure: (ca) => `exposed to ${ca}`,
-    emit: (event) => events.push(event),
-  })
+  let kept: Failovers = {}
+  const start = () =>
+    new Reporter({
+      clock,
+      stateOf: (ca) => (ca === 'gone' ? undefined : down.has(ca) ? 'down' : 'up'),
+      exposure: (ca) => `exposed to ${ca}`,
+      emit: (event) => events.push(event),
+      keep: (failovers) => {
+        kept = JSON.parse(JSON.stringify(failovers))
+      },
+    })
+  let reporter = start()
+  const restart = (): void => {
+    reporter = start()
+    reporter.restore(kept)
+  }
   const change = (id: string, state: 'up' | 'down'): void => {
     if (state === 'down') down.add(id)
     else down.delete(id)
     reporter.caChanged(snapshot(id, state))
   }
   const types = (): string[] => events.map(({ type }) => type)
-  return { clock, events, reporter, change, types }
+  return { clock, down, events, reporter, restart, change, types }
 }
 
 function snapshot(id: string, state: 'up' | 'down'): CaSnapshot {
@@ -85,4 +95,26 @@ t.test('an outage that nobody was hurt by has no failover', async (t) => {
   change('a', 'down')
   change('a', 'up')
   t.same(types(), ['ca.degraded', 'ca.recovered'])
+})
+
+t.test('a failover that outlasts a restart ends once, with all that came of it', async (t) => {
+  const { events, reporter, restart, change, types } = makeReporter()
+  change('a', 'down')
+  reporter.renewal(issued('one.example.com', 'b', ['a']))
+  restart()
+  t.notOk(types().includes('failover.ended'))
+  change('a', 'up')
+  t.match(events.at(-1), { type: 'failover.ended', ca: 'a', instead: ['b'], certificates: 1 })
+  restart()
+  t.equal(types().filter((type) => type === 'failover.ended').length, 1)
+})
+
+t.test('a failover that ended while nothing ran is told at the start, unless its CA is gone', async (t) => {
+  const { down, events, reporter, restart, change, types } = makeReporter()
+  change('a', 'down')
+  reporter.renewal(issued('one.example.com', 'b', ['a', 'gone']))
+  down.clear()
+  restart()
+  t.match(events.at(-1), { type: 'failover.ended', ca: 'a' })
+  t.equal(types().filter((type) => type === 'failover.ended').length, 1)
 })
