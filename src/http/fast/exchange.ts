@@ -422,8 +422,9 @@ export class Exchange implements CompressorUser, UpstreamUser, BalancedRequest, 
   onLost(fault: UpstreamFault, detail: string, started: boolean): void {
     const stale = fault === 'closed' && !started && this.#connection?.reused === true
     this.#connection = undefined
-    // RFC 9113 section 8.7: safe for any method.
-    if (fault === 'refused' && this.#backend !== undefined && !this.#resent && !this.#bodyStarted) {
+    // RFC 9113 section 8.7: safe for any method. An upstream that has answered and then says it did nothing lies.
+    const mayResend = !started && !this.#resent && !this.#bodyStarted
+    if (fault === 'refused' && this.#backend !== undefined && mayResend) {
       this.#resent = true
       this.#connect(this.#backend, true)
       return

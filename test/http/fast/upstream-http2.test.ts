@@ -250,6 +250,25 @@ t.test('what was not processed is asked again', async (t) => {
     t.equal((await answer).status, 502)
   })
 
+  for (const [what, refusal] of [
+    ['a GOAWAY', frame(FRAME.GOAWAY, 0, 0, uint32(0, ERROR.NO_ERROR))],
+    ['a refused stream', frame(FRAME.RST_STREAM, 0, 1, uint32(ERROR.REFUSED_STREAM))],
+  ] as const)
+    t.test(`not by ${what} after the response has begun: the client sees it cut off`, async (t) => {
+      const { up, front } = await start(t)
+      const client = await RawClient.connect(t, front)
+      client.send(...GET)
+      const peer = await up.peer()
+      await peer.fieldsOf(1)
+      peer.headers(1, [...OK, ['content-length', '4']])
+      await client.receive(/content-length: 4\r\n/)
+      peer.send(refusal)
+      await until(() => client.closed)
+      t.equal(client.received.match(/HTTP\/1\.1 /g)?.length, 1)
+      const asked = up.peers.flatMap(({ frames }) => frames).filter(({ type }) => type === FRAME.HEADERS)
+      t.equal(asked.length, 1)
+    })
+
   t.test('not when its body has been sent in part', async (t) => {
     const { up, open } = await start(t)
     const stream = open({ ':method': 'POST' })
