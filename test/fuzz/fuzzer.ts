@@ -35,9 +35,12 @@ export class Fuzzer {
   readonly #seen = new Set<string>()
   /** Told of each input before it is run. */
   readonly #onInput: (input: Buffer) => void
-  /** Rejects with what was thrown where nobody catches it. */
-  readonly #uncaught: Promise<never>
-  #onUncaught: (error: Error) => void = () => {}
+  /** What was thrown where nobody catches it is the fault of the input that is run, or of the next. */
+  #fail: (error: Error) => void = (error) => {
+    this.#uncaught = error
+  }
+  #uncaught: Error | undefined
+  readonly #onUncaught = (error: Error): void => this.#fail(error)
   inputs = 0
 
   constructor(target: Target, seed: number, coverage: Coverage, onInput: (input: Buffer) => void = () => {}) {
@@ -46,10 +49,6 @@ export class Fuzzer {
     this.corpus = [...target.seeds]
     this.#random = new Random(seed)
     this.#onInput = onInput
-    this.#uncaught = new Promise((_, reject) => {
-      this.#onUncaught = reject
-    })
-    this.#uncaught.catch(() => {})
   }
 
   /** Blocks of code that were reached. */
@@ -100,10 +99,22 @@ export class Fuzzer {
   async #run(input: Buffer): Promise<void> {
     this.#onInput(input)
     try {
+      if (this.#uncaught !== undefined) throw this.#uncaught
       const running = this.#target.run(input)
-      if (running !== undefined) await Promise.race([running, this.#uncaught])
+      if (running !== undefined) await this.#unlessUncaught(running)
     } catch (error) {
       throw new Finding(this.#target, input, error)
     }
+  }
+
+  /** Not `Promise.race` with one promise for all inputs: that would remember each of them. */
+  #unlessUncaught(running: Promise<void>): Promise<void> {
+    const keep = this.#fail
+    return new Promise<void>((resolve, reject) => {
+      this.#fail = reject
+      running.then(resolve, reject)
+    }).finally(() => {
+      this.#fail = keep
+    })
   }
 }
