@@ -13,7 +13,7 @@ import { messageOf } from '../errors.ts'
 import type { CertificateFailed, CertificateObtained, RefusedBy } from '../events.ts'
 import type { Log } from '../log.ts'
 import type { Records } from '../store/records.ts'
-import { type Clock, formatDuration, MINUTE, withDeadline } from '../time.ts'
+import { type Clock, formatDuration, MINUTE, SECOND, withDeadline } from '../time.ts'
 import { describeRefusals, type Issuance, issueFromFirst, NoIssuanceError, type Refusal } from './issuance.ts'
 import { type Duty, type Order, renewalDueAt, retryDelayMs } from './plan.ts'
 import type { Task } from './task.ts'
@@ -38,6 +38,8 @@ export interface FulfilmentOptions {
   readonly onEvent: (event: RenewalEvent) => void
 }
 
+/** Every CA was busy with a trial, or full: one of them may soon be open. */
+const PASSED_OVER_MS = 5 * SECOND
 /** Another process that shares the store may be at work on the same host. */
 const LOCK_WAIT_MS = 5 * MINUTE
 
@@ -164,13 +166,21 @@ export class Fulfilment {
     const { clock, log, onEvent, random } = this.#options
     const { host } = task.target
     const role = order.duty
-    const failures = (task.job[role]?.failures ?? 0) + 1
-    const delayMs = retryDelayMs(failures, order.timeLeftMs, random)
+    const before = task.job[role]
+    const refusals = error instanceof NoIssuanceError ? error.refusals : []
+    const failed = refusals.filter(({ error: { code } }) => code !== 'CA_SKIPPED').map(({ ca }) => ca)
+    const isOurs = refusals.length === 0 || refusals.some(({ error: { blame } }) => blame === 'local')
+    // Where no CA was asked nothing has failed: the next look comes soon, and only the first is told.
+    const isPassedOver = !isOurs && failed.length === 0
+    const failures = (before?.failures ?? 0) + (isPassedOver && before !== undefined ? 0 : 1)
+    const delayMs = isPassedOver ? PASSED_OVER_MS : retryDelayMs(failures, order.timeLeftMs, random)
     const lastAt = clock.now()
+    const failure = { failures, lastAt, delayMs, lastError: messageOf(error) }
     task.forced.delete(role)
-    task.job = { ...task.job, [role]: { failures, lastAt, delayMs, lastError: messageOf(error) } }
+    task.job = { ...task.job, [role]: isOurs || isPassedOver ? failure : { ...failure, failed } }
     await this.#saveJob(task)
-    const refused = error instanceof NoIssuanceError ? error.refusals.map(reasonOf) : []
+    if (isPassedOver && before !== undefined) return
+    const refused = refusals.map(reasonOf)
     const reason = refused.at(-1)?.reason ?? 'LOCAL_FAILURE'
     const message = messageOf(error)
     const retryAt = new Date(lastAt + delayMs).toISOString()

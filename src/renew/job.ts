@@ -24,7 +24,8 @@ function isFailure(value: unknown): value is Failure {
     typeof value.failures === 'number' &&
     typeof value.lastAt === 'number' &&
     typeof value.delayMs === 'number' &&
-    typeof value.lastError === 'string'
+    typeof value.lastError === 'string' &&
+    (value.failed === undefined || Array.isArray(value.failed))
   )
 }
 

@@ -30,6 +30,8 @@ export interface Backoff {
   readonly failures: number
   readonly lastAt: number
   readonly delayMs: number
+  /** The CAs that have failed it: others are asked as soon as they are open. Absent: all are left alone. */
+  readonly failed?: readonly string[]
 }
 
 export interface Policy {
@@ -78,6 +80,8 @@ export interface Plan {
 /** Nobody sleeps longer than this, whatever the dates say. */
 const LONGEST_SLEEP_MS = 7 * DAY
 const SHORT_LIFETIME_MS = 10 * DAY
+/** A CA in trouble is left alone for up to this part of the time that a host has left. */
+const PATIENCE = 100
 /** Part of the lifetime over which renewals of equal age are spread. */
 const JITTER = 0.05
 
@@ -90,17 +94,19 @@ export function plan(situation: Situation): Plan {
 }
 
 function planDuty(situation: Situation, duty: Duty): Plan {
-  const { now, backoff } = situation
+  const { now } = situation
   const held = situation[duty]
-  const candidates = candidatesFor(situation, duty)
+  const candidates = candidatesFor(situation, duty).map((candidate) => rested(candidate, situation, duty))
   if (candidates.length === 0) return { order: undefined, wakeAt: now + LONGEST_SLEEP_MS }
 
-  const notBefore = Math.max(dueAt(situation, duty), backoffEndsAt(backoff[duty], now))
+  const notBefore = dueAt(situation, duty)
   if (notBefore > now) return { order: undefined, wakeAt: notBefore }
 
   const open = candidates.filter((candidate) => candidate.openAt <= now)
   if (open.length === 0) {
-    return { order: undefined, wakeAt: Math.min(...candidates.map((candidate) => candidate.openAt)) }
+    const patienceMs = patienceOf(situation)
+    const wakeAts = candidates.map(({ openAt, degraded }) => openAt + (degraded ? patienceMs : 0))
+    return { order: undefined, wakeAt: Math.min(...wakeAts) }
   }
   const timeLeftMs = usableUntil(held) - now
   const lifetimeMs = held === undefined ? 0 : held.notAfter - held.notBefore
@@ -112,6 +118,16 @@ function planDuty(situation: Situation, duty: Duty): Plan {
     timeLeftMs,
   }
   return { order, wakeAt: now + LONGEST_SLEEP_MS }
+}
+
+/**
+ * How long after a CA in trouble may be tried again this host lets others go first: one is enough to find out, and
+ * everybody is planned anew once it is well. None for a host without a certificate.
+ */
+function patienceOf({ now, live, standby }: Situation): number {
+  const leftMs = Math.max(0, usableUntil(live) - now, usableUntil(standby) - now)
+  const luck = fractionOf(live?.fingerprint ?? standby?.fingerprint ?? '0')
+  return (leftMs / PATIENCE) * luck
 }
 
 /** A standby comes from another CA than the live certificate, or it would fail with it. */
@@ -179,9 +195,21 @@ function renewalShare(lifetimeMs: number): number {
   return lifetimeMs < SHORT_LIFETIME_MS ? 1 / 2 : 2 / 3
 }
 
-function backoffEndsAt(backoff: Backoff | undefined, now: number): number {
-  if (backoff === undefined || backoff.lastAt > now) return now
-  return backoff.lastAt + backoff.delayMs
+/** The candidate as it is open to this duty, which may have to leave it alone for a while. */
+function rested(candidate: Candidate, { backoff, now }: Situation, duty: Duty): Candidate {
+  const { failed, lastAt, delayMs } = backoff[duty] ?? { lastAt: 0, delayMs: 0 }
+  const endsAt = lastAt + delayMs
+  // By a clock that was set back since, nobody can tell how long ago it was.
+  const isOver = endsAt <= now || lastAt > now
+  if (isOver || failed?.includes(candidate.id) === false) return candidate
+  const { id, degraded } = candidate
+  return {
+    id,
+    degraded,
+    get openAt() {
+      return Math.max(candidate.openAt, endsAt)
+    },
+  }
 }
 
 function usableUntil(held: Held | undefined): number {

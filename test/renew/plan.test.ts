@@ -193,6 +193,28 @@ t.test('when to plan again', async (t) => {
   )
 })
 
+t.test(
+  'where the CA that may be tried again is in trouble, hosts with time left let others go first',
+  async (t) => {
+    const more = { standby: held('b', 0.1), candidates: [down('a', HOUR), down('b', HOUR)] }
+    const wakeAt = (age: number, start: string): number =>
+      plan(situation({ ...more, live: held('a', age, 90 * DAY, { fingerprint: start.padEnd(64, '0') }) }))
+        .wakeAt
+    const atOnce = NOW + HOUR
+    t.equal(wakeAt(0.9, '00000000'), atOnce)
+    t.ok(wakeAt(0.9, 'ffffffff') > atOnce + 12 * HOUR)
+    const alone = {
+      live: held('a', 0.9, 90 * DAY, { fingerprint: 'f'.repeat(64) }),
+      candidates: more.candidates,
+    }
+    t.ok(plan(situation(alone)).wakeAt < atOnce + 2.2 * HOUR, 'less of it with less time left')
+    t.equal(plan(situation({ candidates: more.candidates })).wakeAt, atOnce, 'none without a certificate')
+    const full = { id: 'a', openAt: atOnce, degraded: false }
+    const limited = { live: held('old', 0.9, 90 * DAY, { fingerprint: 'f'.repeat(64) }), candidates: [full] }
+    t.equal(plan(situation(limited)).wakeAt, atOnce, 'none where a rate limit is what it waits for')
+  },
+)
+
 t.test('a second CA is asked beside the first only when it is urgent', async (t) => {
   t.equal(plan(situation({})).order?.hedge, true, 'no certificate at all')
   t.equal(plan(situation({ live: held('a', 0.95) })).order?.hedge, true, 'last tenth of the lifetime')

@@ -37,8 +37,8 @@ interface Mishap {
 }
 
 interface Case {
-  readonly cas: number
-  readonly spans: readonly Span[]
+  /** By CA. */
+  readonly outages: Readonly<Record<string, readonly Outage[]>>
   readonly mishaps: readonly Mishap[]
   readonly standby: MortalFleetOptions['standby']
   readonly seed: number
@@ -69,23 +69,49 @@ const mishapsOf = (...what: fc.Arbitrary<Mishap['what']>[]): fc.Arbitrary<Mishap
     },
   )
 
-function cases(spans: number, mishaps: fc.Arbitrary<Mishap[]>): fc.Arbitrary<Case> {
+const standby = fc.constantFrom<MortalFleetOptions['standby'][]>('always', 'off', 'on-degraded')
+const seed = fc.integer({ min: 1, max: 1_000_000 })
+
+/** In each window of that length, wherever it begins, one CA answers. @param spans half windows */
+function answersInWindows(
+  windowMs: number,
+  spans: number,
+  mishaps: fc.Arbitrary<Mishap[]>,
+): fc.Arbitrary<Case> {
   const span = fc.record({
     failing: fc.array(fc.option(failing), { minLength: CAS.length, maxLength: CAS.length }),
     answering: fc.nat({ max: CAS.length - 1 }),
     at: part,
   })
-  return fc.record({
-    cas: fc.integer({ min: 2, max: CAS.length }),
-    spans: fc.array(span, { minLength: spans, maxLength: spans }),
-    mishaps,
-    standby: fc.constantFrom<MortalFleetOptions['standby'][]>('always', 'off', 'on-degraded'),
-    seed: fc.integer({ min: 1, max: 1_000_000 }),
-  })
+  const outages = fc
+    .record({
+      cas: fc.integer({ min: 2, max: CAS.length }),
+      spans: fc.array(span, { minLength: spans, maxLength: spans }),
+    })
+    .map((drawn) => outagesOf(drawn.cas, drawn.spans, windowMs))
+  return fc.record({ outages, mishaps, standby, seed })
 }
 
-/** In each window, wherever it begins, one CA answers: its halves each have a time when one does. */
-function outagesOf({ cas, spans }: Case, windowMs: number): Record<string, Outage[]> {
+/** Two or three CAs, of which one stops at some time and never comes back. */
+function oneStopsForEver(wholeMs: number, mishaps: fc.Arbitrary<Mishap[]>): fc.Arbitrary<Case> {
+  const outages = fc
+    .record({
+      cas: fc.integer({ min: 2, max: CAS.length }),
+      lost: fc.nat({ max: CAS.length - 1 }),
+      kind: fc.constantFrom<Outage['kind'][]>('503', 'hang', '429'),
+      from: part,
+    })
+    .map(({ cas, lost, kind, from }) => {
+      const outage = { start: (from * wholeMs) / 4, end: 2 * wholeMs, kind }
+      return Object.fromEntries(
+        CAS.slice(0, cas).map((id, index) => [id, lost % cas === index ? [outage] : []]),
+      )
+    })
+  return fc.record({ outages, mishaps, standby, seed })
+}
+
+/** The halves of each window each have a time when one answers. */
+function outagesOf(cas: number, spans: readonly Span[], windowMs: number): Record<string, Outage[]> {
   const spanMs = windowMs / 2
   return Object.fromEntries(
     CAS.slice(0, cas).map((id, index) => {
@@ -137,11 +163,8 @@ export interface Promised {
   readonly hosts: readonly string[]
   readonly supplied: boolean
   readonly lifetimeMs: number
-  /** In each window of this length, wherever it begins, one CA answers. */
-  readonly windowMs: number
-  /** Half windows in a run. */
-  readonly spans: number
-  readonly mishaps: fc.Arbitrary<Mishap[]>
+  readonly cases: fc.Arbitrary<Case>
+  readonly wholeMs: number
   readonly runs: number
 }
 
@@ -156,19 +179,25 @@ export const PROMISES: readonly Promised[] = [
     ...SUPPLIED,
     name: 'of 160 hours none expires and none is ordered twice while one CA answers in each 3 days',
     // By a clock that is a month ahead whatever is issued has expired, and within an hour the orders of a week are gone.
-    mishaps: mishapsOf(stop, die, wrongClock(HOUR)),
+    cases: answersInWindows(3 * DAY, 5, mishapsOf(stop, die, wrongClock(HOUR))),
     lifetimeMs: 160 * HOUR,
-    windowMs: 3 * DAY,
-    spans: 5,
+    wholeMs: 7.5 * DAY,
     runs: 20,
   },
   {
     ...SUPPLIED,
     name: 'of 45 days none expires and none is ordered twice while one CA answers in each 10 days',
-    mishaps: mishapsOf(stop, die, wrongClock(HOUR, 30 * DAY)),
+    cases: answersInWindows(10 * DAY, 3, mishapsOf(stop, die, wrongClock(HOUR, 30 * DAY))),
     lifetimeMs: 45 * DAY,
-    windowMs: 10 * DAY,
-    spans: 3,
+    wholeMs: 15 * DAY,
+    runs: 10,
+  },
+  {
+    ...SUPPLIED,
+    name: 'of 45 days none expires and none is ordered twice when one CA stops for ever',
+    cases: oneStopsForEver(150 * DAY, mishapsOf(stop, die, wrongClock(HOUR))),
+    lifetimeMs: 45 * DAY,
+    wholeMs: 150 * DAY,
     runs: 10,
   },
   {
@@ -176,20 +205,21 @@ export const PROMISES: readonly Promised[] = [
     hosts: CROWD,
     supplied: false,
     // What a process that dies had counted since its last write is gone, and a clock that jumps meanwhile hides the rest.
-    mishaps: fc.oneof(mishapsOf(stop, die), mishapsOf(stop, wrongClock(HOUR, 30 * DAY))),
+    cases: answersInWindows(
+      8 * DAY,
+      2,
+      fc.oneof(mishapsOf(stop, die), mishapsOf(stop, wrongClock(HOUR, 30 * DAY))),
+    ),
     lifetimeMs: 45 * DAY,
-    windowMs: 8 * DAY,
-    spans: 2,
+    wholeMs: 8 * DAY,
     runs: 10,
   },
 ]
 
 /** @throws what fast-check says of a case in which it does not hold */
-async function hold({ mishaps, runs, spans, windowMs, ...options }: Promised): Promise<void> {
-  const property = fc.asyncProperty(cases(spans, mishaps), async (each) => {
-    const { standby, seed } = each
-    const fleet = new MortalFleet({ ...options, outages: outagesOf(each, windowMs), standby, seed })
-    const offences = await play(fleet, each.mishaps, (spans * windowMs) / 2)
+async function hold({ cases, runs, wholeMs, ...options }: Promised): Promise<void> {
+  const property = fc.asyncProperty(cases, async ({ mishaps, ...each }) => {
+    const offences = await play(new MortalFleet({ ...options, ...each }), mishaps, wholeMs)
     if (offences.length > 0) throw new Error(offences.slice(0, 20).join('\n'))
   })
   await fc.assert(property, { seed: SEED, numRuns: runs, includeErrorInReport: true })
