@@ -84,6 +84,8 @@ export interface HealthOptions {
 
 export class CaHealth {
   readonly #breakers = new Map<string, Breaker>()
+  /** Stand-ins, for the time of a rehearsal. */
+  readonly #standIns = new WeakSet<Breaker>()
   readonly #options: HealthOptions
   readonly #stop = new AbortController()
 
@@ -119,6 +121,7 @@ export class CaHealth {
       ...options,
       onChange: (...change) => this.#tell(standIn, ...change),
     })
+    this.#standIns.add(standIn)
     this.#breakers.set(issuer.id, standIn)
     standIn.startProbing(this.#stop.signal, 'later')
     return () => {
@@ -129,6 +132,12 @@ export class CaHealth {
       const [before, after] = [standIn.state, own.snapshot()]
       if (after.state !== before) this.#options.onChange?.(after, before)
     }
+  }
+
+  /** Is it judged by another issuer at present? */
+  isRehearsed(id: string): boolean {
+    const breaker = this.#breakers.get(id)
+    return breaker !== undefined && this.#standIns.has(breaker)
   }
 
   remove(id: string): void {

@@ -25,7 +25,7 @@ export interface NewsOptions {
   readonly inventory: Inventory
   readonly verdicts: Verdicts
   readonly health: CaHealth
-  readonly records: Pick<Records, 'loadState' | 'saveState'>
+  readonly records: Pick<Records, 'loadState' | 'saveState' | 'removeState'>
   readonly outlook: Outlook
   /** What commands may inherit from. */
   readonly environment: NodeJS.ProcessEnv
@@ -109,10 +109,16 @@ export class News {
     return holders.length > 0 ? holders : inventory.hosts().filter(isHolder)
   }
 
+  /** Nothing of a drill is kept: it ends with the process. */
   #keep(failovers: Failovers): void {
-    const { log, records } = this.#options
+    const { health, log, records } = this.#options
+    const real = Object.entries(failovers).filter(([ca]) => !health.isRehearsed(ca))
     this.#keeping = this.#keeping
-      .then(() => records.saveState('failovers', RECORD, failovers))
+      .then(() =>
+        real.length === 0
+          ? records.removeState('failovers', RECORD)
+          : records.saveState('failovers', RECORD, Object.fromEntries(real)),
+      )
       .catch((error: unknown) =>
         log.warn({ err: error }, `the failovers that go on could not be kept: ${messageOf(error)}`),
       )

@@ -171,6 +171,11 @@ t.test('what is ordered, from whom', async (t) => {
       { duty: 'live', cas: ['a', 'b'] },
     ],
     [
+      'backing off from the CA that failed it: live, from the other at once',
+      { backoff: { live: { failures: 9, lastAt: NOW - MINUTE, delayMs: HOUR, failed: ['a'] } } },
+      { duty: 'live', cas: ['b'] },
+    ],
+    [
       'live backing off does not stop the standby',
       { live: held('a', 0.9), backoff: { live: { failures: 1, lastAt: NOW, delayMs: HOUR } } },
       { duty: 'standby', cas: ['b'] },
@@ -191,6 +196,12 @@ t.test('when to plan again', async (t) => {
     NOW + 10 * MINUTE,
     'when the first CA may be tried',
   )
+})
+
+t.test('a host that backs off from one CA is planned again when the other is open', async (t) => {
+  const backoff = { live: { failures: 1, lastAt: NOW, delayMs: HOUR, failed: ['a'] } }
+  const full = { id: 'b', openAt: NOW + MINUTE, degraded: false }
+  t.equal(plan(situation({ backoff, candidates: [open('a'), full] })).wakeAt, NOW + MINUTE)
 })
 
 t.test(
