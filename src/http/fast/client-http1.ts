@@ -506,7 +506,7 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, RequestFields, 
     const delimited = this.#responseFraming === 'chunked' || !this.#closeAfter
     if (delimited) {
       this.#flush()
-      this.#socket.destroySoon()
+      this.#close()
     } else if (this.connection.secure) this.#socket.destroy()
     else this.#socket.resetAndDestroy()
   }
