@@ -503,7 +503,7 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, RequestFields, 
 
   /** Ends a response so that it cannot be taken for a whole one: where only the connection's end tells, by a reset. */
   #cutOff(): void {
-    const delimited = this.#responseFraming === 'chunked' || !this.#closeAfter
+    const delimited = this.#responseFraming === 'chunked' || this.#contentLength !== -1 || !this.#closeAfter
     if (delimited) {
       this.#flush()
       this.#close()
