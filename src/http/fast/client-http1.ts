@@ -402,8 +402,11 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, RequestFields, 
   /** How the content is framed, and whether the connection stays. */
   #finishHead(exchange: Exchange, head: Head): void {
     const { status } = head
-    if (isBodiless(exchange, status)) this.#responseFraming = 'none'
-    else if (head.contentLength !== -1) {
+    if (isBodiless(exchange, status)) {
+      this.#responseFraming = 'none'
+      // Whole with its head, whatever becomes of the upstream.
+      this.#contentLength = 0
+    } else if (head.contentLength !== -1) {
       this.#responseFraming = 'as-is'
       this.#contentLength = head.contentLength
     } else if (this.#http10 || exchange.upgrade !== '') {
