@@ -7,6 +7,7 @@ cd "$(dirname "$0")"
 declare -A package_of=(
   [pebble]=pebble [redis-server]=redis-server [nginx]=nginx [openssl]=openssl [curl]=curl
   [h2load]=nghttp2-client [wrk]=wrk [caddy]=caddy [chromium]=chromium
+  [named]=bind9
 )
 
 missing_packages() {

@@ -8,6 +8,7 @@ import {
   loadCaa,
   parseIssueValue,
 } from '../../src/ca/caa.ts'
+import { startBind } from '../peers/bind.ts'
 import { startDns } from '../peers/dns.ts'
 
 /** `0 issue "ca.example"` as zone files write it. */
@@ -284,4 +285,50 @@ t.test('from a real name server', async (t) => {
   ]
   t.same(await loadCaa('a.b.example.com', resolver), { domain: 'example.com', properties })
   t.same(await loadCaa('alias.example.org', resolver), { domain: 'alias.example.org', properties })
+})
+
+t.test('from bind9', async (t) => {
+  const many = Array.from({ length: 40 }, (_, index) => `@ CAA 0 issue "ca${index}.example.net"`)
+  const bind = await startBind({
+    'example.com': `@ CAA 0 issue "ca1.example.net"
+deep.empty A 127.0.0.1
+*.wild CAA 0 issuewild "ca2.example.org"
+alias CNAME target.example.org.
+old DNAME new.example.org.
+lapsed CNAME www.broken.example.
+`,
+    'example.org': `target CAA 128 issue "ca3.example; accounturi=https://ca3.example/1; validationmethods=http-01"
+a.new CAA 0 issue ";"
+`,
+    'many.example': many.join('\n'),
+    'broken.example': null,
+  })
+  t.teardown(() => bind.stop())
+  const resolver = new Resolver({ timeout: 5000, tries: 1 })
+  resolver.setServers([bind.address])
+  const load = async (host: string): Promise<string> => {
+    const { domain, properties } = await loadCaa(host, resolver)
+    return [
+      domain,
+      ...properties.map(({ tag, value, critical }) => `${critical ? '!' : ''}${tag} ${value}`),
+    ].join(' | ')
+  }
+  const apex = 'example.com | issue ca1.example.net'
+  t.equal(await load('a.b.example.com'), apex, 'names that are not there')
+  t.equal(await load('empty.example.com'), apex, 'a name that only has names below it')
+  t.equal(await load('deep.empty.example.com'), apex, 'a name that has other records')
+  t.equal(
+    await load('*.x.wild.example.com'),
+    'x.wild.example.com | issuewild ca2.example.org',
+    'a wildcard record',
+  )
+  t.equal(
+    await load('alias.example.com'),
+    'alias.example.com | !issue ca3.example; accounturi=https://ca3.example/1; validationmethods=http-01',
+    'an alias into another zone',
+  )
+  t.equal(await load('a.old.example.com'), 'a.old.example.com | issue ;', 'a tree that is an alias')
+  t.equal((await loadCaa('www.many.example', resolver)).properties.length, 40, 'more than a datagram holds')
+  await t.rejects(load('www.broken.example'), { code: 'ESERVFAIL' }, 'a zone that cannot be had')
+  await t.rejects(load('lapsed.example.com'), { code: 'ESERVFAIL' }, 'nor through an alias')
 })
