@@ -29,8 +29,11 @@ export interface VerdictsSnapshot {
   /** By `certs distrust`. */
   readonly distrusted: readonly string[]
   /** By the config. */
-  readonly configured: readonly string[]
+  readonly configured?: readonly string[]
 }
+
+/** The id of the one record of state that holds them. */
+export const VERDICTS_RECORD = 'all'
 
 export class Verdicts {
   readonly #condemned = new Map<string, OwnFault>()
@@ -111,4 +114,12 @@ export class Verdicts {
   #tell(): void {
     for (const listener of this.#listeners) listener()
   }
+}
+
+/** A stored record; one that is not of our making counts as absent. */
+export function readVerdicts(value: unknown): VerdictsSnapshot | undefined {
+  if (typeof value !== 'object' || value === null) return undefined
+  const { condemned, distrusted } = value as Partial<VerdictsSnapshot>
+  const isOurs = typeof condemned === 'object' && condemned !== null && Array.isArray(distrusted)
+  return isOurs ? (value as VerdictsSnapshot) : undefined
 }

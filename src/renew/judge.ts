@@ -5,7 +5,7 @@
 import { setImmediate as yieldToOthers } from 'node:timers/promises'
 import type { Certificate } from '../cert/certificate.ts'
 import type { Inventory } from '../cert/inventory.ts'
-import type { Fault, OwnFault, Verdicts, VerdictsSnapshot } from '../cert/verdicts.ts'
+import { type Fault, type OwnFault, readVerdicts, VERDICTS_RECORD, type Verdicts } from '../cert/verdicts.ts'
 import { messageOf } from '../errors.ts'
 import type { Log } from '../log.ts'
 import type { Records } from '../store/records.ts'
@@ -27,7 +27,6 @@ export interface JudgeOptions {
 
 /** CAs publish new revocation lists several times a day. */
 const INTERVAL_MS = 6 * HOUR
-const RECORD = 'all'
 
 export class Judge {
   readonly #options: JudgeOptions
@@ -44,8 +43,8 @@ export class Judge {
   /** Reads the verdicts of before; to be done before the first handshake. */
   async load(): Promise<void> {
     const { records, verdicts } = this.#options
-    const stored = await records.loadState('verdicts', RECORD)
-    if (isSnapshot(stored)) verdicts.restore(stored)
+    const snapshot = readVerdicts(await records.loadState('verdicts', VERDICTS_RECORD))
+    if (snapshot !== undefined) verdicts.restore(snapshot)
   }
 
   start(): void {
@@ -175,16 +174,10 @@ export class Judge {
       const held = new Set(this.#held().map(({ fingerprint }) => fingerprint))
       const snapshot = verdicts.snapshot((fingerprint) => held.has(fingerprint))
       try {
-        await records.saveState('verdicts', RECORD, snapshot)
+        await records.saveState('verdicts', VERDICTS_RECORD, snapshot)
       } catch (error) {
         log.warn({ err: error }, `the verdicts on certificates could not be kept: ${messageOf(error)}`)
       }
     }
   }
-}
-
-function isSnapshot(value: unknown): value is VerdictsSnapshot {
-  if (typeof value !== 'object' || value === null) return false
-  const { condemned, distrusted } = value as Partial<VerdictsSnapshot>
-  return typeof condemned === 'object' && condemned !== null && Array.isArray(distrusted)
 }

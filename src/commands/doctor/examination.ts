@@ -8,6 +8,7 @@ import type { HostView } from '../../admin/views.ts'
 import type { CaaLookup } from '../../ca/caa.ts'
 import type { Anchors } from '../../ca/issuers.ts'
 import type { Holding } from '../../cert/inventory.ts'
+import { readVerdicts, VERDICTS_RECORD } from '../../cert/verdicts.ts'
 import { isPrivateHost } from '../../config/addresses.ts'
 import type { Ca } from '../../config/cas.ts'
 import type { Config } from '../../config/schema.ts'
@@ -67,7 +68,7 @@ export async function examine(options: ExaminationOptions): Promise<Diagnosis> {
       [...cas.values()]
         .filter(({ name }) => used.has(name))
         .map((ca) => examineAuthority(ca, records, clock)),
-    ),
+    ).then((reports) => withDistrust(reports, records)),
     loadRoots(cas, records, clock),
     loadHoldings(records),
   ])
@@ -98,6 +99,25 @@ function checkInstance(running: readonly HostView[] | undefined): Finding {
     'none runs: whether the ports lead here was not tried',
     'start `holdfast serve`, and run doctor again',
   )
+}
+
+/** What the operator distrusts is asked for nothing, however well it is. */
+async function withDistrust(
+  reports: readonly AuthorityReport[],
+  records: Records | undefined,
+): Promise<AuthorityReport[]> {
+  const told = readVerdicts(await records?.loadState('verdicts', VERDICTS_RECORD))?.distrusted ?? []
+  return reports.map((report) => {
+    const { distrusted, name } = report.ca
+    if (!distrusted && !told.includes(name)) return report
+    const word = distrusted ? `remove \`cas.${name}.distrusted\`` : `run \`holdfast certs trust ${name}\``
+    const finding = fail(
+      'trust',
+      'is distrusted by you, and asked for nothing',
+      `${word} when it may be trusted`,
+    )
+    return { ...report, findings: [...report.findings, finding], usable: false }
+  })
 }
 
 async function loadHoldings(records: Records | undefined): Promise<ReadonlyMap<string, Holding>> {
@@ -148,7 +168,7 @@ class HostExamination {
     const isKnown = this.#options.records !== undefined
     const held = isKnown ? checkHolding(host, policy, holding, this.#rootsOf, now) : []
     const authorities = policy.cas.flatMap((name) => this.#authorities.get(name) ?? [])
-    if (authorities.every(({ ca }) => ca.type === 'internal'))
+    if (authorities.every(({ ca, usable }) => ca.type === 'internal' && usable))
       return { host, usable: policy.cas, dependsOnOne: false, findings: [alone(), ...held] }
     const { lookup, ports, clock, proof } = this.#options
     const [reach, caa] = await Promise.all([

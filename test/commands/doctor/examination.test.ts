@@ -3,23 +3,41 @@ import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { diagnose } from '../../../src/commands/doctor.ts'
 import { loadConfig } from '../../../src/config/load.ts'
+import { silentLog } from '../../../src/log.ts'
+import { openStore } from '../../../src/store/open.ts'
+import { Records } from '../../../src/store/records.ts'
 import { freePort } from '../../peers/process.ts'
 import { wordsOf } from './words.ts'
 
 const noRecord = () => Promise.reject(Object.assign(new Error('no data'), { code: 'ENODATA' }))
 const lookup = { resolve4: noRecord, resolve6: noRecord, resolveCaa: noRecord, resolveCname: noRecord }
 
-async function examine(t: Test, host: string, cas: string[]) {
+interface Distrust {
+  readonly byConfig?: boolean
+  readonly byOperator?: boolean
+}
+
+/** @param internal whether the internal CA is distrusted */
+async function examine(t: Test, host: string, cas: string[], internal: Distrust = {}) {
   const closed = `https://127.0.0.1:${await freePort()}/dir`
   const config = {
     listen: { admin: false },
-    cas: { corp: { directory: closed } },
+    cas: { corp: { directory: closed }, internal: { distrusted: internal.byConfig } },
     sites: [{ hosts: [host], upstreams: ['http://127.0.0.1:9'], tls: { cas } }],
   }
   const folder = t.testdir({ 'c.json': JSON.stringify(config) })
-  const { hosts } = await diagnose(await loadConfig(join(folder, 'c.json'), {}), lookup)
+  const loaded = await loadConfig(join(folder, 'c.json'), {})
+  const store = await openStore(loaded.config.store, loaded.baseDir, silentLog())
+  if (internal.byOperator)
+    await new Records(store, silentLog()).saveState('verdicts', 'all', {
+      condemned: {},
+      distrusted: ['internal'],
+    })
+  await store.close()
+  const { cas: authorities, hosts } = await diagnose(loaded, lookup)
   const [report] = hosts
-  return { ...report, words: report?.findings.map(wordsOf) ?? [] }
+  const ofInternal = authorities.find(({ ca }) => ca === 'internal')?.findings.map(wordsOf)
+  return { ...report, ofInternal, words: report?.findings.map(wordsOf) ?? [] }
 }
 
 t.test('the internal CA alone needs nobody', async (t) => {
@@ -43,6 +61,16 @@ t.test('it is one for a private name', async (t) => {
   t.same(usable, ['internal'])
   t.equal(dependsOnOne, true)
 })
+
+for (const [who, distrust, fix] of [
+  ['the config', { byConfig: true }, 'remove `cas.internal.distrusted` when it may be trusted'],
+  ['`certs distrust`', { byOperator: true }, 'run `holdfast certs trust internal` when it may be trusted'],
+] as const)
+  t.test(`a CA that is distrusted by ${who} is no CA to fall back on`, async (t) => {
+    const { ofInternal, usable } = await examine(t, 'wiki.internal', ['corp', 'internal'], distrust)
+    t.same(usable, [])
+    t.equal(ofInternal?.at(-1), `fail trust: is distrusted by you, and asked for nothing | fix: ${fix}`)
+  })
 
 t.test('one CA only', async (t) => {
   const { words } = await examine(t, 'app.example.com', ['corp'])
