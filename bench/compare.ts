@@ -49,8 +49,8 @@ const { values: options } = parseArgs({
     'upstream-port': { type: 'string' },
   },
 })
-const rounds = options.quick ? 2 : 5
-const seconds = options.quick ? 1 : 3
+const rounds = options.quick ? 2 : 21
+const seconds = 1
 
 const folder = mkdtempSync(join(tmpdir(), 'holdfast-bench-'))
 process.on('exit', () => rmSync(folder, { recursive: true, force: true }))

@@ -118,7 +118,7 @@ export class LocalFront implements Front {
       'min',
     )
     const access = (): boolean | number => this.#config.log.access
-    const accessLog = new AccessLog({ log, metrics, access, random: Math.random })
+    const accessLog = new AccessLog({ clock, log, metrics, access, random: Math.random })
     const wireOptions = { gateway: this.#gateway, accessLog, requestIds: new RequestIds(), clock }
     this.#wire = config.forwarder === 'fast' ? new FastWire(wireOptions) : new CompatWire(wireOptions)
     this.#streams = new Streams({

@@ -3,7 +3,31 @@ import { isatty } from 'node:tty'
 import pino from 'pino'
 import pretty from 'pino-pretty'
 
-export type Log = pino.Logger
+/** `lines`, where the log is JSON: for what is logged by the thousand, and makes its lines by itself. */
+export type Log = pino.Logger & { readonly lines?: Lines }
+
+/** Gathers lines until the event loop turns, so that all that happened meanwhile takes one write. */
+export class Lines {
+  readonly #write: (text: string) => void
+  #gathered = ''
+
+  constructor(write: (text: string) => void) {
+    this.#write = write
+  }
+
+  /** @param line JSON, with its newline */
+  add(line: string): void {
+    if (this.#gathered === '') setImmediate(() => this.flush())
+    this.#gathered += line
+  }
+
+  flush(): void {
+    const text = this.#gathered
+    if (text === '') return
+    this.#gathered = ''
+    this.#write(text)
+  }
+}
 
 export interface LogOptions {
   readonly level: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent'
@@ -36,7 +60,14 @@ export function createLog(options: LogOptions): Log {
   const human = options.format === 'pretty' || (options.format === 'auto' && isatty(1))
   if (human)
     return pino(settings, pretty({ sync: true, translateTime: 'SYS:HH:MM:ss', ignore: 'pid,hostname' }))
-  return pino(settings, pino.destination({ fd: 1, sync: true }))
+  const stdout = pino.destination({ fd: 1, sync: true })
+  const lines = new Lines((text) => stdout.write(text))
+  process.on('exit', () => lines.flush())
+  const inOrder = (text: string): void => {
+    lines.flush()
+    stdout.write(text)
+  }
+  return Object.assign(pino(settings, { write: inOrder }), { lines })
 }
 
 /** A log that says nothing, for tests and for commands that print their own results. */

@@ -114,9 +114,11 @@ export class Authorities {
   async #install(ca: Ca, issuer: Issuer): Promise<void> {
     const { clock } = this.#options
     const { limits, exemptsRenewals } = limitsOf(ca)
-    const before = this.#places.get(ca.name) === placeOf(ca) ? this.#ownAccess(ca.name) : undefined
-    const counted = before?.ledger.snapshot() ?? readLedger(await this.#load('ledgers', ca))
     const record = readHealth(await this.#load('health', ca))
+    const stored = readLedger(await this.#load('ledgers', ca))
+    // Last, for orders go on being counted meanwhile.
+    const before = this.#places.get(ca.name) === placeOf(ca) ? this.#ownAccess(ca.name) : undefined
+    const counted = before?.ledger.snapshot() ?? stored
     const ledger = new Ledger(limits, clock, counted, () => this.#saveSoon(ca.name))
     this.#forget(ca.name)
     this.#accesses.set(ca.name, { issuer, ledger, exemptsRenewals })

@@ -126,10 +126,10 @@ export class Fulfilment {
     )
   }
 
-  /** The key of before, where that is wanted. Not one of another type, nor one that may have been revoked for a reason. */
+  /** The key of before, where that is wanted. Not one of another type, nor one for whose sake the certificate may have to go. */
   #reusableKey({ target }: Task, replaced: Certificate): string | undefined {
     const fault = this.#options.verdicts.faultOf(replaced)
-    const isTainted = fault === 'compromised' || fault === 'revoked'
+    const isTainted = fault === 'compromised' || fault === 'revoked' || fault === 'recalled'
     const { reuseKey, keyType } = target
     return reuseKey && !isTainted && keyTypeOf(replaced.keyPem) === keyType ? replaced.keyPem : undefined
   }

@@ -1,6 +1,6 @@
 /**
- * Passes the verdicts: looks four times a day, and whenever asked, at each certificate that is held, whether its chain still
- * verifies and whether its CA has revoked it, and keeps what it finds, and what the operator says, over restarts.
+ * Passes the verdicts: looks four times a day, and whenever asked, at each certificate that is held, whether its chain
+ * still verifies and whether its CA has revoked it, and keeps what it finds, and what the operator says, over restarts.
  */
 import { setImmediate as yieldToOthers } from 'node:timers/promises'
 import type { Certificate } from '../cert/certificate.ts'
@@ -161,9 +161,7 @@ export class Judge {
   /** Never rejects. A CA may recall thousands at once: what comes while it writes is written with the next. */
   #save(): Promise<void> {
     this.#isUnsaved = true
-    this.#saving ??= this.#writeAll().finally(() => {
-      this.#saving = undefined
-    })
+    this.#saving ??= this.#writeAll()
     return this.#saving
   }
 
@@ -179,5 +177,7 @@ export class Judge {
         log.warn({ err: error }, `the verdicts on certificates could not be kept: ${messageOf(error)}`)
       }
     }
+    // In one go with the last look at it: nobody may take this round for one to come.
+    this.#saving = undefined
   }
 }

@@ -69,6 +69,26 @@ t.test('SIGTERM lets a request in flight finish, takes no more, and exits with 0
   t.match(await program.finished, { code: 0, err: '' })
 })
 
+for (const workers of [1, 2])
+  t.test(`each request is a line of the log, with ${workers} of them, the last before the end`, async (t) => {
+    const { setup, program } = await start(t, await startApp(t), { workers })
+    for (const path of ['/a', '/b?secret=1', '/c']) await get(setup, path)
+    program.signal('SIGTERM')
+    const { out } = await program.finished
+    t.match(
+      program.lines.filter(({ msg }) => msg === 'request'),
+      ['/a', '/b', '/c'].map((path) => ({
+        level: 'info',
+        method: 'GET',
+        host: /localhost/,
+        path,
+        status: 200,
+      })),
+    )
+    t.match(program.lines.at(-1), { msg: 'stopped' })
+    t.notMatch(out, 'secret=1')
+  })
+
 t.test('a WebSocket is closed at the drain limit', async (t) => {
   const app = createServer()
   const sockets = new WebSocketServer({ server: app })

@@ -37,6 +37,7 @@ export class MemoryWire {
       httpsPort: 443,
     })
     const accessLog = new AccessLog({
+      clock: STOPPED,
       log: silentLog(),
       metrics: new Metrics(),
       access: () => false,

@@ -1,8 +1,13 @@
+import fc from 'fast-check'
 import t from 'tap'
+import { VirtualClock } from '../../src/commands/simulate/virtual-clock.ts'
 import { ProxyError } from '../../src/errors.ts'
 import { AccessLog, type RequestRecord } from '../../src/http/access-log.ts'
+import { Lines } from '../../src/log.ts'
 import { Metrics } from '../../src/metrics.ts'
 import { type MemoryLog, memoryLog } from '../support/log.ts'
+
+const CLOCK = new VirtualClock(Date.parse('2026-06-19T12:00:00.000Z'))
 
 const REQUEST: RequestRecord = {
   id: 'abc-1',
@@ -20,7 +25,13 @@ const REQUEST: RequestRecord = {
 
 function record(access: boolean | number, random: () => number, ...requests: RequestRecord[]): MemoryLog {
   const memory = memoryLog()
-  const accessLog = new AccessLog({ log: memory.log, metrics: new Metrics(), access: () => access, random })
+  const accessLog = new AccessLog({
+    clock: CLOCK,
+    log: memory.log,
+    metrics: new Metrics(),
+    access: () => access,
+    random,
+  })
   for (const request of requests) accessLog.record(request)
   return memory
 }
@@ -53,7 +64,13 @@ t.test('none, all, or a share of the lines', async (t) => {
 t.test('a share that a reload changes holds from the next request on', async (t) => {
   const { lines, log } = memoryLog()
   let share = 0
-  const accessLog = new AccessLog({ log, metrics: new Metrics(), access: () => share, random: () => 0.5 })
+  const accessLog = new AccessLog({
+    clock: CLOCK,
+    log,
+    metrics: new Metrics(),
+    access: () => share,
+    random: () => 0.5,
+  })
   accessLog.record(REQUEST)
   share = 1
   accessLog.record(REQUEST)
@@ -75,10 +92,79 @@ t.test('a failure behind the proxy is a warning with its cause, in any case', as
 
 t.test('every request is counted, logged or not', async (t) => {
   const metrics = new Metrics()
-  const accessLog = new AccessLog({ log: memoryLog().log, metrics, access: () => false, random: () => 0 })
+  const accessLog = new AccessLog({
+    clock: CLOCK,
+    log: memoryLog().log,
+    metrics,
+    access: () => false,
+    random: () => 0,
+  })
   accessLog.record(REQUEST)
   accessLog.record({ ...REQUEST, status: 499 })
   const { text } = await metrics.expose()
   t.match(text, 'holdfast_requests_total{code="200"} 1')
   t.match(text, 'holdfast_requests_total{code="499"} 1')
+})
+
+/** The text of the lines that are made by us, and what pino makes of the same. */
+function bothWays(request: RequestRecord): { ours: string; theirs: unknown } {
+  let ours = ''
+  const memory = memoryLog()
+  const lines = new Lines((text) => {
+    ours += text
+  })
+  const options = { clock: CLOCK, metrics: new Metrics(), access: () => true, random: () => 0 }
+  new AccessLog({ ...options, log: Object.assign(memoryLog().log, { lines }) }).record(request)
+  lines.flush()
+  new AccessLog({ ...options, log: memory.log }).record(request)
+  return { ours, theirs: memory.lines[0] }
+}
+
+t.test('where the log is JSON, lines are what pino would make of them', async (t) => {
+  const text = fc.string({ unit: 'binary', maxLength: 20 })
+  const requests = fc.record<RequestRecord>({
+    id: text,
+    method: text,
+    host: fc.option(text, { nil: undefined }),
+    target: text,
+    status: fc.integer({ min: 100, max: 599 }),
+    bodyBytes: fc.nat(),
+    durationMs: fc.double({ min: 0, max: 1e6, noNaN: true }),
+    upstream: fc.option(text, { nil: undefined }),
+    clientAddress: text,
+    protocol: fc.constantFrom('HTTP/1.0', 'HTTP/1.1', 'HTTP/2'),
+    error: fc.constant(undefined),
+  })
+  fc.assert(
+    fc.property(requests, (request) => {
+      const { ours, theirs } = bothWays(request)
+      const { level, time, ...rest } = JSON.parse(ours)
+      const { level: _, time: __, ...expected } = theirs as Record<string, unknown>
+      return (
+        ours.endsWith('}\n') &&
+        level === 'info' &&
+        time === '2026-06-19T12:00:00.000Z' &&
+        JSON.stringify(rest) === JSON.stringify(expected)
+      )
+    }),
+  )
+  t.pass('for any request')
+})
+
+t.test('lines of one turn of the event loop are one write, and none is at a level that is off', async (t) => {
+  const writes: string[] = []
+  const lines = new Lines((text) => writes.push(text))
+  const log = Object.assign(memoryLog().log, { lines })
+  const options = { clock: CLOCK, metrics: new Metrics(), access: () => true, random: () => 0 }
+  const accessLog = new AccessLog({ ...options, log })
+  accessLog.record(REQUEST)
+  accessLog.record(REQUEST)
+  t.equal(writes.length, 0)
+  await new Promise(setImmediate)
+  t.equal(writes.length, 1)
+  t.equal(writes[0]?.split('\n').length, 3)
+  log.level = 'warn'
+  accessLog.record(REQUEST)
+  await new Promise(setImmediate)
+  t.equal(writes.length, 1)
 })

@@ -151,6 +151,7 @@ export class Front {
       httpsPort: 8443,
     })
     const accessLog = new AccessLog({
+      clock,
       log: log.log,
       metrics: new Metrics(),
       access: () => true,

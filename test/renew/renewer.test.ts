@@ -336,6 +336,7 @@ for (const [name, fault, keyType, reuseKey] of [
   ['unless it is asked for', undefined, 'ecdsa-p256', false],
   ['of another type', undefined, 'ecdsa-p384', true],
   ['of a certificate that is revoked', 'revoked', 'ecdsa-p256', true],
+  ['of a certificate that its CA demands back', 'recalled', 'ecdsa-p256', true],
   ['that is compromised', 'compromised', 'ecdsa-p256', true],
 ] as const)
   t.test(`a key is not kept ${name}`, async (t) => {
