@@ -25,6 +25,8 @@ export interface AcmeOrderOptions {
 
 /** What was issued, unchecked, and the key that it was ordered for. */
 export interface Issued {
+  /** URL of the account that it was issued to. */
+  readonly account: string | undefined
   readonly chainPem: string
   readonly keyPem: string
 }
@@ -117,10 +119,12 @@ class Attempt {
       identifiers: names.map((value) => ({ type: isIP(value) === 0 ? 'dns' : 'ip', value })),
       ...(profile === undefined ? {} : { profile }),
     }
-    if (replaces === undefined || this.#wire.directory.renewalInfo === undefined)
+    const { accountUrl, directory } = this.#wire
+    const isAnothers = replaces?.account !== undefined && replaces.account !== accountUrl
+    if (replaces === undefined || isAnothers || directory.renewalInfo === undefined)
       return this.#wire.newOrder(plain, this.#signal)
     try {
-      return await this.#wire.newOrder({ ...plain, replaces }, this.#signal)
+      return await this.#wire.newOrder({ ...plain, replaces: replaces.ariId }, this.#signal)
     } catch (error) {
       // RFC 9773 section 5 lets a CA refuse it; a courtesy to the CA must not cost a certificate.
       if (!isRequestRefused(error)) throw error
@@ -204,7 +208,7 @@ class Attempt {
     const finalized = await this.#wire.finalize(order, csr, this.#signal)
     const { certificate } = await this.#waitFor('valid', ['ready', 'processing'], finalized)
     if (certificate === undefined) throw this.#badAnswer('the order is valid and names no certificate')
-    return { chainPem: await this.#download(certificate), keyPem }
+    return { chainPem: await this.#download(certificate), keyPem, account: this.#wire.accountUrl }
   }
 
   /** The chain to the preferred root, else the CA's default one: a preference must not cost a certificate. */

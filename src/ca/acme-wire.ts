@@ -117,13 +117,14 @@ const PEM_CHAIN = /^(?:\s*-----BEGIN CERTIFICATE-----[\w+/=\s]+-----END CERTIFIC
  */
 export class AcmeWire {
   readonly directory: Directory
+  /** Undefined before `newAccount`. */
+  readonly accountUrl: string | undefined
   readonly #endpoint: Endpoint
   readonly #client: Client
   readonly #exchanges: AsyncLocalStorage<Exchange>
   /** From earlier answers, so that a request costs one exchange. */
   readonly #nonces: string[] = []
 
-  /** @param accountUrl undefined before `newAccount` */
   static async open(
     endpoint: Endpoint,
     accountKeyPem: string,
@@ -137,11 +138,17 @@ export class AcmeWire {
       ...(accountUrl === undefined ? {} : { accountUrl }),
       ...(eab === undefined ? {} : { externalAccountBinding: eab }),
     })
-    return new AcmeWire(endpoint, client, exchanges)
+    return new AcmeWire(endpoint, client, exchanges, accountUrl)
   }
 
-  private constructor(endpoint: Endpoint, client: Client, exchanges: AsyncLocalStorage<Exchange>) {
+  private constructor(
+    endpoint: Endpoint,
+    client: Client,
+    exchanges: AsyncLocalStorage<Exchange>,
+    accountUrl: string | undefined,
+  ) {
     this.directory = endpoint.directory
+    this.accountUrl = accountUrl
     this.#endpoint = endpoint
     this.#client = client
     this.#exchanges = exchanges

@@ -227,10 +227,10 @@ export class AcmeIssuer implements Issuer {
     return notBefore
   }
 
-  #verified({ chainPem, keyPem }: Issued, { names }: IssueRequest): Certificate {
+  #verified({ account, chainPem, keyPem }: Issued, { names }: IssueRequest): Certificate {
     const { id: ca, trust } = this.#options
     try {
-      const certificate = new Certificate(chainPem, keyPem, ca, `certificate from ${ca}`)
+      const certificate = new Certificate(chainPem, keyPem, ca, `certificate from ${ca}`, account)
       verifyChain(certificate, { names, roots: trust(), now: this.#timeFor(certificate) })
       return certificate
     } catch (cause) {

@@ -11,8 +11,14 @@ export interface IssueRequest {
   readonly keyPem?: string
   /** In order of preference. */
   readonly challenges: readonly ChallengeType[]
-  /** RFC 9773 section 5: the ARI id of the certificate that this one replaces; only to the CA that issued it. */
-  readonly replaces?: string
+  /** RFC 9773 section 5: the certificate that this one replaces; only to the CA that issued it. */
+  readonly replaces?: Replaced
+}
+
+export interface Replaced {
+  readonly ariId: string
+  /** URL of the account that it was issued to, the only one that may say so; undefined: it is not known. */
+  readonly account: string | undefined
 }
 
 /** RFC 9773 section 4.2: when the CA wishes the certificate to be renewed. Milliseconds since the epoch. */

@@ -35,6 +35,8 @@ export class Certificate {
   readonly serial: string
   /** The config's name of the CA that issued it, or `file`, or `import`. */
   readonly source: string
+  /** URL of the ACME account that it was issued to; undefined where there is none, or it is not known. */
+  readonly account: string | undefined
 
   /**
    * @param chainPem leaf first; text around the PEM blocks is dropped
@@ -42,7 +44,7 @@ export class Certificate {
    * @param what names the origin in errors: a path, a CA, a store key
    * @throws CertificateError CERTIFICATE_UNREADABLE, KEY_MISMATCH
    */
-  constructor(chainPem: string, keyPem: string, source: string, what: string) {
+  constructor(chainPem: string, keyPem: string, source: string, what: string, account?: string) {
     this.chain = parseCertificates(chainPem, what)
     const leaf = this.chain[0] as X509Certificate
     const key = parseKey(keyPem, what)
@@ -68,6 +70,7 @@ export class Certificate {
     this.issuer = commonNameOf(leaf.issuer)
     this.serial = leaf.serialNumber.toLowerCase()
     this.source = source
+    this.account = account
   }
 
   get leaf(): X509Certificate {

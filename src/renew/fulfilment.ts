@@ -118,7 +118,7 @@ export class Fulfilment {
         hedge: order.hedge,
         request: (ca) =>
           replaced?.source === ca && replaced.ariId !== undefined
-            ? { ...request, replaces: replaced.ariId }
+            ? { ...request, replaces: { ariId: replaced.ariId, account: replaced.account } }
             : request,
       },
       this.#options,

@@ -20,7 +20,9 @@ t.test('issues, and renews on the same account with another key', async (t) => {
   t.same(first.names, [address])
   t.ok(first.isValidAt(Date.now()))
   const account = await records.loadAccount('caddy')
-  const replaces = first.ariId === undefined ? {} : { replaces: first.ariId }
+  const { ariId, account: url } = first
+  t.equal(url, account?.url)
+  const replaces = ariId === undefined ? {} : { replaces: { ariId, account: url } }
   const second = await issuer.issue(requestFor([address], replaces), forever)
   t.not(second.serial, first.serial)
   t.not(second.keyPem, first.keyPem)

@@ -52,15 +52,29 @@ t.test('profiles and renewal information', async (t) => {
 
   t.test('a renewal says what it replaces, and is ordered anew where the CA refuses that', async (t) => {
     const issuer = await world.issuer(pebble)
-    const { ariId: replaces = '' } = await issuer.issue(requestFor(['app.example.com']), forever)
-    t.not(replaces, '')
-    const request = requestFor(['app.example.com'], { replaces })
+    const { account, ariId = '' } = await issuer.issue(requestFor(['app.example.com']), forever)
+    t.not(ariId, '')
+    const request = requestFor(['app.example.com'], { replaces: { ariId, account } })
     const isRefused = () =>
       world.log.lines.some(({ msg }) => msg.includes('refuses the order as a replacement'))
     await issuer.issue(request, forever)
     t.notOk(isRefused())
     await t.resolves(issuer.issue(request, forever), 'it is replaced already')
     t.ok(isRefused())
+  })
+
+  t.test('a renewal by another account than the one that ordered says nothing of it', async (t) => {
+    const first = await world.issuer(pebble)
+    const { account, ariId = '' } = await first.issue(requestFor(['other.example.com']), forever)
+    const another = await world.issuer(pebble)
+    const linesBefore = world.log.lines.length
+    const renewed = await another.issue(
+      requestFor(['other.example.com'], { replaces: { ariId, account } }),
+      forever,
+    )
+    t.not(renewed.account, account)
+    const refused = world.log.lines.slice(linesBefore).some(({ msg }) => msg.includes('as a replacement'))
+    t.notOk(refused, 'the CA had nothing to refuse')
   })
 })
 

@@ -122,7 +122,7 @@ t.test('the certificate that is replaced is named to the CA that issued it, and 
     const simulated = ca(id)
     const issue = simulated.issue.bind(simulated)
     simulated.issue = async (request, signal) => {
-      replaced.push([id, request.replaces])
+      replaced.push([id, request.replaces?.ariId])
       return Object.assign(await issue(request, signal), { ariId: id })
     }
   }

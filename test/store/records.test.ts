@@ -102,13 +102,17 @@ t.test('certificates', async (t) => {
     ]
     const expected = new Map<string, string>()
     for (const [index, [host, role, path]] of cases.entries()) {
-      const certificate = await makeCertificate({ names: [host], source: `ca-${index}` })
+      const certificate = await makeCertificate({
+        names: [host],
+        source: `ca-${index}`,
+        account: `https://ca.example/acct/${index}`,
+      })
       await records.saveCertificate(host, role, certificate)
       expected.set(`${host} ${role}`, certificate.fingerprint)
       t.ok((await stat(join(folder, 'certificates', path))).isFile(), path)
       const loaded = await records.loadCertificate(host, role)
-      const { chainPem, keyPem, source } = certificate
-      t.match(loaded, { chainPem, keyPem, source }, host)
+      const { account, chainPem, keyPem, source } = certificate
+      t.match(loaded, { account, chainPem, keyPem, source }, host)
     }
     const all = await records.loadCertificates()
     t.same(new Map(all.map((each) => [`${each.host} ${each.role}`, each.certificate.fingerprint])), expected)

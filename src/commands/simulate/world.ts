@@ -129,6 +129,7 @@ export function datesOnly(
     issuer: source,
     serial: word(),
     source,
+    account: undefined,
     ariId: undefined,
     get leaf(): never {
       throw new Error('a simulated certificate has no leaf')
