@@ -168,8 +168,9 @@ class HostExamination {
     const isKnown = this.#options.records !== undefined
     const held = isKnown ? checkHolding(host, policy, holding, this.#rootsOf, now) : []
     const authorities = policy.cas.flatMap((name) => this.#authorities.get(name) ?? [])
-    if (authorities.every(({ ca, usable }) => ca.type === 'internal' && usable))
-      return { host, usable: policy.cas, dependsOnOne: false, findings: [alone(), ...held] }
+    const ready = authorities.filter(({ usable }) => usable).map(({ ca }) => ca.name)
+    if (ready.length > 0 && authorities.every(({ ca }) => ca.type === 'internal'))
+      return { host, usable: ready, dependsOnOne: false, findings: [alone(), ...held] }
     const { lookup, ports, clock, proof } = this.#options
     const [reach, caa] = await Promise.all([
       checkReach(host, policy.challenges, { lookup, ports, clock, proof, fingerprints: this.#fingerprints }),

@@ -22,7 +22,11 @@ async function examine(t: Test, host: string, cas: string[], internal: Distrust 
   const closed = `https://127.0.0.1:${await freePort()}/dir`
   const config = {
     listen: { admin: false },
-    cas: { corp: { directory: closed }, internal: { distrusted: internal.byConfig } },
+    cas: {
+      corp: { directory: closed },
+      dev: { type: 'internal' },
+      internal: { distrusted: internal.byConfig },
+    },
     sites: [{ hosts: [host], upstreams: ['http://127.0.0.1:9'], tls: { cas } }],
   }
   const folder = t.testdir({ 'c.json': JSON.stringify(config) })
@@ -71,6 +75,12 @@ for (const [who, distrust, fix] of [
     t.same(usable, [])
     t.equal(ofInternal?.at(-1), `fail trust: is distrusted by you, and asked for nothing | fix: ${fix}`)
   })
+
+t.test('an internal CA that is distrusted leaves the others, which need nobody', async (t) => {
+  const { usable, dependsOnOne } = await examine(t, 'wiki.internal', ['dev', 'internal'], { byConfig: true })
+  t.same(usable, ['dev'])
+  t.equal(dependsOnOne, false)
+})
 
 t.test('one CA only', async (t) => {
   const { words } = await examine(t, 'app.example.com', ['corp'])
