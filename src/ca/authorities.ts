@@ -74,6 +74,7 @@ export class Authorities {
     const issuers = changed.map((ca) => [ca, this.#options.createIssuer(ca)] as const)
     for (const id of this.#accesses.keys()) if (!cas.has(id)) this.#forget(id)
     for (const [ca, issuer] of issuers) await this.#install(ca, issuer)
+    this.health.arrange([...cas.keys()])
   }
 
   /**

@@ -134,6 +134,16 @@ export class CaHealth {
     }
   }
 
+  /** Puts those that are watched into this order, for people who look at `snapshots`. */
+  arrange(ids: readonly string[]): void {
+    for (const id of ids) {
+      const breaker = this.#breakers.get(id)
+      if (breaker === undefined) continue
+      this.#breakers.delete(id)
+      this.#breakers.set(id, breaker)
+    }
+  }
+
   /** Is it judged by another issuer at present? */
   isRehearsed(id: string): boolean {
     const breaker = this.#breakers.get(id)

@@ -9,6 +9,7 @@ import { silentLog } from '../../src/log.ts'
 import { DAY, SECOND } from '../../src/time.ts'
 
 const CA = 'letsencrypt'
+const STAGING = 'letsencrypt-staging'
 const NAMES = ['app.example.com']
 /** Let's Encrypt's for one set of names, in seven days. */
 const LIMIT = 5
@@ -22,9 +23,12 @@ function setUp() {
   const clock = new VirtualClock()
   const records = memoryRecords()
   const start = async (config?: Partial<CaConfig>): Promise<Authorities> => {
-    const issuer = new SimulatedCa({ id: CA, lifetimeMs: 45 * DAY, clock, random: () => 0.5 })
     const options = { clock, random: () => 0.5, log: silentLog(), records, onChange: () => {} }
-    const authorities = new Authorities({ ...options, createIssuer: () => issuer })
+    const authorities = new Authorities({
+      ...options,
+      createIssuer: ({ name }) =>
+        new SimulatedCa({ id: name, lifetimeMs: 45 * DAY, clock, random: () => 0.5 }),
+    })
     await update(authorities, config)
     return authorities
   }
@@ -90,4 +94,20 @@ t.test('what one CA has counted is nothing to another that takes over its name',
   t.ok(isOpen(authorities), 'at a reload')
   t.equal(authorities.health.snapshot(CA)?.state, 'up')
   t.ok(isOpen(await start(staging)), 'at a start')
+})
+
+t.test('CAs are listed in the order of the config, also after one of them has changed', async (t) => {
+  const { start } = setUp()
+  const authorities = await start()
+  const cas = (config: Partial<CaConfig>): Map<string, Ca> =>
+    new Map([
+      [CA, resolveCa(CA, { contact: [], ...config }) as Ca],
+      [STAGING, resolveCa(STAGING, undefined) as Ca],
+    ])
+  await authorities.update(cas({}))
+  await authorities.update(cas({ profile: 'shortlived' }))
+  t.same(
+    authorities.health.snapshots().map(({ id }) => id),
+    [CA, STAGING],
+  )
 })
