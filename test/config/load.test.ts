@@ -857,6 +857,7 @@ t.test('the smallest config gets every default', async (t) => {
     standby: 'always',
     challenges: ['tls-alpn-01', 'http-01'],
     keyType: 'ecdsa-p256',
+    reuseKey: false,
     interim: false,
     minVersion: '1.2',
   })

@@ -57,6 +57,7 @@ const policy = {
   standby: 'always',
   challenges: ['tls-alpn-01', 'http-01'],
   keyType: 'ecdsa-p256',
+  reuseKey: false,
   interim: false,
 }
 
