@@ -27,6 +27,19 @@ t.test('an outage of the first CA costs no host, and a timeline is drawn', async
   t.match(svg(), /^<svg[\s\S]*letsencrypt[\s\S]*<\/svg>\s*$/)
 })
 
+t.test('certificates of 160 hours outlast 48 hours without their first CA, however it fails', async (t) => {
+  const outages = ['503', 'hang', '429'].flatMap((kind, index) => [
+    '--outage',
+    `letsencrypt:48h:${kind}@day${3 + index * 5}`,
+  ])
+  for (const standby of ['always', 'off']) {
+    const { code, out } = await simulate(t, ...outages, '--standby', standby, '--json')
+    const [holdfast]: Report[] = JSON.parse(out)
+    t.equal(code, 0)
+    t.equal(holdfast?.expiredHosts, 0, `standby ${standby}`)
+  }
+})
+
 t.test('beside it, the published rules of others: one with a single CA loses hosts', async (t) => {
   const { code, out } = await simulate(t, '--outage', 'letsencrypt:120h', '--compare', '--json')
   const reports: Report[] = JSON.parse(out)
