@@ -2,6 +2,7 @@
  * The events that people and scripts are told of, by stable names. Told, not computed with: times are ISO 8601 texts,
  * and nothing in them is secret. Made by `renew/` and `notify/`; kept by `admin/`, sent by `notify/`.
  */
+import type { Fault } from './cert/verdicts.ts'
 import type { IssueCode } from './errors.ts'
 
 export const EVENT_TYPES = [
@@ -79,7 +80,7 @@ export interface CertificateRevoked extends About<'certificate.revoked'> {
   readonly host: string
   readonly source: string
   readonly serial: string
-  readonly fault: 'revoked' | 'compromised' | 'distrusted' | 'unverifiable' | 'recalled'
+  readonly fault: Fault
 }
 
 /** A CA takes no orders: its breaker has opened. */

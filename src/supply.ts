@@ -13,6 +13,7 @@ import { CertificateFiles } from './cert/files.ts'
 import type { Inventory } from './cert/inventory.ts'
 import type { Verdicts } from './cert/verdicts.ts'
 import type { Solver } from './challenge/solver.ts'
+import type { Ca } from './config/cas.ts'
 import type { Config } from './config/schema.ts'
 import { type FilePolicy, resolveCas, resolveSites } from './config/sites.ts'
 import { Deliveries } from './deliver/deliveries.ts'
@@ -86,6 +87,7 @@ export class Supply {
       metrics,
       environment,
       records,
+      isRehearsed: (ca) => this.authorities.isRehearsed(ca),
       ...holdings,
       outlook: this.outlook,
       keep: options.keep,
@@ -138,10 +140,11 @@ export class Supply {
   /** Publishes what the store and the certificate files hold. @throws ConfigError, StoreError */
   async load(): Promise<void> {
     await this.#issuers.load()
-    await this.authorities.update(resolveCas(this.#config))
+    const cas = resolveCas(this.#config)
+    await this.authorities.update(cas)
     await this.#files.load()
     await this.judge.load()
-    this.judge.distrustOnly(distrustedIn(this.#config))
+    this.judge.distrustOnly(distrustedOf(cas))
     await this.renewer.load(targetsOf(resolveSites(this.#config)))
   }
 
@@ -184,14 +187,14 @@ export class Supply {
   }
 
   async #takeOver(config: Config, files: CertificateFiles<FileSource>): Promise<void> {
-    const sites = resolveSites(config)
+    const [cas, sites] = [resolveCas(config), resolveSites(config)]
     this.#config = config
     this.#files.stop()
     this.#files = files
     files.start()
-    this.#feeds.update(feedsOf(resolveCas(config)))
+    this.#feeds.update(feedsOf(cas))
     await this.#news.update(config.notify)
-    this.judge.distrustOnly(distrustedIn(config))
+    this.judge.distrustOnly(distrustedOf(cas))
     await this.renewer.update(targetsOf(sites))
     // What the config's roots no longer speak for gives way at once, not at the next look.
     void this.judge.review()
@@ -240,9 +243,8 @@ export class Supply {
   }
 }
 
-function distrustedIn(config: Config): ReadonlySet<string> {
-  const cas = [...resolveCas(config).values()]
-  return new Set(cas.filter(({ distrusted }) => distrusted).map(({ name }) => name))
+function distrustedOf(cas: ReadonlyMap<string, Ca>): ReadonlySet<string> {
+  return new Set([...cas.values()].filter(({ distrusted }) => distrusted).map(({ name }) => name))
 }
 
 interface FileSource extends FilePolicy {

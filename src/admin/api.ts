@@ -11,7 +11,7 @@ import { ConfigError, IssueError, messageOf } from '../errors.ts'
 import type { DatedEvent } from '../events.ts'
 import type { UpstreamStatus } from '../http/gateway.ts'
 import type { Log } from '../log.ts'
-import type { Duty } from '../renew/plan.ts'
+import { type Duty, isDuty } from '../renew/plan.ts'
 import type { Clock } from '../time.ts'
 import { DrillRefusedError, type Drills } from './drill.ts'
 import { readDrillRequest, streamDrill } from './drill-stream.ts'
@@ -183,7 +183,7 @@ export class Admin {
     const reason = parameters.get('reason') ?? 'unspecified'
     if (!isRevocationReason(reason)) return json(400, { error: 'no such reason' })
     const role = parameters.get('role') ?? 'live'
-    if (role !== 'live' && role !== 'standby') return json(400, { error: 'no such role' })
+    if (!isDuty(role)) return json(400, { error: 'no such role' })
     const actions: Readonly<Record<string, (id: string) => boolean | Promise<boolean>>> = {
       'certificates renew': (host) => state.renew(host, role),
       'certificates reload': (host) => state.reload(host),

@@ -2,6 +2,7 @@
  * Every CA of the config, ready to be asked: its issuer, its breaker and its rate-limit ledger, kept over restarts and
  * reloads. Receives the CAs from `server.ts`; `renew/` asks here.
  */
+import { isDeepStrictEqual } from 'node:util'
 import type { Ca } from '../config/cas.ts'
 import { messageOf } from '../errors.ts'
 import type { Log } from '../log.ts'
@@ -41,10 +42,8 @@ export class Authorities {
   readonly #accesses = new Map<string, CaAccess>()
   /** The CAs that a stand-in takes the place of. */
   readonly #rehearsed = new Map<string, CaAccess>()
-  /** What each issuer was made from, to tell at a reload which has changed. */
-  readonly #made = new Map<string, string>()
-  /** Where each CA is: what is known of a CA elsewhere under its name is of no use. */
-  readonly #places = new Map<string, string>()
+  /** What each issuer was made from, to tell at a reload which has changed, and which is elsewhere. */
+  readonly #made = new Map<string, Ca>()
   readonly #cancelSaves = new Map<string, Cancel>()
   /** Writes under way: a stop waits for them. */
   readonly #saving = new Set<Promise<void>>()
@@ -70,7 +69,7 @@ export class Authorities {
 
   /** Makes what is new or changed, and forgets what is gone. Throws what `createIssuer` throws, and changes nothing then. */
   async update(cas: ReadonlyMap<string, Ca>): Promise<void> {
-    const changed = [...cas.values()].filter((ca) => this.#made.get(ca.name) !== makingOf(ca))
+    const changed = [...cas.values()].filter((ca) => !isMadeAlike(this.#made.get(ca.name), ca))
     const issuers = changed.map((ca) => [ca, this.#options.createIssuer(ca)] as const)
     for (const id of this.#accesses.keys()) if (!cas.has(id)) this.#forget(id)
     for (const [ca, issuer] of issuers) await this.#install(ca, issuer)
@@ -97,6 +96,11 @@ export class Authorities {
     }
   }
 
+  /** Does another issuer stand in for it at present? */
+  isRehearsed(id: string): boolean {
+    return this.#rehearsed.has(id)
+  }
+
   /** Starts watching the CAs' health. */
   start(): void {
     this.#started = true
@@ -118,13 +122,12 @@ export class Authorities {
     const record = readHealth(await this.#load('health', ca))
     const stored = readLedger(await this.#load('ledgers', ca))
     // Last, for orders go on being counted meanwhile.
-    const before = this.#places.get(ca.name) === placeOf(ca) ? this.#ownAccess(ca.name) : undefined
-    const counted = before?.ledger.snapshot() ?? stored
+    const stays = placeOf(this.#made.get(ca.name)) === placeOf(ca)
+    const counted = (stays ? this.#ownAccess(ca.name)?.ledger.snapshot() : undefined) ?? stored
     const ledger = new Ledger(limits, clock, counted, () => this.#saveSoon(ca.name))
     this.#forget(ca.name)
     this.#accesses.set(ca.name, { issuer, ledger, exemptsRenewals })
-    this.#made.set(ca.name, makingOf(ca))
-    this.#places.set(ca.name, placeOf(ca))
+    this.#made.set(ca.name, ca)
     this.health.add(issuer, record, ca.type === 'acme' ? ca.probeIntervalMs : undefined)
     if (this.#started) this.health.start()
   }
@@ -138,7 +141,6 @@ export class Authorities {
     this.#rehearsed.delete(id)
     this.#accesses.delete(id)
     this.#made.delete(id)
-    this.#places.delete(id)
   }
 
   #saveSoon(id: string): void {
@@ -167,7 +169,7 @@ export class Authorities {
 
   async #save(kind: 'health' | 'ledgers', id: string, value: object): Promise<void> {
     try {
-      await this.#options.records.saveState(kind, id, { ...value, place: this.#places.get(id) })
+      await this.#options.records.saveState(kind, id, { ...value, place: placeOf(this.#made.get(id)) })
     } catch (error) {
       this.#options.log.warn(
         { ca: id, err: error },
@@ -177,13 +179,14 @@ export class Authorities {
   }
 }
 
-function placeOf(ca: Ca): string {
-  return ca.type === 'acme' ? ca.directory : ''
+/** Where it is: what is known of a CA elsewhere under its name is of no use. Undefined: it is not known. */
+function placeOf(ca: Ca | undefined): string | undefined {
+  return ca?.type === 'internal' ? '' : ca?.directory
 }
 
-/** What an issuer is made from. */
-function makingOf({ distrusted: _, ...making }: Ca): string {
-  return JSON.stringify(making)
+/** An issuer does not care whether it is trusted. */
+function isMadeAlike(made: Ca | undefined, ca: Ca): boolean {
+  return made !== undefined && isDeepStrictEqual({ ...made, distrusted: ca.distrusted }, ca)
 }
 
 /** A stored record; one that is not of our making counts as absent. */

@@ -5,6 +5,7 @@
  *
  * `renew/` asks for admission and reports outcomes; `admin/` and metrics read the snapshots.
  */
+import { PROBE_INTERVAL_MS } from '../config/cas.ts'
 import { type IssueCode, IssueError } from '../errors.ts'
 import type { Log } from '../log.ts'
 import { backoffMs, type Cancel, type Clock, HOUR, MINUTE, SECOND, sleep, withDeadline } from '../time.ts'
@@ -14,7 +15,6 @@ import type { Issuer } from './issuer.ts'
 const PROOF_MS = 30 * SECOND
 const FIRST_PAUSE_MS = 30 * SECOND
 const LONGEST_PAUSE_MS = 10 * MINUTE
-const PROBE_INTERVAL_MS = MINUTE
 const PROBE_LIMIT_MS = 8 * SECOND
 /** So long must probes have succeeded, and no order failed, before a breaker that orders have opened closes without one. */
 const CALM_MS = HOUR
@@ -84,8 +84,6 @@ export interface HealthOptions {
 
 export class CaHealth {
   readonly #breakers = new Map<string, Breaker>()
-  /** Stand-ins, for the time of a rehearsal. */
-  readonly #standIns = new WeakSet<Breaker>()
   readonly #options: HealthOptions
   readonly #stop = new AbortController()
 
@@ -121,7 +119,6 @@ export class CaHealth {
       ...options,
       onChange: (...change) => this.#tell(standIn, ...change),
     })
-    this.#standIns.add(standIn)
     this.#breakers.set(issuer.id, standIn)
     standIn.startProbing(this.#stop.signal, 'later')
     return () => {
@@ -142,12 +139,6 @@ export class CaHealth {
       this.#breakers.delete(id)
       this.#breakers.set(id, breaker)
     }
-  }
-
-  /** Is it judged by another issuer at present? */
-  isRehearsed(id: string): boolean {
-    const breaker = this.#breakers.get(id)
-    return breaker !== undefined && this.#standIns.has(breaker)
   }
 
   remove(id: string): void {

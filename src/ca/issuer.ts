@@ -41,7 +41,8 @@ export type RevocationReason = keyof typeof REVOCATION_REASONS
 
 /**
  * Contract (`test/ca/contract.ts`): every failure is an `IssueError` with an honest `blame`; `issue` never outlives
- * its own deadline nor its signal; the certificate it gives has the requested names and key, is valid now, and its chain was verified as the CA's `trust` demands.
+ * its own deadline nor its signal; the certificate it gives has the requested names and key, is valid now, and its
+ * chain was verified as the CA's `trust` demands.
  */
 export interface Issuer {
   /** The CA's name in the config. */

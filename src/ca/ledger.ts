@@ -12,7 +12,8 @@ import { type Clock, HOUR, MINUTE } from '../time.ts'
  * `account`: all orders; `domain`: certificates a registered domain; `names`: certificates of exactly one set of names;
  * `failures`: failed validations a host.
  */
-export type LimitScope = 'account' | 'domain' | 'names' | 'failures'
+export const LIMIT_SCOPES = ['account', 'domain', 'names', 'failures'] as const
+export type LimitScope = (typeof LIMIT_SCOPES)[number]
 
 export interface RateLimit {
   readonly scope: LimitScope

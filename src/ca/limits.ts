@@ -2,7 +2,7 @@
 import type { AcmeCa, InternalCa } from '../config/cas.ts'
 import { CA_PRESETS } from '../config/presets.ts'
 import { DAY, HOUR } from '../time.ts'
-import type { LimitScope, RateLimit } from './ledger.ts'
+import { LIMIT_SCOPES, type LimitScope, type RateLimit } from './ledger.ts'
 
 /** Let's Encrypt's. */
 const LETS_ENCRYPT: Readonly<Record<LimitScope, Figures>> = {
@@ -17,9 +17,6 @@ interface Figures {
   readonly limit: number
   readonly per: number
 }
-
-const NONE = { account: false, domain: false, names: false, failures: false } as const
-const SCOPES = ['account', 'domain', 'names', 'failures'] as const
 
 export interface CaLimits {
   readonly limits: readonly RateLimit[]
@@ -37,9 +34,8 @@ export function limitsOf(
   if (ca.type !== 'acme') return { limits: [], exemptsRenewals: false }
   // By its directory, since it may have any name in the config.
   const exemptsRenewals = ca.directory === CA_PRESETS.letsencrypt?.directory
-  const published = ca.public ? LETS_ENCRYPT : NONE
-  const limits = SCOPES.flatMap((scope): RateLimit[] => {
-    const figures = ca.rateLimits[scope] ?? published[scope]
+  const limits = LIMIT_SCOPES.flatMap((scope): RateLimit[] => {
+    const figures = ca.rateLimits[scope] ?? (ca.public && LETS_ENCRYPT[scope])
     return figures === false ? [] : [{ scope, limit: figures.limit, windowMs: figures.per }]
   })
   return { limits, exemptsRenewals }

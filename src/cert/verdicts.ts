@@ -32,9 +32,6 @@ export interface VerdictsSnapshot {
   readonly configured?: readonly string[]
 }
 
-/** The id of the one record of state that holds them. */
-export const VERDICTS_RECORD = 'all'
-
 export class Verdicts {
   readonly #condemned = new Map<string, OwnFault>()
   readonly #distrusted = new Set<string>()

@@ -51,7 +51,8 @@ export type Ca = AcmeCa | InternalCa
 export const INTERNAL = 'internal'
 
 const INTERNAL_LIFETIME_MS = 7 * DAY
-const PROBE_INTERVAL_MS = MINUTE
+/** Between two probes of a CA, on average, where nothing else is said. */
+export const PROBE_INTERVAL_MS = MINUTE
 
 /**
  * The CA of that name, where `config` is its entry in `cas`, if there is one. undefined when it is neither configured

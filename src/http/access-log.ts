@@ -68,18 +68,9 @@ export class AccessLog {
     else if (this.#log.isLevelEnabled('info')) lines.add(this.#lineOf(request))
   }
 
-  #lineOf({
-    id,
-    method,
-    host,
-    target,
-    status,
-    bodyBytes,
-    durationMs,
-    upstream,
-    ...rest
-  }: RequestRecord): string {
-    const { clientAddress, protocol } = rest
+  #lineOf(request: RequestRecord): string {
+    const { id, method, host, target, status, bodyBytes, durationMs, upstream } = request
+    const { clientAddress, protocol } = request
     const named = host === undefined ? '' : `"host":${quote(host)},`
     const asked = upstream === undefined ? '' : `"upstream":${quote(upstream)},`
     return `{"level":"info","time":"${this.#now()}","id":${quote(id)},"method":${quote(method)},${named}"status":${status},${asked}"protocol":"${protocol}","path":${quote(pathOf(target))},"bytes":${bodyBytes},"ms":${tenths(durationMs)},"client":${quote(clientAddress)},"msg":"request"}\n`

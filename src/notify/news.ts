@@ -8,9 +8,10 @@ import type { Inventory } from '../cert/inventory.ts'
 import type { Fault, Verdicts } from '../cert/verdicts.ts'
 import { messageOf } from '../errors.ts'
 import type { CertificateFailed, CertificateObtained, DatedEvent } from '../events.ts'
+import { LatestWrite } from '../latest-write.ts'
 import type { Log } from '../log.ts'
 import type { Metrics } from '../metrics.ts'
-import type { Records } from '../store/records.ts'
+import { type Records, SOLE_RECORD } from '../store/records.ts'
 import type { Clock } from '../time.ts'
 import { Notifier, type Target } from './notifier.ts'
 import type { Outlook } from './outlook.ts'
@@ -26,6 +27,8 @@ export interface NewsOptions {
   readonly verdicts: Verdicts
   readonly health: CaHealth
   readonly records: Pick<Records, 'loadState' | 'saveState' | 'removeState'>
+  /** Is an outage of this CA rehearsed at present? */
+  readonly isRehearsed: (ca: string) => boolean
   readonly outlook: Outlook
   /** What commands may inherit from. */
   readonly environment: NodeJS.ProcessEnv
@@ -33,15 +36,13 @@ export interface NewsOptions {
   readonly keep: (event: DatedEvent) => void
 }
 
-const RECORD = 'all'
-
 export class News {
   readonly #options: NewsOptions
   readonly #notifier: Notifier
   readonly #reporter: Reporter
   readonly #watch: CertificateWatch
-  /** Writes under way, one after the other. */
-  #keeping = Promise.resolve()
+  /** Each certificate of a failover changes it. */
+  readonly #kept = new LatestWrite(() => this.#write())
 
   constructor(options: NewsOptions) {
     const { clock, health, inventory, outlook, verdicts } = options
@@ -52,7 +53,7 @@ export class News {
       stateOf: (ca) => health.snapshot(ca)?.state,
       exposure: (ca) => outlook.describe(ca),
       emit: (event) => this.#emit(event),
-      keep: (failovers) => this.#keep(failovers),
+      onFailovers: () => void this.#kept.request(),
     })
     this.#watch = new CertificateWatch({
       clock,
@@ -64,7 +65,7 @@ export class News {
 
   /** To be called once what the store holds is published, and what is known of the CAs is loaded. @throws StoreError */
   async start(): Promise<void> {
-    this.#reporter.restore(readFailovers(await this.#options.records.loadState('failovers', RECORD)))
+    this.#reporter.restore(readFailovers(await this.#options.records.loadState('failovers', SOLE_RECORD)))
     this.#watch.start()
   }
 
@@ -76,7 +77,7 @@ export class News {
   async stop(): Promise<void> {
     this.#watch.stop()
     await this.#notifier.stop()
-    await this.#keeping
+    await this.#kept.settled()
   }
 
   /** A CA's breaker opened or closed. */
@@ -109,19 +110,16 @@ export class News {
     return holders.length > 0 ? holders : inventory.hosts().filter(isHolder)
   }
 
-  /** Nothing of a drill is kept: it ends with the process. */
-  #keep(failovers: Failovers): void {
-    const { health, log, records } = this.#options
-    const real = Object.entries(failovers).filter(([ca]) => !health.isRehearsed(ca))
-    this.#keeping = this.#keeping
-      .then(() =>
-        real.length === 0
-          ? records.removeState('failovers', RECORD)
-          : records.saveState('failovers', RECORD, Object.fromEntries(real)),
-      )
-      .catch((error: unknown) =>
-        log.warn({ err: error }, `the failovers that go on could not be kept: ${messageOf(error)}`),
-      )
+  /** Nothing of a drill is kept: it ends with the process. Never rejects. */
+  async #write(): Promise<void> {
+    const { isRehearsed, log, records } = this.#options
+    const real = Object.entries(this.#reporter.failovers).filter(([ca]) => !isRehearsed(ca))
+    try {
+      if (real.length === 0) await records.removeState('failovers', SOLE_RECORD)
+      else await records.saveState('failovers', SOLE_RECORD, Object.fromEntries(real))
+    } catch (error) {
+      log.warn({ err: error }, `the failovers that go on could not be kept: ${messageOf(error)}`)
+    }
   }
 
   #emit(event: DatedEvent): void {

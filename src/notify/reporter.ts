@@ -16,8 +16,8 @@ export interface ReporterOptions {
   readonly exposure: (ca: string) => string
   /** Must not throw. */
   readonly emit: (event: DatedEvent) => void
-  /** The failovers that go on, to be given to `restore` after a restart. Must not throw. */
-  readonly keep: (failovers: Failovers) => void
+  /** `failovers` has changed. Must not throw. */
+  readonly onFailovers: () => void
 }
 
 /** By the CA that is down: who supplies in its place, and how many certificates came of it. */
@@ -34,6 +34,11 @@ export class Reporter {
 
   constructor(options: ReporterOptions) {
     this.#options = options
+  }
+
+  /** Those that go on, to be given to `restore` after a restart. */
+  get failovers(): Failovers {
+    return Object.fromEntries(this.#failovers)
   }
 
   /** Takes over what went on before a restart; what has ended meanwhile is told. */
@@ -81,7 +86,7 @@ export class Reporter {
     const { instead, certificates } = before ?? { instead: [], certificates: 0 }
     const failover = { instead: [...new Set([...instead, by])], certificates: certificates + 1 }
     this.#failovers.set(ca, failover)
-    this.#options.keep(Object.fromEntries(this.#failovers))
+    this.#options.onFailovers()
     if (before === undefined) this.report({ type: 'failover.started', ca, ...failover })
   }
 
@@ -89,7 +94,7 @@ export class Reporter {
     const failover = this.#failovers.get(ca)
     if (failover === undefined) return
     this.#failovers.delete(ca)
-    this.#options.keep(Object.fromEntries(this.#failovers))
+    this.#options.onFailovers()
     this.report({ type: 'failover.ended', ca, ...failover })
   }
 }

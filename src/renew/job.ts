@@ -1,5 +1,5 @@
 /** What of a host's duties survives a restart: the backoff of each, and why it last failed. */
-import type { Backoff, Duty } from './plan.ts'
+import { type Backoff, DUTIES, type Duty } from './plan.ts'
 
 export interface Failure extends Backoff {
   readonly lastError: string
@@ -11,7 +11,7 @@ export type Job = Readonly<Partial<Record<Duty, Failure>>>
 export function readJob(value: unknown): Job {
   if (!isRecord(value)) return {}
   const job: Partial<Record<Duty, Failure>> = {}
-  for (const duty of ['live', 'standby'] as const) {
+  for (const duty of DUTIES) {
     const stored = value[duty]
     if (isFailure(stored)) job[duty] = stored
   }

@@ -5,10 +5,11 @@
 import { setImmediate as yieldToOthers } from 'node:timers/promises'
 import type { Certificate } from '../cert/certificate.ts'
 import type { Inventory } from '../cert/inventory.ts'
-import { type Fault, type OwnFault, readVerdicts, VERDICTS_RECORD, type Verdicts } from '../cert/verdicts.ts'
+import { type Fault, type OwnFault, readVerdicts, type Verdicts } from '../cert/verdicts.ts'
 import { messageOf } from '../errors.ts'
+import { LatestWrite } from '../latest-write.ts'
 import type { Log } from '../log.ts'
-import type { Records } from '../store/records.ts'
+import { type Records, SOLE_RECORD } from '../store/records.ts'
 import { type Cancel, type Clock, HOUR } from '../time.ts'
 
 export interface JudgeOptions {
@@ -33,8 +34,8 @@ export class Judge {
   readonly #stop = new AbortController()
   #cancelNext: Cancel = () => {}
   #sitting: Promise<void> | undefined
-  #saving: Promise<void> | undefined
-  #isUnsaved = false
+  /** A CA may recall thousands at once. */
+  readonly #kept = new LatestWrite(() => this.#write())
 
   constructor(options: JudgeOptions) {
     this.#options = options
@@ -43,7 +44,7 @@ export class Judge {
   /** Reads the verdicts of before; to be done before the first handshake. */
   async load(): Promise<void> {
     const { records, verdicts } = this.#options
-    const snapshot = readVerdicts(await records.loadState('verdicts', VERDICTS_RECORD))
+    const snapshot = readVerdicts(await records.loadState('verdicts', SOLE_RECORD))
     if (snapshot !== undefined) verdicts.restore(snapshot)
   }
 
@@ -55,7 +56,7 @@ export class Judge {
     this.#stop.abort()
     this.#cancelNext()
     await this.#sitting
-    await this.#saving
+    await this.#kept.settled()
   }
 
   /** Looks at everything now. Never rejects; calls that come while it looks share one look. */
@@ -75,7 +76,7 @@ export class Judge {
     const { log, verdicts } = this.#options
     if (!verdicts.setDistrusted(ca, distrusted)) return false
     log.warn({ ca }, distrusted ? `${ca} is distrusted from now on` : `${ca} is trusted again`)
-    await this.#save()
+    await this.#kept.request()
     if (distrusted) this.#tellDistrusted([ca])
     return true
   }
@@ -90,12 +91,12 @@ export class Judge {
     const changed = recalled
       ? this.#pass(certificate, 'recalled', 'its CA wants it replaced before its time (ARI)')
       : this.#options.verdicts.absolve(certificate.fingerprint, 'recalled')
-    if (changed) await this.#save()
+    if (changed) await this.#kept.request()
   }
 
   /** The operator's word on a certificate: somebody else may have its key, so it is never served again; or it is revoked. */
   async condemn(certificate: Certificate, fault: 'compromised' | 'revoked'): Promise<void> {
-    if (this.#pass(certificate, fault, 'the operator says so')) await this.#save()
+    if (this.#pass(certificate, fault, 'the operator says so')) await this.#kept.request()
   }
 
   async #reviewAll(): Promise<void> {
@@ -107,7 +108,7 @@ export class Judge {
       // Thousands of certificates may be judged without any I/O: let requests in between.
       await yieldToOthers()
     }
-    if (changed) await this.#save()
+    if (changed) await this.#kept.request()
   }
 
   #verify(certificate: Certificate): boolean {
@@ -158,26 +159,15 @@ export class Judge {
     })
   }
 
-  /** Never rejects. A CA may recall thousands at once: what comes while it writes is written with the next. */
-  #save(): Promise<void> {
-    this.#isUnsaved = true
-    this.#saving ??= this.#writeAll()
-    return this.#saving
-  }
-
-  async #writeAll(): Promise<void> {
+  /** Never rejects. */
+  async #write(): Promise<void> {
     const { log, records, verdicts } = this.#options
-    while (this.#isUnsaved) {
-      this.#isUnsaved = false
-      const held = new Set(this.#held().map(({ fingerprint }) => fingerprint))
-      const snapshot = verdicts.snapshot((fingerprint) => held.has(fingerprint))
-      try {
-        await records.saveState('verdicts', VERDICTS_RECORD, snapshot)
-      } catch (error) {
-        log.warn({ err: error }, `the verdicts on certificates could not be kept: ${messageOf(error)}`)
-      }
+    const held = new Set(this.#held().map(({ fingerprint }) => fingerprint))
+    const snapshot = verdicts.snapshot((fingerprint) => held.has(fingerprint))
+    try {
+      await records.saveState('verdicts', SOLE_RECORD, snapshot)
+    } catch (error) {
+      log.warn({ err: error }, `the verdicts on certificates could not be kept: ${messageOf(error)}`)
     }
-    // In one go with the last look at it: nobody may take this round for one to come.
-    this.#saving = undefined
   }
 }

@@ -9,7 +9,12 @@ import type { Role } from '../cert/inventory.ts'
 import { DAY, HOUR, MINUTE } from '../time.ts'
 
 /** The roles that a CA fills; `interim` is no duty. */
-export type Duty = Extract<Role, 'live' | 'standby'>
+export const DUTIES = ['live', 'standby'] as const satisfies readonly Role[]
+export type Duty = (typeof DUTIES)[number]
+
+export function isDuty(text: string): text is Duty {
+  return DUTIES.some((duty) => duty === text)
+}
 
 /** A certificate that is held, as far as planning cares. Times are milliseconds since the epoch. */
 export interface Held {

@@ -8,7 +8,7 @@ import type { Records } from '../store/records.ts'
 import { type Cancel, MINUTE, SECOND } from '../time.ts'
 import { Fulfilment, type FulfilmentOptions } from './fulfilment.ts'
 import { type Job, readJob } from './job.ts'
-import { type Duty, type Held, isRecalled, type Order, plan, type Situation } from './plan.ts'
+import { DUTIES, type Duty, type Held, isRecalled, type Order, plan, type Situation } from './plan.ts'
 import { RenewalWindows } from './renewal-windows.ts'
 import type { Target, Task } from './task.ts'
 
@@ -190,7 +190,7 @@ export class Renewer {
 
   async #publishStored(host: string): Promise<void> {
     const { inventory, records } = this.#options
-    for (const duty of ['live', 'standby'] as const) {
+    for (const duty of DUTIES) {
       const certificate = await records.loadCertificate(host, duty)
       if (certificate !== undefined) inventory.publish(host, duty, certificate)
     }

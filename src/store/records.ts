@@ -46,6 +46,9 @@ export interface StoredCertificate {
  */
 export type StateKind = 'jobs' | 'health' | 'ledgers' | 'verdicts' | 'failovers'
 
+/** The id of the document of a kind of which there is one. */
+export const SOLE_RECORD = 'all'
+
 /** How long a crashed holder may block others, where its crash cannot be told. */
 const LOCK_TTL_MS = 30 * SECOND
 

@@ -9,14 +9,14 @@ function makeReporter() {
   const events: DatedEvent[] = []
   const down = new Set<string>()
   let kept: Failovers = {}
-  const start = () =>
+  const start = (): Reporter =>
     new Reporter({
       clock,
       stateOf: (ca) => (ca === 'gone' ? undefined : down.has(ca) ? 'down' : 'up'),
       exposure: (ca) => `exposed to ${ca}`,
       emit: (event) => events.push(event),
-      keep: (failovers) => {
-        kept = JSON.parse(JSON.stringify(failovers))
+      onFailovers: () => {
+        kept = JSON.parse(JSON.stringify(reporter.failovers))
       },
     })
   let reporter = start()

@@ -2,19 +2,10 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { freePort, Peer } from './process.ts'
 
-export class Bind {
+export interface Bind {
   /** `host:port`, TCP and UDP. */
   readonly address: string
-  readonly #peer: Peer
-
-  constructor(address: string, peer: Peer) {
-    this.address = address
-    this.#peer = peer
-  }
-
-  stop(): Promise<void> {
-    return this.#peer.stop()
-  }
+  stop(): Promise<void>
 }
 
 /** What every zone needs, and no test is about. */
@@ -46,5 +37,5 @@ ${Object.keys(zones)
   })
   // It listens before its zones are loaded.
   while (!/ running$/m.test(peer.log())) await delay(10)
-  return new Bind(`127.0.0.1:${port}`, peer)
+  return { address: `127.0.0.1:${port}`, stop: () => peer.stop() }
 }

@@ -1,16 +1,10 @@
 /** A failover as large as a rate limit makes it long: `failover.ts`, in a thread of its own. */
-import { once } from 'node:events'
-import { Worker } from 'node:worker_threads'
 import t from 'tap'
+import { messageOfThread } from '../support/thread.ts'
 import { HOSTS, LIMIT, type Outcome } from './failover.ts'
 
 t.test('in a failover of five thousand hosts', async (t) => {
-  const worker = new Worker(new URL('failover.ts', import.meta.url), {
-    execArgv: [],
-    env: { NODE_OPTIONS: '' },
-  })
-  const [outcome]: Outcome[] = await once(worker, 'message')
-  if (outcome === undefined) throw new Error('nothing came of it')
+  const outcome = await messageOfThread<Outcome>(new URL('failover.ts', import.meta.url))
   t.equal(outcome.served, HOSTS, 'each is served from the second CA, as soon as its limit allows')
   t.equal(outcome.orders, HOSTS, 'none is ordered twice')
   t.equal(outcome.mostInAWindow, LIMIT.limit, 'the second CA is asked within its limit, and uses it')

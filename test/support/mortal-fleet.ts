@@ -22,6 +22,7 @@ import {
 import { type Ca, resolveCa } from '../../src/config/cas.ts'
 import { IssueError } from '../../src/errors.ts'
 import { silentLog } from '../../src/log.ts'
+import { DUTIES } from '../../src/renew/plan.ts'
 import { Renewer, type RenewerRecords } from '../../src/renew/renewer.ts'
 import type { Target } from '../../src/renew/task.ts'
 import { type Clock, DAY, SECOND } from '../../src/time.ts'
@@ -152,7 +153,7 @@ export class MortalFleet {
     const cas = Object.keys(outages)
     for (const host of hosts) {
       const ageMs = this.#random() * freshMs(lifetimeMs)
-      for (const [index, role] of (['live', 'standby'] as const).entries()) {
+      for (const [index, role] of DUTIES.entries()) {
         const source = cas[index]
         if (source === undefined || (role === 'standby' && standby !== 'always')) continue
         const certificate = datesOnly(source, [host], -ageMs, lifetimeMs, this.#random)

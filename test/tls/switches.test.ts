@@ -1,10 +1,10 @@
 /** Certificates switch under clients that keep connecting: no handshake may fail, whatever moment it meets. */
-import { Worker } from 'node:worker_threads'
 import t from 'tap'
 import { Inventory } from '../../src/cert/inventory.ts'
 import { Verdicts } from '../../src/cert/verdicts.ts'
 import { SystemClock } from '../../src/time.ts'
 import { makeCertificate } from '../support/certificates.ts'
+import { startThread } from '../support/thread.ts'
 import type { DiallerOptions, Tally } from './dialler.ts'
 import { startRig } from './rig.ts'
 
@@ -37,12 +37,7 @@ t.test('a thousand switches between certificates of two CAs fail no handshake', 
     rootPem: rig.authority.rootPem,
     perSecond: OFFERED,
   }
-  // Without tap's hooks, which would slow each handshake down.
-  const client = new Worker(new URL('dialler.ts', import.meta.url), {
-    workerData: options,
-    execArgv: [],
-    env: { NODE_OPTIONS: '' },
-  })
+  const client = startThread(new URL('dialler.ts', import.meta.url), options)
   t.teardown(() => client.terminate())
   let done = 0
   const tally = await new Promise<Tally>((resolve, reject) => {

@@ -3,6 +3,7 @@ import { writeFileSync } from 'node:fs'
 import type { Certificate } from '../../cert/certificate.ts'
 import type { Role } from '../../cert/inventory.ts'
 import { writePkcs12 } from '../../cert/pkcs12.ts'
+import { isDuty } from '../../renew/plan.ts'
 import type { Records } from '../../store/records.ts'
 import { type Clock, formatDuration, SECOND, sleep, stayAlive } from '../../time.ts'
 import { UsageError } from '../terminal.ts'
@@ -24,8 +25,7 @@ export async function exported(
   host: string,
   { role, format, passphrase, waitMs }: ExportOptions,
 ): Promise<string | Buffer> {
-  if (role !== 'live' && role !== 'standby')
-    throw new UsageError(`no role "${role}": there are live, standby`)
+  if (!isDuty(role)) throw new UsageError(`no role "${role}": there are live, standby`)
   if (format !== 'pem' && format !== 'pkcs12')
     throw new UsageError(`no format "${format}": there are pem, pkcs12`)
   if (format === 'pkcs12' && passphrase === undefined)

@@ -2,7 +2,7 @@
 import type { HostView } from '../../admin/views.ts'
 import { REVOCATION_REASONS } from '../../ca/issuer.ts'
 import type { LoadedConfig } from '../../config/load.ts'
-import type { Duty } from '../../renew/plan.ts'
+import { type Duty, isDuty } from '../../renew/plan.ts'
 import { MINUTE } from '../../time.ts'
 import { AdminClient } from '../admin-client.ts'
 import { print, UsageError } from '../terminal.ts'
@@ -22,10 +22,11 @@ export async function renew(loaded: LoadedConfig, host: string, role: string): P
 
 /** The instance paces the orders within the limits of the CAs. */
 export async function renewAll(loaded: LoadedConfig, role: string): Promise<number> {
+  const duty = knownRole(role)
   const admin = new AdminClient(loaded.config)
   const hosts = await admin.get<HostView[]>('/api/certificates')
   let ordered = 0
-  for (const { host } of hosts) if (await order(admin, host, knownRole(role))) ordered++
+  for (const { host } of hosts) if (await order(admin, host, duty)) ordered++
   print(
     `Ordering new ${role} certificates for ${ordered} of ${hosts.length} hosts; follow it with \`holdfast status\`.`,
   )
@@ -37,7 +38,7 @@ function order(admin: AdminClient, host: string, role: Duty): Promise<boolean> {
 }
 
 function knownRole(text: string): Duty {
-  if (text === 'live' || text === 'standby') return text
+  if (isDuty(text)) return text
   throw new UsageError(`--role ${text}: there are live, standby`)
 }
 

@@ -8,12 +8,12 @@ import type { HostView } from '../../admin/views.ts'
 import type { CaaLookup } from '../../ca/caa.ts'
 import type { Anchors } from '../../ca/issuers.ts'
 import type { Holding } from '../../cert/inventory.ts'
-import { readVerdicts, VERDICTS_RECORD } from '../../cert/verdicts.ts'
+import { readVerdicts } from '../../cert/verdicts.ts'
 import { isPrivateHost } from '../../config/addresses.ts'
 import type { Ca } from '../../config/cas.ts'
 import type { Config } from '../../config/schema.ts'
 import { type IssuedPolicy, resolveSites, type TlsPolicy } from '../../config/sites.ts'
-import type { Records } from '../../store/records.ts'
+import { type Records, SOLE_RECORD } from '../../store/records.ts'
 import type { Clock } from '../../time.ts'
 import { type AuthorityReport, examineAuthority } from './authority.ts'
 import { checkCaa, loadCaaState } from './caa.ts'
@@ -106,7 +106,7 @@ async function withDistrust(
   reports: readonly AuthorityReport[],
   records: Records | undefined,
 ): Promise<AuthorityReport[]> {
-  const told = readVerdicts(await records?.loadState('verdicts', VERDICTS_RECORD))?.distrusted ?? []
+  const told = readVerdicts(await records?.loadState('verdicts', SOLE_RECORD))?.distrusted ?? []
   return reports.map((report) => {
     const { distrusted, name } = report.ca
     if (!distrusted && !told.includes(name)) return report

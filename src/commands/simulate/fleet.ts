@@ -7,7 +7,7 @@ import { Ledger } from '../../ca/ledger.ts'
 import { Inventory } from '../../cert/inventory.ts'
 import { Verdicts } from '../../cert/verdicts.ts'
 import { silentLog } from '../../log.ts'
-import { renewalDueAt } from '../../renew/plan.ts'
+import { DUTIES, renewalDueAt } from '../../renew/plan.ts'
 import { Renewer } from '../../renew/renewer.ts'
 import { DAY } from '../../time.ts'
 import { settledPromises, VirtualClock } from './virtual-clock.ts'
@@ -90,7 +90,7 @@ export async function playHoldfast(scenario: Scenario): Promise<Played> {
   const ages = startingAges(scenario)
   for (const [index, host] of names.entries()) {
     const held: Span[] = []
-    for (const [place, role] of (['live', 'standby'] as const).entries()) {
+    for (const [place, role] of DUTIES.entries()) {
       const source = cas[place]
       if (source === undefined || (role === 'standby' && standby !== 'always')) continue
       const fresh = datesOnly(source, [host], start, lifetimeMs, random)

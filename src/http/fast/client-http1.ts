@@ -506,8 +506,7 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, RequestFields, 
 
   /** Ends a response so that it cannot be taken for a whole one: where only the connection's end tells, by a reset. */
   #cutOff(): void {
-    const delimited = this.#responseFraming === 'chunked' || this.#contentLength !== -1 || !this.#closeAfter
-    if (delimited) {
+    if (this.#responseFraming === 'chunked' || this.#contentLength !== -1) {
       this.#flush()
       this.#close()
     } else if (this.connection.secure) this.#socket.destroy()
