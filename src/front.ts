@@ -4,6 +4,7 @@
  *
  * SEAM `Front`, for `server.ts`: in this process (`LocalFront`), or in several that share the ports (`workers.ts`).
  */
+import type { AttestedClock } from './attested-clock.ts'
 import type { Certificate } from './cert/certificate.ts'
 import { type GuardedSite, guardSites } from './cert/client-policy.ts'
 import type { Inventory } from './cert/inventory.ts'
@@ -38,7 +39,7 @@ export interface Addresses {
 /** What a front is made of. */
 export interface FrontParts {
   readonly config: Config
-  readonly clock: Clock
+  readonly clock: AttestedClock
   readonly log: Log
   readonly metrics: Metrics
   readonly inventory: Inventory

@@ -14,6 +14,7 @@ import { Drills } from './admin/drill.ts'
 import { Events } from './admin/events.ts'
 import { exposeGauges } from './admin/gauges.ts'
 import { adminState } from './admin/state.ts'
+import { AttestedClock } from './attested-clock.ts'
 import { Inventory } from './cert/inventory.ts'
 import { Verdicts } from './cert/verdicts.ts'
 import type { LoadedConfig } from './config/load.ts'
@@ -26,7 +27,7 @@ import { targetsOf } from './renew/task.ts'
 import { openStore } from './store/open.ts'
 import { Records } from './store/records.ts'
 import { Supply } from './supply.ts'
-import { type Cancel, type Clock, HOUR, SystemClock } from './time.ts'
+import { type Cancel, type Clock, formatDuration, HOUR, SystemClock } from './time.ts'
 
 /** Whoever steals the keys can read tickets of this time; a session is resumed for 2 hours at the most. */
 const TICKET_KEYS_MS = 12 * HOUR
@@ -34,10 +35,12 @@ const TICKET_KEYS_MS = 12 * HOUR
 export interface ServerOptions {
   /** Serves connections; in this process when absent. */
   readonly createFront?: (parts: FrontParts) => Front
+  /** The machine's own; the system's when absent. */
+  readonly clock?: Clock
 }
 
 export class Server {
-  readonly #clock: Clock = new SystemClock()
+  readonly #clock: AttestedClock
   readonly #metrics = new Metrics()
   readonly #verdicts = new Verdicts()
   readonly #events = new Events()
@@ -52,6 +55,7 @@ export class Server {
   readonly #admin: Admin | undefined
   #config: Config
   #ready = false
+  #clockIsWrong = false
   #cancelRotation: Cancel = () => {}
   #stopped: Promise<void> | undefined
 
@@ -66,7 +70,9 @@ export class Server {
     this.#config = config
     this.#records = records
     this.#log = log
+    this.#clock = new AttestedClock(options.clock ?? new SystemClock())
     const clock = this.#clock
+    clock.onAttested(() => this.#tellOfClock())
     const metrics = this.#metrics
     const verdicts = this.#verdicts
     this.#inventory = new Inventory(clock, verdicts)
@@ -172,6 +178,22 @@ export class Server {
     const { token, answer: keyAuthorization } = this.#reachProof
     const http01 = this.#front.solvers.find(({ type }) => type === 'http-01')
     await http01?.present({ type: 'http-01', name: 'localhost', token, keyAuthorization })
+  }
+
+  #tellOfClock(): void {
+    const { errorMs } = this.#clock
+    const isWrong = errorMs !== 0
+    if (isWrong === this.#clockIsWrong) return
+    this.#clockIsWrong = isWrong
+    if (!isWrong) {
+      this.#log.info('the clock of this machine is right again')
+      return
+    }
+    const off = `${formatDuration(Math.abs(errorMs))} ${errorMs > 0 ? 'ahead' : 'behind'}`
+    this.#log.warn(
+      { errorMs: Math.round(errorMs) },
+      `the clock of this machine is ${off}, by what the CAs say: Holdfast goes by theirs; set it right, and keep it so by NTP`,
+    )
   }
 
   #rotateTicketKeys(): void {

@@ -2,6 +2,7 @@
  * The slow world in one piece: whatever keeps hosts supplied with certificates, tells people, and hands copies to other
  * programs. It writes the inventory; `front.ts` reads it. `server.ts` makes one and joins it to the front.
  */
+import type { AttestedClock } from './attested-clock.ts'
 import { Authorities } from './ca/authorities.ts'
 import type { CaHealth, CaSnapshot, CaState } from './ca/health.ts'
 import type { Issuer } from './ca/issuer.ts'
@@ -26,11 +27,11 @@ import { Judge } from './renew/judge.ts'
 import { Renewer } from './renew/renewer.ts'
 import { targetsOf } from './renew/task.ts'
 import type { Records } from './store/records.ts'
-import { type Clock, sleep } from './time.ts'
+import { sleep } from './time.ts'
 
 export interface SupplyOptions {
   readonly config: Config
-  readonly clock: Clock
+  readonly clock: AttestedClock
   readonly log: Log
   readonly metrics: Metrics
   readonly records: Records
@@ -65,7 +66,14 @@ export class Supply {
     const { clock, inventory, log, metrics, records, solvers, verdicts, warm } = options
     const random = Math.random
     const environment = process.env
-    this.#issuers = new Issuers({ clock, log, records, solvers })
+    this.#issuers = new Issuers({
+      clock,
+      log,
+      records,
+      solvers,
+      onAccount: (ca, url) => this.authorities.access(ca)?.ledger.useAccount(url),
+      onTime: (witness, time) => clock.hear(witness, time),
+    })
     this.authorities = new Authorities({
       clock,
       random,

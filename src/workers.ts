@@ -54,6 +54,7 @@ export class Workers implements Front {
     this.#ticketKeys = parts.ticketKeys
     this.solvers = [this.#createSolver('http-01'), this.#createSolver('tls-alpn-01')]
     parts.inventory.onChange((change) => this.#tell({ type: 'publish', publication: publicationOf(change) }))
+    parts.clock.onAttested(() => this.#tell({ type: 'setTime', time: parts.clock.now() }))
     parts.verdicts.onChange(() => this.#tell({ type: 'judge', verdicts: this.#verdicts() }))
   }
 
@@ -198,7 +199,7 @@ export class Workers implements Front {
   }
 
   #state(): WorkerState {
-    const { inventory } = this.#parts
+    const { clock, inventory, stickyKey } = this.#parts
     const publications = inventory.hosts().flatMap((host) => {
       const holding = inventory.holding(host)
       return ROLES.map((role) => publicationOf({ host, role, certificate: holding[role] }))
@@ -206,7 +207,8 @@ export class Workers implements Front {
     return {
       config: this.#config,
       ticketKeys: this.#ticketKeys,
-      stickyKey: this.#parts.stickyKey,
+      stickyKey,
+      ...(clock.errorMs === 0 ? {} : { time: clock.now() }),
       verdicts: this.#verdicts(),
       publications: publications.filter(({ certificate }) => certificate !== undefined),
       challenges: [...this.#challenges],

@@ -18,6 +18,8 @@ export interface AcmeAccountOptions {
   readonly contact: readonly string[]
   readonly eab: ExternalAccountBinding | undefined
   readonly records: AccountRecords
+  /** Work begins as the account of this URL. */
+  readonly onUse?: (url: string) => void
   readonly log: Log
 }
 
@@ -37,6 +39,7 @@ export class AcmeAccount {
   async use<T>(endpoint: Endpoint, signal: AbortSignal, work: (wire: AcmeWire) => Promise<T>): Promise<T> {
     const account =
       (await this.#loadSettled(endpoint, signal)) ?? (await this.#create(endpoint, undefined, signal))
+    this.#options.onUse?.(account.url)
     try {
       const wire = await wireOf(endpoint, account)
       await this.#inform(wire, account, signal)
@@ -47,7 +50,9 @@ export class AcmeAccount {
       if (!isAccountLost(error)) throw error
       const { ca, log } = this.#options
       log.warn({ ca }, `${ca} no longer knows our account: making a new one`)
-      return work(await wireOf(endpoint, await this.#create(endpoint, account, signal)))
+      const made = await this.#create(endpoint, account, signal)
+      this.#options.onUse?.(made.url)
+      return work(await wireOf(endpoint, made))
     }
   }
 

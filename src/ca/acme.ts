@@ -51,6 +51,10 @@ export interface AcmeIssuerOptions {
   /** At most one of a type. */
   readonly solvers: readonly Solver[]
   readonly records: AccountRecords
+  /** The CA has told the time, milliseconds since the epoch. */
+  readonly onTime?: (time: number) => void
+  /** Something is asked of it as the account of this URL. */
+  readonly onAccount?: (url: string) => void
   readonly clock: Clock
   readonly log: Log
   /** For one request, from connecting to the last byte of the answer. Default 8 s. */
@@ -75,10 +79,17 @@ export class AcmeIssuer implements Issuer {
   #directory: { readonly value: Directory; readonly fetchedAt: number } | undefined
 
   constructor(options: AcmeIssuerOptions) {
-    const { id: ca, contact, eab, records, log } = options
+    const { id: ca, contact, eab, records, log, onAccount } = options
     this.id = ca
     this.#options = options
-    this.#account = new AcmeAccount({ ca, contact, eab, records, log })
+    this.#account = new AcmeAccount({
+      ca,
+      contact,
+      eab,
+      records,
+      log,
+      ...(onAccount === undefined ? {} : { onUse: onAccount }),
+    })
   }
 
   /** Leaves nothing presented and no authorization pending where it can help it, also when it is aborted. */
@@ -187,8 +198,9 @@ export class AcmeIssuer implements Issuer {
   }
 
   async #fetchDirectory(http: CaHttp, signal: AbortSignal): Promise<Directory> {
-    const { directory: url, clock } = this.#options
+    const { directory: url, clock, onTime } = this.#options
     const value = await fetchDirectory(http, url, signal)
+    if (value.date !== undefined) onTime?.(value.date)
     this.#directory = { value, fetchedAt: clock.monotonic() }
     return value
   }

@@ -199,7 +199,8 @@ function readHealth(value: unknown): HealthRecord | undefined {
 
 function readLedger(value: unknown): LedgerSnapshot | undefined {
   if (typeof value !== 'object' || value === null) return undefined
-  const { events, refusals } = value as Partial<LedgerSnapshot>
+  const { account, events, refusals } = value as Partial<LedgerSnapshot>
   if (typeof events !== 'object' || events === null || !Array.isArray(refusals)) return undefined
-  return Object.values(events).every(Array.isArray) ? { events, refusals } : undefined
+  if (!Object.values(events).every(Array.isArray)) return undefined
+  return { events, refusals, ...(typeof account === 'string' ? { account } : {}) }
 }

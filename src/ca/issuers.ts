@@ -17,6 +17,10 @@ export interface IssuersOptions {
   readonly clock: Clock
   readonly log: Log
   readonly solvers: readonly Solver[]
+  /** A CA has told the time. @param witness stands for the CA's clock @param time milliseconds since the epoch */
+  readonly onTime?: (witness: string, time: number) => void
+  /** Something is asked of a CA as the account of this URL. */
+  readonly onAccount?: (ca: string, url: string) => void
 }
 
 /** Where chains must end. */
@@ -42,7 +46,7 @@ export class Issuers {
 
   /** Reads the PEM files that the CA names (blocking). @throws CertificateError, or the file's own error */
   create(ca: Ca): Issuer {
-    const { solvers, ...shared } = this.#options
+    const { solvers, onAccount, onTime, ...shared } = this.#options
     const { name: id } = ca
     if (ca.type === 'internal') return new InternalIssuer({ ...shared, id, lifetimeMs: ca.lifetimeMs })
     const endpointRoots = ca.roots === undefined ? undefined : readFileSync(ca.roots, 'utf8')
@@ -51,7 +55,18 @@ export class Issuers {
       isPublic: ca.trust === 'public',
     })
     const trust = (): Anchors => this.anchors(id) ?? this.#publicRoots
-    return new AcmeIssuer({ ...ca, ...shared, id, endpointRoots, trust, solvers })
+    // CAs of one host go by one clock.
+    const { host } = new URL(ca.directory)
+    return new AcmeIssuer({
+      ...ca,
+      ...shared,
+      id,
+      endpointRoots,
+      trust,
+      solvers,
+      onAccount: (url) => onAccount?.(id, url),
+      onTime: (time) => onTime?.(host, time),
+    })
   }
 
   /** Where the chains of an ACME CA that was created must end; undefined for every other source. */

@@ -23,13 +23,14 @@ export interface RateLimit {
 
 /** After refusals of this many different domains within an hour the whole account counts as limited. */
 const DOMAINS_THAT_SPEAK_FOR_ALL = 3
-const LONGEST_RETRY_AFTER_MS = 24 * HOUR
 const DEFAULT_RETRY_AFTER_MS = 10 * MINUTE
 
 export interface LedgerSnapshot {
   /** `scope key` to the times of the events, milliseconds since the epoch, oldest first. */
   readonly events: Readonly<Record<string, readonly number[]>>
   readonly refusals: readonly Refusal[]
+  /** URL of the account that ordered. */
+  readonly account?: string
 }
 
 interface Refusal {
@@ -45,7 +46,7 @@ export class Ledger {
   /** Times on the monotonic clock, oldest first, as in `#refusals`. */
   readonly #events: Map<string, number[]>
   #refusals: Refusal[]
-
+  #account: string | undefined
   readonly #onChange: () => void
 
   constructor(limits: readonly RateLimit[], clock: Clock, snapshot?: LedgerSnapshot, onChange = () => {}) {
@@ -55,7 +56,8 @@ export class Ledger {
     const [now, monotonic] = [clock.now(), clock.monotonic()]
     // What lies in the future was told by a clock that was set back since: taken for new, it breaks no limit.
     const monotonicOf = (at: number): number => monotonic - Math.max(0, now - at)
-    const { events = {}, refusals = [] } = snapshot ?? {}
+    const { account, events = {}, refusals = [] } = snapshot ?? {}
+    this.#account = account
     this.#events = new Map(Object.entries(events).map(([key, times]) => [key, times.map(monotonicOf)]))
     this.#refusals = refusals.map((refusal) => ({ ...refusal, at: monotonicOf(refusal.at) }))
   }
@@ -95,6 +97,22 @@ export class Ledger {
     }
   }
 
+  /**
+   * Orders are placed as this account from now on. Another than before has placed none, and failed none; what domains
+   * and sets of names have had does not depend on the account.
+   *
+   * @param account its URL
+   */
+  useAccount(account: string): void {
+    if (account === this.#account) return
+    if (this.#account !== undefined) {
+      const own = [...this.#events.keys()].filter((key) => /^(account|failures) /.test(key))
+      for (const key of own) this.#events.delete(key)
+    }
+    this.#account = account
+    this.#onChange()
+  }
+
   /** A validation failed. */
   unvalidated(names: readonly string[]): void {
     this.#record('failures', names)
@@ -104,7 +122,7 @@ export class Ledger {
   /** The CA answered 429: stay away with this domain, and with all when several domains hear the same. */
   refused(names: readonly string[], retryAfterMs: number | undefined): void {
     const now = this.#clock.monotonic()
-    const forMs = Math.min(retryAfterMs ?? DEFAULT_RETRY_AFTER_MS, LONGEST_RETRY_AFTER_MS)
+    const forMs = retryAfterMs ?? DEFAULT_RETRY_AFTER_MS
     this.#refusals = this.#refusals.filter((refusal) => isWithin(now, refusal.at, refusal.forMs))
     for (const domain of new Set(names.map(registeredDomain))) this.#refusals.push({ domain, at: now, forMs })
     this.#onChange()
@@ -132,6 +150,7 @@ export class Ledger {
     const epochOf = (at: number): number => this.#clock.now() - (now - at)
     const events = [...this.#events].map(([key, times]) => [key, times.map(epochOf)] as const)
     return {
+      ...(this.#account === undefined ? {} : { account: this.#account }),
       events: Object.fromEntries(events),
       refusals: this.#refusals.map((refusal) => ({ ...refusal, at: epochOf(refusal.at) })),
     }

@@ -24,6 +24,8 @@ export interface WorkerState {
   /** 48 bytes. */
   readonly ticketKeys: Uint8Array
   readonly stickyKey: Uint8Array
+  /** Milliseconds since the epoch, where the machine's clock is wrong. */
+  readonly time?: number
   readonly verdicts: VerdictsSnapshot
   readonly publications: readonly Publication[]
   /** Those that are presented. */
@@ -38,6 +40,8 @@ export type Order =
   | { readonly type: 'judge'; readonly verdicts: VerdictsSnapshot }
   | { readonly type: 'present' | 'cleanUp'; readonly challenge: Challenge }
   | { readonly type: 'setTicketKeys'; readonly ticketKeys: Uint8Array }
+  /** Milliseconds since the epoch: the right time, whatever the machine's clock shows. */
+  | { readonly type: 'setTime'; readonly time: number }
   /** Says that what came before is done. */
   | { readonly type: 'settle' }
   | { readonly type: 'report' }

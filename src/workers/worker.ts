@@ -2,6 +2,7 @@
  * A worker process: a front of its own over copies of the inventory and the verdicts, told by the main process what to
  * hold and to do. `workers.ts` forks it. Without its main process it serves nobody new, drains, and ends.
  */
+import { AttestedClock } from '../attested-clock.ts'
 import { Certificate } from '../cert/certificate.ts'
 import { Inventory } from '../cert/inventory.ts'
 import { Verdicts } from '../cert/verdicts.ts'
@@ -16,11 +17,13 @@ import type { Answer, Failure, Message, Order, Publication, WorkerState } from '
 class Worker {
   readonly #metrics = new Metrics()
   readonly #verdicts = new Verdicts()
+  readonly #clock = new AttestedClock(new SystemClock())
   readonly #inventory: Inventory
   readonly #front: LocalFront
 
-  constructor({ config, stickyKey, ticketKeys, verdicts, publications }: WorkerState) {
-    const clock = new SystemClock()
+  constructor({ config, stickyKey, ticketKeys, time, verdicts, publications }: WorkerState) {
+    const clock = this.#clock
+    if (time !== undefined) clock.adopt(time)
     this.#inventory = new Inventory(clock, this.#verdicts)
     this.#front = new LocalFront({
       config,
@@ -65,6 +68,9 @@ class Worker {
         return {}
       case 'setTicketKeys':
         this.#front.setTicketKeys(Buffer.from(order.ticketKeys))
+        return {}
+      case 'setTime':
+        this.#clock.adopt(order.time)
         return {}
       case 'settle':
         return {}

@@ -4,8 +4,33 @@ import { resolveCa } from '../../src/config/cas.ts'
 import { silentLog } from '../../src/log.ts'
 import { openFileStore } from '../../src/store/fs.ts'
 import { Records } from '../../src/store/records.ts'
-import { SystemClock } from '../../src/time.ts'
+import { MINUTE, SystemClock } from '../../src/time.ts'
 import { makeAuthority, makeCertificate } from '../support/certificates.ts'
+import { startWorld } from './acme-world.ts'
+
+t.test('CAs of one host are one witness of the time, since they go by one clock', async (t) => {
+  const world = await startWorld(t)
+  const pebble = await world.startPebble()
+  const witnesses: [string, number][] = []
+  const issuers = new Issuers({
+    records: await world.records(),
+    clock: new SystemClock(),
+    log: silentLog(),
+    solvers: [],
+    onTime: (witness, time) => witnesses.push([witness, time]),
+  })
+  const roots = `${t.testdir({ 'roots.pem': pebble.minicaPem })}/roots.pem`
+  for (const name of ['one', 'two']) {
+    const ca = resolveCa(name, { contact: [], directory: pebble.directory, roots, trust: 'any' })
+    if (ca !== undefined) await issuers.create(ca).probe(new AbortController().signal)
+  }
+  const { host } = new URL(pebble.directory)
+  t.match(witnesses, [
+    [host, Number],
+    [host, Number],
+  ])
+  for (const [, time] of witnesses) t.ok(Math.abs(time - Date.now()) < MINUTE)
+})
 
 t.test('a pinned root is one that chains of its CA may end in, and of no other, at once', async (t) => {
   const log = silentLog()

@@ -3,7 +3,7 @@ import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { loadConfig } from '../../src/config/load.ts'
-import { DAY } from '../../src/time.ts'
+import { DAY, HOUR, SECOND, SystemClock } from '../../src/time.ts'
 import { type Rig, startRig } from './rig.ts'
 
 const HOSTS = ['alpn.example.com', 'http.example.com']
@@ -36,6 +36,35 @@ t.test('a CA stops; the renewals come from the other, and no handshake fails mea
     t.not(after[index]?.fingerprint, before[index]?.fingerprint, `${host} has another certificate`)
   }
 })
+
+for (const aheadMs of [-30 * DAY, 30 * DAY]) {
+  t.test(
+    `the clock of the machine is ${aheadMs / DAY} days ahead: certificates of 160 hours are had`,
+    async (t) => {
+      const clock = Object.assign(new SystemClock(), { now: () => Date.now() + aheadMs })
+      const rig = await startRig(t, {
+        clock,
+        lifetimeSeconds: (160 * HOUR) / SECOND,
+        tls: { standby: 'always' },
+        sites: (upstream) => [{ hosts: ['app.example.com'], upstreams: [upstream] }],
+      })
+      await rig.server.start()
+      for (const ca of ['a', 'b'])
+        await rig.log.logged(({ msg }) => msg === `app.example.com: certificate issued by ${ca}`)
+      await rig.handshake('app.example.com', await rig.a.root())
+      const answer = await rig.admin('/api/certificates')
+      const [host] = (await answer.json()) as { live?: { notAfter: string }; nextAt?: string }[]
+      t.ok(Date.parse(host?.live?.notAfter ?? '') > Date.now() + 159 * HOUR)
+      t.ok(Date.parse(host?.nextAt ?? '') > Date.now() + HOUR, 'and no other is due')
+      const warned = rig.log.warnings().filter(({ msg }) => msg.startsWith('the clock of this machine is'))
+      t.match(
+        warned.map(({ msg }) => msg),
+        [new RegExp(`is 30d ${aheadMs > 0 ? 'ahead' : 'behind'}, by what the CAs say`)],
+      )
+      t.notMatch(rig.log.warnings(), [{ msg: /^no certificate/ }])
+    },
+  )
+}
 
 t.test('a CA demands a certificate back (ARI): the standby takes over, then a new one', async (t) => {
   const rig = await startRig(t, {

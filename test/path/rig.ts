@@ -13,6 +13,7 @@ import { connect, type TLSSocket } from 'node:tls'
 import type { Test } from 'tap'
 import { loadConfig } from '../../src/config/load.ts'
 import { Server, type ServerOptions } from '../../src/server.ts'
+import type { Clock } from '../../src/time.ts'
 import { Workers } from '../../src/workers.ts'
 import { startDns } from '../peers/dns.ts'
 import { type FaultProxy, startFaultProxy } from '../peers/fault-proxy.ts'
@@ -36,6 +37,8 @@ export interface RigOptions {
   readonly files?: Readonly<Record<string, string>>
   /** How many processes serve connections; the test's own when absent. */
   readonly workers?: number
+  /** The machine's clock, by which the server goes. */
+  readonly clock?: Clock
   /** Where chains must end: the Pebbles' own roots when absent. */
   readonly trust?: 'any'
 }
@@ -128,10 +131,12 @@ export async function startRig(t: Test, options: RigOptions): Promise<Rig> {
   }
   await writeFile(file, JSON.stringify(config))
   const log = memoryLog()
-  const { workers } = options
-  const front: ServerOptions =
-    workers === undefined ? {} : { createFront: (parts) => new Workers(parts, workers) }
-  const server = await Server.create(await loadConfig(file, {}), log.log, front)
+  const { clock, workers } = options
+  const serverOptions: ServerOptions = {
+    ...(workers === undefined ? {} : { createFront: (parts) => new Workers(parts, workers) }),
+    ...(clock === undefined ? {} : { clock }),
+  }
+  const server = await Server.create(await loadConfig(file, {}), log.log, serverOptions)
   t.teardown(() => server.stop())
 
   return {

@@ -3,6 +3,7 @@
  * the clients keep the true time: the real renewer, planner, health and ledgers, over CAs that write down whatever no CA
  * may be asked for.
  */
+import { AttestedClock } from '../../src/attested-clock.ts'
 import { Authorities } from '../../src/ca/authorities.ts'
 import type { IssueRequest } from '../../src/ca/issuer.ts'
 import { registeredDomain } from '../../src/ca/ledger.ts'
@@ -25,7 +26,7 @@ import { silentLog } from '../../src/log.ts'
 import { DUTIES } from '../../src/renew/plan.ts'
 import { Renewer, type RenewerRecords } from '../../src/renew/renewer.ts'
 import type { Target } from '../../src/renew/task.ts'
-import { type Clock, DAY, SECOND } from '../../src/time.ts'
+import { type Clock, DAY, HOUR, SECOND } from '../../src/time.ts'
 
 export interface MortalFleetOptions {
   readonly hosts: readonly string[]
@@ -57,6 +58,8 @@ export class MortalFleet {
   readonly #truth: Clock
   #aheadMs = 0
   #inventory: Inventory
+  /** What the process takes for the time. */
+  #known: Clock = this.clock
   #end: (how: 'stop' | 'die') => Promise<void> = async () => {}
 
   constructor(options: MortalFleetOptions) {
@@ -73,7 +76,7 @@ export class MortalFleet {
     this.#issuers = new Map(
       Object.entries(options.outages).map(([id, outages]) => {
         const ca = { id, lifetimeMs, clock: truth, random: this.#random, outages }
-        return [id, new WatchfulCa(ca, this.clock, this, (host) => this.#lacks(host))]
+        return [id, new WatchfulCa(ca, this, (host) => this.#lacks(host))]
       }),
     )
   }
@@ -85,7 +88,9 @@ export class MortalFleet {
   /** A process starts on what the last one left in the store. */
   async start(): Promise<void> {
     if (this.#options.supplied && this.#coveredUntil.size === 0) await this.#supply()
-    const { clock } = this
+    const clock = new AttestedClock(this.clock)
+    this.#known = clock
+    for (const issuer of this.#issuers.values()) issuer.heardBy = clock
     const { hosts, outages, standby } = this.#options
     const random = this.#random
     const log = silentLog()
@@ -181,9 +186,9 @@ export class MortalFleet {
     return Math.max(live?.notAfter ?? 0, standby?.notAfter ?? 0)
   }
 
-  /** Told from what it holds alone, apart from the planner. With a wrong clock nobody can tell. */
+  /** Told from what it holds alone, apart from the planner. With a clock that nobody has set right yet it cannot be told. */
   #lacks(host: string): boolean {
-    if (this.#aheadMs !== 0) return true
+    if (Math.abs(this.#known.now() - this.#truth.now()) > HOUR / 2) return true
     const { live, standby } = this.#inventory.holding(host)
     const now = this.#truth.now()
     const isFresh = (held: Certificate | undefined): boolean =>
@@ -224,21 +229,20 @@ interface PlacedOrder {
 /** Keeps the true time, counts over all processes, and takes notice of what it should not have been asked for. */
 class WatchfulCa extends SimulatedCa {
   readonly #truth: Clock
-  readonly #machine: Clock
   readonly #watch: { offend(offence: string): void }
   readonly #lacks: (host: string) => boolean
   readonly #inFlight = new Set<string>()
+  /** Of the process that runs: told the time whenever the CA answers. */
+  heardBy: AttestedClock | undefined
   #orders: PlacedOrder[] = []
 
   constructor(
     options: ConstructorParameters<typeof SimulatedCa>[0],
-    machine: Clock,
     watch: { offend(offence: string): void },
     lacks: (host: string) => boolean,
   ) {
     super(options)
     this.#truth = options.clock
-    this.#machine = machine
     this.#watch = watch
     this.#lacks = lacks
   }
@@ -257,8 +261,8 @@ class WatchfulCa extends SimulatedCa {
         order.failed = !signal.aborted
         throw error
       })
-      if (certificate.isValidAt(Math.max(this.#machine.now(), this.#truth.now()))) return certificate
-      // As `ca/acme.ts` does with a chain that is not valid by the machine's clock.
+      this.heardBy?.hear(this.id, this.#truth.now())
+      if (isAccepted(certificate, this.heardBy?.now() ?? 0)) return certificate
       throw new IssueError('CA_BAD_CERTIFICATE', `${this.id}: is the clock right?`, {
         blame: 'ca',
         retry: 'now',
@@ -266,6 +270,11 @@ class WatchfulCa extends SimulatedCa {
     } finally {
       this.#inFlight.delete(name)
     }
+  }
+
+  override async probe(signal: AbortSignal): Promise<void> {
+    await super.probe(signal)
+    this.heardBy?.hear(this.id, this.#truth.now())
   }
 
   /** Orders since then are not counted: nobody can know of them any more. */
@@ -287,4 +296,9 @@ class WatchfulCa extends SimulatedCa {
       if (count > limit) offend(`${count} orders by ${scope}, the limit is ${limit}`)
     }
   }
+}
+
+/** As `ca/acme.ts` does: by a clock that is up to a day behind a certificate may come from the future. */
+function isAccepted({ notBefore, notAfter }: Certificate, now: number): boolean {
+  return notBefore <= now + DAY && now < notAfter
 }

@@ -1,0 +1,101 @@
+/**
+ * The machine's clock, corrected by what the CAs say the time is: a clock that is set a month ahead, or that woke up in
+ * the past, must neither make good certificates look expired nor new ones look as if they came from the future.
+ *
+ * One CA's word is not enough, for its clock may be the one that is wrong: it takes two that agree, or one that agrees
+ * with the machine, or with what was attested before. From then on the time is known whatever the machine's clock does,
+ * because the monotonic clock goes on.
+ */
+import { type Cancel, type Clock, DAY, MINUTE } from './time.ts'
+
+/** Clocks that are no further apart agree: nothing that Holdfast does hangs on less. */
+const TOLERANCE_MS = 10 * MINUTE
+/** What was said longer ago counts no more: no CA has been heard since, and a machine may have slept. */
+const LONGEST_MEMORY_MS = DAY
+
+/** Somebody's clock: what it shows when the monotonic clock is at 0. */
+interface Reading {
+  readonly epoch: number
+  /** On the monotonic clock. */
+  readonly heardAt: number
+}
+
+export class AttestedClock implements Clock {
+  readonly #machine: Clock
+  /** By witness. */
+  readonly #readings = new Map<string, Reading>()
+  #attested: Reading | undefined
+  readonly #listeners = new Set<() => void>()
+
+  constructor(machine: Clock) {
+    this.#machine = machine
+  }
+
+  now(): number {
+    const own = this.#machine.now()
+    const attested = this.#attested
+    if (attested === undefined) return own
+    const monotonic = this.#machine.monotonic()
+    if (monotonic - attested.heardAt > LONGEST_MEMORY_MS) return own
+    const right = attested.epoch + monotonic
+    return Math.abs(own - right) <= TOLERANCE_MS ? own : right
+  }
+
+  monotonic(): number {
+    return this.#machine.monotonic()
+  }
+
+  after(delayMs: number, task: () => void): Cancel {
+    return this.#machine.after(delayMs, task)
+  }
+
+  /** How far the machine's clock is ahead of the right time, in milliseconds; 0 while no more is wrong than matters. */
+  get errorMs(): number {
+    return this.#machine.now() - this.now()
+  }
+
+  /**
+   * Somebody has told the time.
+   *
+   * @param witness who has a clock of his own
+   * @param time what it shows, milliseconds since the epoch
+   */
+  hear(witness: string, time: number): void {
+    const said = this.#reading(time)
+    this.#readings.set(witness, said)
+    const own = this.#reading(this.#machine.now())
+    const isFresh = ({ heardAt }: Reading): boolean => said.heardAt - heardAt <= LONGEST_MEMORY_MS
+    const fresh = [...this.#readings.values()].filter(isFresh)
+    if (fresh.some((each) => agree(each, own))) {
+      this.#attest(own)
+      return
+    }
+    const known = this.#attested !== undefined && isFresh(this.#attested) ? [this.#attested] : []
+    const others = fresh.filter((each) => each !== said)
+    if ([...others, ...known].some((each) => agree(each, said))) this.#attest(said)
+  }
+
+  /** The right time, as another process of this machine knows it. */
+  adopt(time: number): void {
+    this.#attest(this.#reading(time))
+  }
+
+  /** Called whenever it is known anew that `now` is right. */
+  onAttested(listener: () => void): void {
+    this.#listeners.add(listener)
+  }
+
+  #reading(time: number): Reading {
+    const heardAt = this.#machine.monotonic()
+    return { epoch: time - heardAt, heardAt }
+  }
+
+  #attest(reading: Reading): void {
+    this.#attested = reading
+    for (const listener of this.#listeners) listener()
+  }
+}
+
+function agree(a: Reading, b: Reading): boolean {
+  return Math.abs(a.epoch - b.epoch) <= TOLERANCE_MS
+}
