@@ -15,6 +15,8 @@ import type { Issuer } from './issuer.ts'
 const PROOF_MS = 30 * SECOND
 const FIRST_PAUSE_MS = 30 * SECOND
 const LONGEST_PAUSE_MS = 10 * MINUTE
+/** Nobody who is down knows for how long: a CA that asks for more patience than this (Retry-After) is tried again all the same. */
+const LONGEST_RETRY_AFTER_MS = HOUR
 const PROBE_LIMIT_MS = 8 * SECOND
 /** So long must probes have succeeded, and no order failed, before a breaker that orders have opened closes without one. */
 const CALM_MS = HOUR
@@ -409,7 +411,8 @@ class Breaker {
     const previous = this.#state
     this.#pauses++
     this.#pausedAt = clock.now()
-    this.#pauseMs = backoffMs(this.#pauses, FIRST_PAUSE_MS, LONGEST_PAUSE_MS, random)
+    const askedMs = Math.min(error.retryAfterMs ?? 0, LONGEST_RETRY_AFTER_MS)
+    this.#pauseMs = Math.max(askedMs, backoffMs(this.#pauses, FIRST_PAUSE_MS, LONGEST_PAUSE_MS, random))
     this.#move('down', previous)
     // What fails this one too is down as a whole, and no further order need wait for it when the pause is over.
     this.#probeNow()

@@ -87,6 +87,12 @@ const LONGEST_SLEEP_MS = 7 * DAY
 const SHORT_LIFETIME_MS = 10 * DAY
 /** A CA in trouble is left alone for up to this part of the time that a host has left. */
 const PATIENCE = 100
+/** After so many failures in a row, a day and more of them, nobody is waiting for the next one. */
+const HOPELESS_AFTER = 100
+/** From then on the time between two tries doubles with each further such number. */
+const HOPELESS_STEP = 24
+/** With the jitter of three quarters: a day. */
+const LONGEST_HOPELESS_DELAY_MS = (4 / 3) * DAY
 /** Part of the lifetime over which renewals of equal age are spread. */
 const JITTER = 0.05
 
@@ -188,9 +194,15 @@ export function isRecalled({ notBefore, notAfter, window }: Omit<Held, 'condemne
   return window.end < notBefore + lifetimeMs * (renewalShare(lifetimeMs) - JITTER)
 }
 
-/** How long to leave a duty alone after a failure that no other CA could mend: shorter as the end comes nearer. */
+/**
+ * How long to leave a duty alone after a failure that no other CA could mend: shorter as the end comes nearer. A host that
+ * never validates is tried once a day in the end: Let's Encrypt pauses a name, until a person unpauses it, after 1,152
+ * failures in a row, of which it forgives one a day.
+ */
 export function retryDelayMs(failures: number, timeLeftMs: number, random: () => number): number {
-  const capMs = Math.min(12 * HOUR, Math.max(15 * MINUTE, timeLeftMs / 12))
+  const hopelessness = 2 ** (Math.max(0, failures - HOPELESS_AFTER) / HOPELESS_STEP)
+  const hopelessMs = Math.min(LONGEST_HOPELESS_DELAY_MS, 15 * MINUTE * hopelessness)
+  const capMs = Math.max(hopelessMs, Math.min(12 * HOUR, timeLeftMs / 12))
   const delayMs = Math.min(capMs, MINUTE * 2 ** Math.min(20, Math.max(0, failures - 1)))
   return Math.round(delayMs * (0.75 + 0.5 * random()))
 }

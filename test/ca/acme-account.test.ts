@@ -48,6 +48,19 @@ t.test('is made once by processes that share a store', async (t) => {
   t.equal(accountsMade(proxy), 1)
 })
 
+t.test('is told of whenever something is asked as it, and so is the one that takes its place', async (t) => {
+  const pebble = await world.startPebble()
+  const used: string[] = []
+  const issuer = await world.issuer(pebble, { trust: 'any', onAccount: (url) => used.push(url) })
+  await issuer.issue(request, forever)
+  await pebble.restart()
+  await issuer.issue(request, forever)
+  const [first, again, other] = used
+  t.equal(used.length, 3)
+  t.equal(again, first)
+  t.not(other, first)
+})
+
 t.test('is made anew at a CA that was reset', async (t) => {
   const pebble = await world.startPebble()
   const records = await world.records()

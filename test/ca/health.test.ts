@@ -55,6 +55,23 @@ t.test('a CA that failed is not asked again until its pause is over', async (t) 
   t.ok(await health.admit('a', never))
 })
 
+t.test(
+  'a CA that says when to come again is left alone until then, but for an hour at the most',
+  async (t) => {
+    for (const [askedMs, pauseMs] of [
+      [5 * MINUTE, 5 * MINUTE],
+      [SECOND, 30 * SECOND],
+      [DAY, 60 * MINUTE],
+    ] as const) {
+      const { clock, health } = setUp()
+      const admission = await health.admit('a', never)
+      const overloaded = { blame: 'ca', retry: 'now', retryAfterMs: askedMs } as const
+      admission?.failed(new IssueError('CA_UNAVAILABLE', 'a: answered 503', overloaded))
+      t.equal(health.openAt('a'), clock.now() + pauseMs)
+    }
+  },
+)
+
 t.test('a CA is probed at the interval of its own', async (t) => {
   const clock = new VirtualClock()
   const health = new CaHealth({ clock, random: () => 0.5, log: silentLog() })

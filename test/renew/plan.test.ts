@@ -273,3 +273,16 @@ t.test('a retry comes sooner as the end comes nearer, and never later than twelv
   t.equal(retryDelayMs(30, DAY, middle), 2 * HOUR)
   t.equal(retryDelayMs(30, -1, middle), 15 * MINUTE)
 })
+
+t.test('a host that never validates does not use up the failures in a row that a CA forgives', async (t) => {
+  // As Let's Encrypt counts: 1,152 at once, and one a day is forgiven.
+  let left = 1152
+  let least = left
+  for (let failures = 1, atMs = 0; atMs < 5 * 365 * DAY; failures++) {
+    const delayMs = retryDelayMs(failures, -1, () => 0)
+    left = Math.min(1152, left - 1 + delayMs / DAY)
+    least = Math.min(least, left)
+    atMs += delayMs
+  }
+  t.ok(least > 500, `${least} left`)
+})
