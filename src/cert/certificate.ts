@@ -77,6 +77,15 @@ export class Certificate {
     return this.chain[0] as X509Certificate
   }
 
+  /** SHA-256 of the public key (SubjectPublicKeyInfo), lower-case hex: certificates that share a key share it. */
+  get keyFingerprint(): string {
+    const publicKey = this.leaf.publicKey.export({ type: 'spki', format: 'der' })
+    const value = createHash('sha256').update(publicKey).digest('hex')
+    // It is seldom asked for, and then at handshakes: found once, it stays.
+    Object.defineProperty(this, 'keyFingerprint', { value })
+    return value
+  }
+
   /** RFC 9773 section 4.1; undefined when the leaf has no authority key identifier. */
   get ariId(): string | undefined {
     return ariIdOf(this.leaf)

@@ -5,7 +5,7 @@
 import type { Certificate } from './certificate.ts'
 
 /**
- * `compromised`: somebody else may have the key, so it is never served again. `revoked`: its CA says so. `unverifiable`:
+ * `compromised`: somebody else may have the key, so no certificate with it is ever served again. `revoked`: its CA says so. `unverifiable`:
  * its chain no longer ends where it must. `recalled`: its CA wants it gone before its time (ARI), as before it revokes.
  * `distrusted`: the operator does not trust its CA.
  */
@@ -15,16 +15,15 @@ export type Fault = OwnFault | 'distrusted'
 export type OwnFault = 'compromised' | 'revoked' | 'unverifiable' | 'recalled'
 
 /** A graver one is never forgotten for a lighter one. */
-const GRAVITY: Readonly<Record<OwnFault, number>> = {
+const GRAVITY: Readonly<Record<Exclude<OwnFault, 'compromised'>, number>> = {
   recalled: 0,
   unverifiable: 1,
   revoked: 2,
-  compromised: 3,
 }
 
 /** What survives a restart, and what workers are told. */
 export interface VerdictsSnapshot {
-  /** By fingerprint. */
+  /** By fingerprint of the certificate, or of the key where that is compromised. */
   readonly condemned: Readonly<Record<string, OwnFault>>
   /** By `certs distrust`. */
   readonly distrusted: readonly string[]
@@ -32,16 +31,20 @@ export interface VerdictsSnapshot {
   readonly configured?: readonly string[]
 }
 
+/** What a verdict on a certificate goes by. */
+export type Judged = Pick<Certificate, 'fingerprint' | 'keyFingerprint'>
+
 export class Verdicts {
-  readonly #condemned = new Map<string, OwnFault>()
+  readonly #condemned = new Map<string, Exclude<OwnFault, 'compromised'>>()
+  /** Fingerprints of keys. */
+  readonly #compromised = new Set<string>()
   readonly #distrusted = new Set<string>()
   #configured: ReadonlySet<string> = new Set()
   readonly #listeners = new Set<() => void>()
 
   /** Synchronous; on the path of a handshake. */
   faultOf(certificate: Certificate): Fault | undefined {
-    const fault = this.#condemned.size === 0 ? undefined : this.#condemned.get(certificate.fingerprint)
-    return fault ?? (this.isDistrusted(certificate.source) ? 'distrusted' : undefined)
+    return this.#ownFaultOf(certificate) ?? (this.isDistrusted(certificate.source) ? 'distrusted' : undefined)
   }
 
   isDistrusted(ca: string): boolean {
@@ -49,16 +52,19 @@ export class Verdicts {
   }
 
   /** @returns false when the same verdict stood already, or a graver one: compromise is for ever */
-  condemn(fingerprint: string, fault: OwnFault): boolean {
-    const before = this.#condemned.get(fingerprint)
-    if (before !== undefined && GRAVITY[before] >= GRAVITY[fault]) return false
-    this.#condemned.set(fingerprint, fault)
+  condemn(certificate: Judged, fault: OwnFault): boolean {
+    const before = this.#ownFaultOf(certificate)
+    if (before === 'compromised') return false
+    if (fault === 'compromised') this.#compromised.add(certificate.keyFingerprint)
+    else if (before === undefined || GRAVITY[before] < GRAVITY[fault])
+      this.#condemned.set(certificate.fingerprint, fault)
+    else return false
     this.#tell()
     return true
   }
 
   /** Takes that verdict back; others stand. @returns false when there was nothing to take back */
-  absolve(fingerprint: string, fault: 'unverifiable' | 'recalled'): boolean {
+  absolve({ fingerprint }: Judged, fault: 'unverifiable' | 'recalled'): boolean {
     if (this.#condemned.get(fingerprint) !== fault) return false
     this.#condemned.delete(fingerprint)
     this.#tell()
@@ -85,8 +91,12 @@ export class Verdicts {
   /** In place of all that stood. */
   restore({ condemned, distrusted, configured = [] }: VerdictsSnapshot): void {
     this.#condemned.clear()
+    this.#compromised.clear()
     this.#distrusted.clear()
-    for (const [fingerprint, fault] of Object.entries(condemned)) this.#condemned.set(fingerprint, fault)
+    for (const [fingerprint, fault] of Object.entries(condemned)) {
+      if (fault === 'compromised') this.#compromised.add(fingerprint)
+      else this.#condemned.set(fingerprint, fault)
+    }
     for (const ca of distrusted) this.#distrusted.add(ca)
     this.#configured = new Set(configured)
     this.#tell()
@@ -96,16 +106,20 @@ export class Verdicts {
     this.#listeners.add(listener)
   }
 
-  /** @param isHeld which fingerprints still matter */
+  /** @param isHeld which certificates' fingerprints still matter; compromise is never forgotten */
   snapshot(isHeld: (fingerprint: string) => boolean): VerdictsSnapshot {
-    const kept = [...this.#condemned].filter(
-      ([fingerprint, fault]) => fault === 'compromised' || isHeld(fingerprint),
-    )
+    const kept: [string, OwnFault][] = [...this.#condemned].filter(([fingerprint]) => isHeld(fingerprint))
+    for (const key of this.#compromised) kept.push([key, 'compromised'])
     return {
       condemned: Object.fromEntries(kept),
       distrusted: [...this.#distrusted],
       configured: [...this.#configured],
     }
+  }
+
+  #ownFaultOf(certificate: Judged): OwnFault | undefined {
+    if (this.#compromised.size > 0 && this.#compromised.has(certificate.keyFingerprint)) return 'compromised'
+    return this.#condemned.size === 0 ? undefined : this.#condemned.get(certificate.fingerprint)
   }
 
   #tell(): void {

@@ -90,7 +90,7 @@ export class Judge {
   async setRecalled(certificate: Certificate, recalled: boolean): Promise<void> {
     const changed = recalled
       ? this.#pass(certificate, 'recalled', 'its CA wants it replaced before its time (ARI)')
-      : this.#options.verdicts.absolve(certificate.fingerprint, 'recalled')
+      : this.#options.verdicts.absolve(certificate, 'recalled')
     if (changed) await this.#kept.request()
   }
 
@@ -117,7 +117,7 @@ export class Judge {
     if (!certificate.isValidAt(clock.now())) return false
     try {
       verify(certificate)
-      return verdicts.absolve(certificate.fingerprint, 'unverifiable')
+      return verdicts.absolve(certificate, 'unverifiable')
     } catch (error) {
       return this.#pass(certificate, 'unverifiable', messageOf(error))
     }
@@ -136,19 +136,28 @@ export class Judge {
 
   #pass(certificate: Certificate, fault: OwnFault, why: string): boolean {
     const { log, onVerdict, verdicts } = this.#options
-    if (!verdicts.condemn(certificate.fingerprint, fault)) return false
-    const { names, source, serial } = certificate
-    log.error(
-      { names, ca: source, serial, fault },
-      `the certificate for ${names[0]} from ${source} is ${fault}: ${why}`,
-    )
-    onVerdict(certificate, fault)
+    const alike = fault === 'compromised' ? this.#othersWithKeyOf(certificate) : []
+    if (!verdicts.condemn(certificate, fault)) return false
+    for (const each of [certificate, ...alike]) {
+      const { names, source, serial } = each
+      log.error(
+        { names, ca: source, serial, fault },
+        `the certificate for ${names[0]} from ${source} is ${fault}: ${why}`,
+      )
+      onVerdict(each, fault)
+    }
     return true
   }
 
   #tellDistrusted(cas: readonly string[]): void {
     for (const certificate of this.#held())
       if (cas.includes(certificate.source)) this.#options.onVerdict(certificate, 'distrusted')
+  }
+
+  #othersWithKeyOf({ fingerprint, keyFingerprint }: Certificate): Certificate[] {
+    return this.#held().filter(
+      (each) => each.keyFingerprint === keyFingerprint && each.fingerprint !== fingerprint,
+    )
   }
 
   #held(): Certificate[] {

@@ -1,4 +1,4 @@
-import { createPrivateKey, X509Certificate } from 'node:crypto'
+import { createHash, createPrivateKey, createPublicKey, X509Certificate } from 'node:crypto'
 import t from 'tap'
 import { Certificate, commonNameOf, wildcardOf } from '../../src/cert/certificate.ts'
 import { generateKeyPem } from '../../src/cert/x509.ts'
@@ -18,6 +18,14 @@ t.test('tells what is in the leaf', async (t) => {
   t.equal(made.source, 'some-ca')
   t.equal(made.notAfter - made.notBefore, 90 * DAY)
   t.match(made.ariId, /^[\w-]+\.[\w-]+$/)
+})
+
+t.test('certificates of one key have one key fingerprint, that of its SubjectPublicKeyInfo', async (t) => {
+  const spki = createPublicKey(leafPem).export({ type: 'spki', format: 'der' })
+  const expected = createHash('sha256').update(spki).digest('hex')
+  t.equal(made.keyFingerprint, expected)
+  t.equal(made.keyFingerprint, expected, 'also when it is asked again')
+  t.not((await makeCertificate({ names: ['app.example.com'] })).keyFingerprint, expected)
 })
 
 t.test('keeps the PEM blocks and drops what stands around them', async (t) => {

@@ -25,7 +25,7 @@ for (const fault of ['revoked', 'unverifiable', 'compromised'] as const) {
   t.test(`the standby is served as soon as the live certificate is ${fault}`, async (t) => {
     const { inventory, verdicts, live, standby } = setUp()
     t.equal(inventory.find(HOST), live)
-    verdicts.condemn(live.fingerprint, fault)
+    verdicts.condemn(live, fault)
     t.equal(inventory.find(HOST), standby)
   })
 }
@@ -43,7 +43,7 @@ t.test(
 
 t.test('a new live certificate that is good is served again', async (t) => {
   const { inventory, verdicts, live, make } = setUp()
-  verdicts.condemn(live.fingerprint, 'revoked')
+  verdicts.condemn(live, 'revoked')
   const renewed = make('a')
   inventory.publish(HOST, 'live', renewed)
   t.equal(inventory.find(HOST), renewed)
@@ -52,30 +52,39 @@ t.test('a new live certificate that is good is served again', async (t) => {
 t.test('a revoked certificate is better than none, a compromised key is not', async (t) => {
   const { inventory, verdicts, live } = setUp()
   inventory.withdraw(HOST, 'standby')
-  verdicts.condemn(live.fingerprint, 'revoked')
+  verdicts.condemn(live, 'revoked')
   t.equal(inventory.find(HOST), live)
-  verdicts.condemn(live.fingerprint, 'compromised')
+  verdicts.condemn(live, 'compromised')
   t.equal(inventory.find(HOST), undefined)
+})
+
+t.test('a compromised key is served in no certificate that has it, whenever that came', async (t) => {
+  const { inventory, verdicts, live, standby, make } = setUp()
+  const renewed = Object.defineProperty(make('a'), 'keyFingerprint', { value: live.keyFingerprint })
+  verdicts.condemn(live, 'compromised')
+  inventory.publish(HOST, 'live', renewed)
+  t.equal(verdicts.faultOf(renewed), 'compromised')
+  t.equal(inventory.find(HOST), standby)
 })
 
 t.test('a chain that verifies again is absolved, a compromised key never', async (t) => {
   const { verdicts, live, standby } = setUp()
-  verdicts.condemn(live.fingerprint, 'unverifiable')
-  t.equal(verdicts.absolve(live.fingerprint, 'unverifiable'), true)
+  verdicts.condemn(live, 'unverifiable')
+  t.equal(verdicts.absolve(live, 'unverifiable'), true)
   t.equal(verdicts.faultOf(live), undefined)
-  verdicts.condemn(standby.fingerprint, 'compromised')
-  t.equal(verdicts.condemn(standby.fingerprint, 'revoked'), false)
-  t.equal(verdicts.absolve(standby.fingerprint, 'unverifiable'), false)
+  verdicts.condemn(standby, 'compromised')
+  t.equal(verdicts.condemn(standby, 'revoked'), false)
+  t.equal(verdicts.absolve(standby, 'unverifiable'), false)
   t.equal(verdicts.faultOf(standby), 'compromised')
 })
 
 t.test('a revoked certificate whose chain fails and verifies again is still revoked', async (t) => {
   const { verdicts, live } = setUp()
-  verdicts.condemn(live.fingerprint, 'recalled')
-  verdicts.condemn(live.fingerprint, 'revoked')
-  t.equal(verdicts.condemn(live.fingerprint, 'unverifiable'), false)
-  t.equal(verdicts.absolve(live.fingerprint, 'unverifiable'), false)
-  t.equal(verdicts.absolve(live.fingerprint, 'recalled'), false)
+  verdicts.condemn(live, 'recalled')
+  verdicts.condemn(live, 'revoked')
+  t.equal(verdicts.condemn(live, 'unverifiable'), false)
+  t.equal(verdicts.absolve(live, 'unverifiable'), false)
+  t.equal(verdicts.absolve(live, 'recalled'), false)
   t.equal(verdicts.faultOf(live), 'revoked')
 })
 
@@ -98,8 +107,8 @@ t.test('the config and the operator distrust a CA apart from each other', async 
 
 t.test('verdicts outlive a restart, as long as they matter', async (t) => {
   const { verdicts, live, standby } = setUp()
-  verdicts.condemn(live.fingerprint, 'revoked')
-  verdicts.condemn(standby.fingerprint, 'compromised')
+  verdicts.condemn(live, 'revoked')
+  verdicts.condemn(standby, 'compromised')
   verdicts.setDistrusted('c', true)
   const after = new Verdicts()
   after.restore(JSON.parse(JSON.stringify(verdicts.snapshot(() => false))))

@@ -31,7 +31,7 @@ function setUp(more: Partial<JudgeOptions> = {}) {
       onVerdict: (certificate, fault) => passed.push([certificate, fault]),
       ...more,
     })
-  return { clock, verdicts, live, passed, judge: make(), records }
+  return { clock, inventory, verdicts, live, passed, judge: make(), records }
 }
 
 t.test('a certificate that its CA has revoked is condemned, and told once', async (t) => {
@@ -76,6 +76,20 @@ t.test('a certificate that its CA demands back is condemned, told once, and abso
   await judge.setRecalled(live, false)
   t.equal(verdicts.faultOf(live), undefined)
   t.match(await records.loadState('verdicts', 'all'), { condemned: {} })
+})
+
+t.test('a compromised key is told of every certificate that has it', async (t) => {
+  const { inventory, judge, live, passed } = setUp()
+  const alike = datesOnly('b', ['www.example.com'], 0, DAY, seeded(2))
+  Object.defineProperty(alike, 'keyFingerprint', { value: live.keyFingerprint })
+  const other = datesOnly('b', ['other.example.com'], 0, DAY, seeded(3))
+  inventory.publish('www.example.com', 'live', alike)
+  inventory.publish('other.example.com', 'live', other)
+  await judge.condemn(live, 'compromised')
+  t.same(passed, [
+    [live, 'compromised'],
+    [alike, 'compromised'],
+  ])
 })
 
 t.test('verdicts that come while others are written are written too', async (t) => {

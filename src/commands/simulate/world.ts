@@ -126,6 +126,7 @@ export function datesOnly(
     notAfter,
     fingerprint,
     chainFingerprint: fingerprint,
+    keyFingerprint: fingerprint,
     issuer: source,
     serial: word(),
     source,
