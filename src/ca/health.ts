@@ -176,6 +176,11 @@ export class CaHealth {
     return breaker === undefined || breaker.troubled || breaker.state !== 'up'
   }
 
+  /** Has it issued so lately that orders may go to it side by side? */
+  isProven(id: string): boolean {
+    return this.#breakers.get(id)?.isProven() ?? false
+  }
+
   /** By when an order placed now is usually done, in milliseconds. */
   usualMs(id: string): number {
     return this.#breakers.get(id)?.usualMs ?? USUAL_ORDER_MS
@@ -183,7 +188,8 @@ export class CaHealth {
 
   /**
    * Permission for one order, or undefined while the CA is down. Waits only while another order tries a CA that has
-   * not answered an order lately: until that order's outcome, or until it has taken far longer than is usual.
+   * not answered an order lately: until that order's outcome, or until it has taken far longer than is usual. Where the CA
+   * was down nobody waits.
    * @param isLast no other CA is left to ask, so the outcome is waited for however long it takes
    */
   async admit(id: string, signal: AbortSignal, isLast = false): Promise<Admission | undefined> {
@@ -289,14 +295,15 @@ class Breaker {
 
   async admit(signal: AbortSignal, isLast: boolean): Promise<Admission | undefined> {
     const { clock } = this.#options
-    const patienceEndsAt = clock.monotonic() + (isLast ? LONGEST_ORDER_MS : 2 * this.usualMs)
+    const patienceMs = this.#state === 'up' ? 2 * this.usualMs : 0
+    const patienceEndsAt = clock.monotonic() + (isLast ? LONGEST_ORDER_MS : patienceMs)
     while (this.#trial !== undefined) {
       const leftMs = patienceEndsAt - clock.monotonic()
       if (leftMs <= 0) return undefined
       await Promise.race([this.#trial, sleep(clock, leftMs, signal)])
     }
     if (this.state === 'down') return undefined
-    if (this.state === 'up' && this.#isProven()) return this.#admission(() => {})
+    if (this.isProven()) return this.#admission(() => {})
     const { promise, resolve } = Promise.withResolvers<void>()
     this.#trial = promise
     return this.#admission(() => {
@@ -439,8 +446,8 @@ class Breaker {
     return this.#pauseLeftMs() === 0 && (ageMs < 0 || ageMs >= CALM_MS)
   }
 
-  #isProven(): boolean {
-    if (this.#provenAt === undefined) return false
+  isProven(): boolean {
+    if (this.#provenAt === undefined || this.state !== 'up') return false
     const ageMs = this.#options.clock.now() - this.#provenAt
     return ageMs >= 0 && ageMs <= PROOF_MS
   }

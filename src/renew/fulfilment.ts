@@ -47,9 +47,12 @@ export class Fulfilment {
   /** Off while an outage is rehearsed: a failure of then must not outlive it. */
   keepsFailures = true
   readonly #options: FulfilmentOptions
+  readonly #onOutcome: (ca: string) => void
 
-  constructor(options: FulfilmentOptions) {
+  /** @param onOutcome a CA has been asked, and what came of it is known */
+  constructor(options: FulfilmentOptions, onOutcome: (ca: string) => void) {
     this.#options = options
+    this.#onOutcome = onOutcome
   }
 
   /**
@@ -121,7 +124,7 @@ export class Fulfilment {
             ? { ...request, replaces: { ariId: replaced.ariId, account: replaced.account } }
             : request,
       },
-      this.#options,
+      { ...this.#options, onOutcome: this.#onOutcome },
       signal,
     )
   }

@@ -43,6 +43,8 @@ export interface IssuanceOptions {
   readonly clock: Clock
   readonly health: CaHealth
   readonly access: (ca: string) => CaAccess | undefined
+  /** A CA has been asked, and what came of it is known to its health. */
+  readonly onOutcome: (ca: string) => void
 }
 
 export interface IssuanceOrder {
@@ -113,7 +115,7 @@ export function issueFromFirst(
 /** Asks one CA, and tells its health and its ledger what came of it. */
 async function askOne(
   { ca, request, isLast }: { ca: string; request: IssueRequest; isLast: boolean },
-  { clock, health, access }: IssuanceOptions,
+  { clock, health, access, onOutcome }: IssuanceOptions,
   signal: AbortSignal,
 ): Promise<{ certificate: Certificate; tookMs: number }> {
   const found = access(ca)
@@ -141,6 +143,8 @@ async function askOne(
     if (error.blame === 'local') admission.abandoned()
     else admission.failed(error)
     throw error
+  } finally {
+    onOutcome(ca)
   }
 }
 

@@ -10,6 +10,7 @@ import { Fulfilment, type FulfilmentOptions } from './fulfilment.ts'
 import { type Job, readJob } from './job.ts'
 import { DUTIES, type Duty, type Held, isRecalled, type Order, plan, type Situation } from './plan.ts'
 import { RenewalWindows } from './renewal-windows.ts'
+import { Scouts } from './scouts.ts'
 import type { Target, Task } from './task.ts'
 
 /** One host, for `/api/certificates` and `status`. Times are milliseconds since the epoch. */
@@ -44,6 +45,7 @@ export class Renewer {
   readonly #options: RenewerOptions
   readonly #fulfilment: Fulfilment
   readonly #windows: RenewalWindows
+  readonly #scouts: Scouts
   #tasks = new Map<string, Task>()
   /** When each host is to be planned again; an entry counts while its time is the task's own. */
   readonly #due = new PriorityQueue<{ task: Task; at: number }>((a, b) => a.at < b.at)
@@ -62,8 +64,9 @@ export class Renewer {
 
   constructor(options: RenewerOptions) {
     this.#options = options
-    this.#fulfilment = new Fulfilment(options)
+    this.#fulfilment = new Fulfilment(options, (ca) => this.#scouts.settled(ca))
     this.#windows = new RenewalWindows(options)
+    this.#scouts = new Scouts({ ...options, release: (tasks) => this.#release(tasks) })
   }
 
   /** Publishes what the store holds and reads the jobs' state, so that serving can start; asks no CA. */
@@ -246,8 +249,17 @@ export class Renewer {
         this.#wakeAt(task, wakeAt)
         continue
       }
-      void this.#carryOut(task, order, () => this.#plan(task).order?.duty === order.duty)
+      const admitted = this.#scouts.admit(task, order)
+      if (admitted === undefined) continue
+      void this.#carryOut(task, admitted, () => this.#plan(task).order?.duty === order.duty)
     }
+  }
+
+  /** They have waited for a CA to be tried. */
+  #release(tasks: Iterable<Task>): void {
+    if (this.#stop.signal.aborted) return
+    for (const task of tasks) if (this.#isIdle(task)) this.#consider(task)
+    this.#startOrders()
   }
 
   /** Never rejects. */
@@ -257,6 +269,7 @@ export class Renewer {
     const done = (): void => {
       task.busy = false
       this.#running--
+      this.#scouts.ended(task)
       if (this.#isIdle(task)) this.#consider(task)
       this.#startOrders()
     }

@@ -32,17 +32,70 @@ t.test('the second CA issues when the first is down, within a second of its answ
   await renewer.stop()
 })
 
-t.test('five hundred hosts wait once for a CA that hangs', async (t) => {
-  const hosts = Array.from({ length: 500 }, (_, index) => `site${index}.example${index}.com`)
-  const { clock, inventory, renewer, targets, ca } = makeFleet({ hosts })
+for (const [state, ageDays] of [
+  ['without a certificate', undefined],
+  ['with a certificate that is due', 80],
+  ['with a certificate that has hours left', 89.5],
+] as const)
+  t.test(`five hundred hosts ${state} wait for a CA that hangs less than 15 s together`, async (t) => {
+    const hosts = Array.from({ length: 500 }, (_, index) => `site${index}.example${index}.com`)
+    const clock = new VirtualClock()
+    const records = memoryRecords()
+    if (ageDays !== undefined)
+      for (const host of hosts) {
+        const due = datesOnly('a', [host], clock.now() - ageDays * DAY, 90 * DAY, Math.random)
+        await records.saveCertificate(host, 'live', due)
+      }
+    const begunAt = new Map<string, number>()
+    const lock: typeof records.lock = (host, signal) => {
+      begunAt.set(host, clock.now())
+      return records.lock(host, signal)
+    }
+    const { inventory, renewer, targets, ca } = makeFleet({
+      hosts,
+      more: { clock, records: { ...records, lock } },
+    })
+    ca('a').outages = [outage('hang')]
+    const issue = ca('b').issue.bind(ca('b'))
+    let waitedMs = 0
+    ca('b').issue = (request, signal) => {
+      waitedMs += clock.now() - (begunAt.get(request.names[0] ?? '') ?? 0)
+      return issue(request, signal)
+    }
+    await renewer.load(targets)
+    renewer.start()
+    await clock.advance(10 * MINUTE)
+    t.equal(hosts.filter((host) => inventory.find(host)?.source === 'b').length, 500)
+    t.equal(ca('b').orderedAt.length, 500, 'and no order was placed twice')
+    // Trials after each pause: 30 s, 1 min, 2 min, 4 min. The first is the wait, each further one its own host's.
+    const trials = ca('a').orderedAt.length
+    t.ok(trials <= 5, `${trials} orders went to the CA that hangs`)
+    const furtherMs = (trials - 1) * 8 * SECOND
+    t.ok(waitedMs - furtherMs < 15 * SECOND, `${waitedMs} ms, ${trials} trials`)
+    await renewer.stop()
+  })
+
+t.test('hosts that wait for a CA that hangs hold up none of another CA', async (t) => {
+  const hosts = Array.from({ length: 30 }, (_, index) => `site.example${index}.com`)
+  const { clock, inventory, renewer, targets, ca } = makeFleet({ hosts, cas: ['a', 'b'] })
   ca('a').outages = [outage('hang')]
+  await renewer.load(targets.map((target, index) => ({ ...target, cas: [index < 29 ? 'a' : 'b'] })))
+  renewer.start()
+  await clock.advance(7 * SECOND)
+  t.equal(inventory.find('site.example29.com')?.source, 'b')
+  await renewer.stop()
+})
+
+t.test('hosts that have waited for a CA to be tried go to it side by side once it has issued', async (t) => {
+  const hosts = Array.from({ length: 16 }, (_, index) => `site.example${index}.com`)
+  const { clock, inventory, renewer, targets } = makeFleet({ hosts })
   await renewer.load(targets)
   renewer.start()
-  await clock.advance(10 * MINUTE)
-  t.equal(hosts.filter((host) => inventory.find(host)?.source === 'b').length, 500)
-  // Trials after each pause: 30 s, 1 min, 2 min, 4 min.
-  t.ok(ca('a').orderedAt.length <= 5, `${ca('a').orderedAt.length} orders went to the CA that hangs`)
-  t.equal(ca('b').orderedAt.length, 500, 'and no order was placed twice')
+  await clock.advance(13 * SECOND)
+  t.same(
+    hosts.map((host) => inventory.find(host)?.source),
+    hosts.map(() => 'a'),
+  )
   await renewer.stop()
 })
 
