@@ -104,7 +104,7 @@ t.test('before the first start: no accounts, no certificates, nothing to reach',
     'warn reach: not tried: no instance runs | fix: start `holdfast serve` and run doctor again',
     'warn live: there is no certificate yet | fix: start `holdfast serve`, then `holdfast status` tells how app.example.com fares',
   ])
-  t.match(diagnosis.hosts, [{ host: HOST, usable: ['a', 'b'], dependsOnOne: false }])
+  t.match(diagnosis.hosts, [{ host: HOST, usable: ['a', 'b'], dependsOnOne: false, failover: 'ready' }])
   t.notOk(
     fault.requests.some(({ method }) => method === 'POST'),
     'nothing was asked of the CA but what it tells anybody',
@@ -143,10 +143,11 @@ t.test('while an instance runs', async (t) => {
     t.teardown(() => dns.clearCaa('example.com'))
     const diagnosis = await examineAs(['pebble.example'])
     t.same(aboutHost(diagnosis).slice(0, 2), [
-      'fail CAs: none can issue | fix: mend what fails below for a, b',
+      'fail CAs: none can issue | fix: mend what fails for a, b',
       'fail CAA (a): the CAA of example.com does not name a | fix: add `issue "pebble.example"` to the CAA of example.com',
     ])
-    t.match(diagnosis.hosts, [{ usable: [], dependsOnOne: true }])
+    const cas = ['a', 'b'].map((ca) => ({ ca, standing: 'CAA forbids' }))
+    t.match(diagnosis.hosts, [{ usable: [], dependsOnOne: true, cas, failover: 'no CA' }])
   })
 
   t.test('two names for one company', async (t) => {
@@ -155,7 +156,7 @@ t.test('while an instance runs', async (t) => {
       aboutHost(diagnosis)[0],
       'fail CAs: a, b are one company | fix: add a CA of another company to `tls.cas` for app.example.com',
     )
-    t.match(diagnosis.hosts, [{ usable: ['a', 'b'], dependsOnOne: true }])
+    t.match(diagnosis.hosts, [{ usable: ['a', 'b'], dependsOnOne: true, failover: 'one company' }])
   })
 
   t.test('CAA for our account', async (t) => {
@@ -185,7 +186,8 @@ t.test('while an instance runs', async (t) => {
         `fail port ${http}: http-01 leads elsewhere: 127.0.0.1:${http} does not know the challenge of this instance (it answers 200) | fix: let the DNS of ${HOST} name this instance only, or forward http-01 to it`,
       ),
     )
-    t.match(diagnosis.hosts, [{ usable: [], dependsOnOne: true }])
+    const cas = ['a', 'b'].map((ca) => ({ ca, standing: 'cannot validate' }))
+    t.match(diagnosis.hosts, [{ usable: [], dependsOnOne: true, cas, failover: 'no CA' }])
   })
 
   t.test('a port that does not answer here may yet answer the outside', async (t) => {
@@ -231,7 +233,7 @@ t.test('while an instance runs', async (t) => {
       t.match(aboutCa(diagnosis, 'a'), [
         /^fail directory: a: directory: .* \| fix: see whether 127\.0\.0\.1:\d+ is down/,
       ])
-      t.equal(aboutHost(diagnosis)[0], 'fail CAs: b alone can issue | fix: mend what fails below for a')
+      t.equal(aboutHost(diagnosis)[0], 'fail CAs: b alone can issue | fix: mend what fails for a')
       t.match(diagnosis.hosts, [{ usable: ['b'], dependsOnOne: true }])
     })
   }
@@ -248,12 +250,19 @@ t.test('while an instance runs', async (t) => {
     }
     const json = await run('--json')
     t.equal(json.code, 0)
-    t.match(JSON.parse(json.out), { hosts: [{ host: HOST, dependsOnOne: false }] })
+    const cas = ['a', 'b'].map((ca) => ({ ca, standing: 'ok' }))
+    t.match(JSON.parse(json.out), { hosts: [{ host: HOST, dependsOnOne: false, cas, failover: 'ready' }] })
     await fault.setFault('503')
     t.teardown(() => fault.setFault(undefined))
     const table = await run()
     t.equal(table.code, 1)
-    t.match(table.out, /1 host depends on one CA alone: app\.example\.com \(b\)\n$/)
+    t.same(table.out.split('\n').slice(0, 3), [
+      'HOST             a            b   FAILOVER',
+      'app.example.com  unreachable  ok  one CA alone',
+      '',
+    ])
+    t.match(table.out, /^ {2}fail {2}CAs +b alone can issue\n +fix: mend what fails for a$/m)
+    t.match(table.out, /\n1 of 1 host depends on one CA alone\.\n$/)
   })
 })
 

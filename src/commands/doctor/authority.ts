@@ -18,6 +18,8 @@ import { bounded, type Finding, fail, failed, ok, warn } from './finding.ts'
 export interface AuthorityReport {
   readonly ca: Ca
   readonly findings: readonly Finding[]
+  /** By the config or by `certs distrust`: it is asked for nothing, however well it is. */
+  readonly isDistrusted: boolean
   /** May it take an order, for all that is known without a host? */
   readonly usable: boolean
   /** The issuer domain names by which CAA records call it; none: it is not known. */
@@ -31,16 +33,23 @@ export interface AuthorityReport {
 /** Below the limit of a check, for what the check needs is several exchanges. */
 const EXCHANGE_LIMIT_MS = 4 * SECOND
 
-/** @param records undefined: the store cannot be opened */
+export interface AuthorityOptions {
+  /** undefined: the store cannot be opened */
+  readonly records: Records | undefined
+  readonly clock: Clock
+  /** The CAs that the operator has told the instance to distrust, beside those of the config. */
+  readonly distrusted: readonly string[]
+}
+
 export async function examineAuthority(
   ca: Ca,
-  records: Records | undefined,
-  clock: Clock,
+  { records, clock, distrusted }: AuthorityOptions,
 ): Promise<AuthorityReport> {
-  const unasked = { ca, accountUri: undefined, aheadMs: undefined }
+  const isDistrusted = ca.distrusted || distrusted.includes(ca.name)
+  const unasked = { ca, isDistrusted, accountUri: undefined, aheadMs: undefined }
   if (ca.type === 'internal') {
-    const findings = [ok('directory', 'is Holdfast itself: needs nobody')]
-    return { ...unasked, findings, usable: true, caaIdentities: [] }
+    const findings = [ok('directory', 'is Holdfast itself: needs nobody'), ...checkDistrust(ca, isDistrusted)]
+    return { ...unasked, findings, usable: !isDistrusted, caaIdentities: [] }
   }
   const issuer = issuerOf(ca, records, clock)
   const survey = await bounded<Directory | string>(
@@ -51,7 +60,7 @@ export async function examineAuthority(
   if (typeof survey === 'string') {
     const { host } = new URL(ca.directory)
     const fix = `see whether ${host} is down for others too, or kept from this machine by a firewall or proxy`
-    const findings = [fail('directory', survey, fix)]
+    const findings = [fail('directory', survey, fix), ...checkDistrust(ca, isDistrusted)]
     return { ...unasked, findings, usable: false, caaIdentities: ca.caaIdentities }
   }
   const account = await checkAccount(ca, issuer, survey, records, clock)
@@ -60,9 +69,11 @@ export async function examineAuthority(
     account.finding,
     ...checkProfile(ca, survey),
     ...checkTrust(ca),
+    ...checkDistrust(ca, isDistrusted),
   ]
   return {
     ca,
+    isDistrusted,
     findings,
     usable: !failed(findings),
     caaIdentities: ca.caaIdentities.length > 0 ? ca.caaIdentities : survey.caaIdentities,
@@ -166,4 +177,10 @@ function checkTrust({ name, directory }: AcmeCa): Finding[] {
   if (presetAt(directory)?.trust !== 'any') return []
   const fix = `use a CA that browsers trust in the place of "${name}"`
   return [fail('trust', 'issues for tests: no browser trusts its certificates', fix)]
+}
+
+function checkDistrust({ name, distrusted: byConfig }: Ca, isDistrusted: boolean): Finding[] {
+  if (!isDistrusted) return []
+  const word = byConfig ? `remove \`cas.${name}.distrusted\`` : `run \`holdfast certs trust ${name}\``
+  return [fail('trust', 'is distrusted by you, and asked for nothing', `${word} when it may be trusted`)]
 }

@@ -22,6 +22,7 @@ import { checkClock } from './clock.ts'
 import { type Finding, fail, failed, ok, warn } from './finding.ts'
 import { checkName } from './names.ts'
 import { type AddressLookup, checkReach, type Ports } from './reach.ts'
+import { type Failover, failoverOf, type Standing, standingOf } from './standing.ts'
 
 export interface ExaminationOptions {
   readonly config: Config
@@ -50,6 +51,9 @@ export interface HostReport {
   readonly usable: readonly string[]
   /** Fewer than two CAs can supply it, where any is to. */
   readonly dependsOnOne: boolean
+  /** How each of its CAs stands with it, in the order of preference; none where no CA supplies it. */
+  readonly cas: readonly { readonly ca: string; readonly standing: Standing }[]
+  readonly failover: Failover
   readonly findings: readonly HostFinding[]
 }
 
@@ -63,12 +67,13 @@ export async function examine(options: ExaminationOptions): Promise<Diagnosis> {
   const { config, cas, records, clock } = options
   const sites = resolveSites(config)
   const used = new Set(sites.flatMap(({ tls }) => (tls.kind === 'issued' ? tls.cas : [])))
+  const distrusted = readVerdicts(await records?.loadState('verdicts', SOLE_RECORD))?.distrusted ?? []
   const [authorities, rootsOf, holdings] = await Promise.all([
     Promise.all(
       [...cas.values()]
         .filter(({ name }) => used.has(name))
-        .map((ca) => examineAuthority(ca, records, clock)),
-    ).then((reports) => withDistrust(reports, records)),
+        .map((ca) => examineAuthority(ca, { records, clock, distrusted })),
+    ),
     loadRoots(cas, records, clock),
     loadHoldings(records),
   ])
@@ -99,25 +104,6 @@ function checkInstance(running: readonly HostView[] | undefined): Finding {
     'none runs: whether the ports lead here was not tried',
     'start `holdfast serve`, and run doctor again',
   )
-}
-
-/** What the operator distrusts is asked for nothing, however well it is. */
-async function withDistrust(
-  reports: readonly AuthorityReport[],
-  records: Records | undefined,
-): Promise<AuthorityReport[]> {
-  const told = readVerdicts(await records?.loadState('verdicts', SOLE_RECORD))?.distrusted ?? []
-  return reports.map((report) => {
-    const { distrusted, name } = report.ca
-    if (!distrusted && !told.includes(name)) return report
-    const word = distrusted ? `remove \`cas.${name}.distrusted\`` : `run \`holdfast certs trust ${name}\``
-    const finding = fail(
-      'trust',
-      'is distrusted by you, and asked for nothing',
-      `${word} when it may be trusted`,
-    )
-    return { ...report, findings: [...report.findings, finding], usable: false }
-  })
 }
 
 async function loadHoldings(records: Records | undefined): Promise<ReadonlyMap<string, Holding>> {
@@ -160,7 +146,7 @@ class HostExamination {
       tls.kind === 'file'
         ? await checkFile(host, tls, this.#rootsOf, now)
         : [ok('certificate', 'is the upstream’s: TLS is passed through')]
-    return { host, usable: [], dependsOnOne: false, findings }
+    return { host, usable: [], dependsOnOne: false, cas: [], failover: '-', findings }
   }
 
   async #examineIssued(host: string, policy: IssuedPolicy, now: number): Promise<HostReport> {
@@ -169,8 +155,14 @@ class HostExamination {
     const held = isKnown ? checkHolding(host, policy, holding, this.#rootsOf, now) : []
     const authorities = policy.cas.flatMap((name) => this.#authorities.get(name) ?? [])
     const ready = authorities.filter(({ usable }) => usable).map(({ ca }) => ca.name)
-    if (ready.length > 0 && authorities.every(({ ca }) => ca.type === 'internal'))
-      return { host, usable: ready, dependsOnOne: false, findings: [alone(), ...held] }
+    if (ready.length > 0 && authorities.every(({ ca }) => ca.type === 'internal')) {
+      const cas = authorities.map((authority) => ({
+        ca: authority.ca.name,
+        standing: standingOf(authority, [], true),
+      }))
+      const findings = [alone(), ...held]
+      return { host, usable: ready, dependsOnOne: false, cas, failover: 'needs nobody', findings }
+    }
     const { lookup, ports, clock, proof } = this.#options
     const [reach, caa] = await Promise.all([
       checkReach(host, policy.challenges, { lookup, ports, clock, proof, fingerprints: this.#fingerprints }),
@@ -184,8 +176,9 @@ class HostExamination {
         ...checkCaa(host, caa, authority, challenges),
         ...checkAudience(host, authority.ca),
       ]
-      const usable = authority.usable && (isReached || authority.ca.type === 'internal') && !failed(findings)
-      return { authority, findings, usable }
+      const canValidate = isReached || authority.ca.type === 'internal'
+      const usable = authority.usable && canValidate && !failed(findings)
+      return { authority, findings, usable, standing: standingOf(authority, findings, canValidate) }
     })
     const usable = byCa.filter((each) => each.usable).map(({ authority }) => authority)
     const operators = new Set(usable.map(operatorOf))
@@ -193,6 +186,8 @@ class HostExamination {
       host,
       usable: usable.map(({ ca }) => ca.name),
       dependsOnOne: operators.size < 2,
+      cas: byCa.map(({ authority, standing }) => ({ ca: authority.ca.name, standing })),
+      failover: failoverOf(usable.length, operators.size, held),
       findings: [
         countCas(host, policy, usable, operators.size),
         ...byCa.flatMap(({ authority, findings }) =>
@@ -235,7 +230,7 @@ function countCas(
   const fix =
     cas.length < 2
       ? `add a second CA to \`tls.cas\`, such as ${cas.includes('zerossl') ? 'letsencrypt' : 'zerossl'}`
-      : `mend what fails below for ${cas.filter((name) => !usable.some(({ ca }) => ca.name === name)).join(', ')}`
+      : `mend what fails for ${cas.filter((name) => !usable.some(({ ca }) => ca.name === name)).join(', ')}`
   return fail('CAs', usable.length === 0 ? 'none can issue' : `${names} alone can issue`, fix)
 }
 

@@ -1,5 +1,5 @@
-/** A diagnosis for people: what was found, grouped by host, each trouble with its fix, and what it amounts to. */
-import { paint } from '../terminal.ts'
+/** A diagnosis for people: a table of hosts and CAs, then what was found, each trouble with its fix, and what it amounts to. */
+import { count, paint, table } from '../terminal.ts'
 import type { Diagnosis, HostFinding, HostReport } from './examination.ts'
 import type { Verdict } from './finding.ts'
 
@@ -9,21 +9,49 @@ const COLOURS: Readonly<Record<Verdict, 'green' | 'yellow' | 'red'>> = {
   fail: 'red',
 }
 
-/** As many hosts as the summary names; the table above it has them all. */
-const MOST_NAMES = 10
+/** With more hosts than this, those that are alike share a row; each has its findings below. */
+const MOST_ROWS = 50
 
 export function describe({ machine, cas, hosts }: Diagnosis): string {
   const groups = [
     { title: 'This machine', findings: machine },
     ...cas.map(({ ca, findings }) => ({ title: `CA ${ca}`, findings })),
-    ...hosts.map(({ host, findings }) => ({ title: host, findings })),
-  ]
+    ...hosts.map(({ host, findings }) => ({ title: host, findings: findings.filter(isNews) })),
+  ].filter(({ findings }) => findings.length > 0)
   const all: readonly HostFinding[] = groups.flatMap(({ findings }) => findings)
   const width = Math.max(0, ...all.map((finding) => subjectOf(finding).length))
   const blocks = groups.map(({ title, findings }) =>
     [paint('bold', title), ...findings.map((finding) => line(finding, width))].join('\n'),
   )
-  return [...blocks, summarize(hosts)].join('\n\n')
+  return [tabulate(cas, hosts), ...blocks, summarize(hosts)].join('\n\n')
+}
+
+/** A row a host, a column a CA; `-` where a host does not use it. */
+function tabulate(cas: Diagnosis['cas'], hosts: readonly HostReport[]): string {
+  const rows = hosts.map((report) => ({
+    host: report.host,
+    cells: [
+      ...cas.map(({ ca }) => report.cas.find((each) => each.ca === ca)?.standing ?? '-'),
+      report.failover,
+    ],
+  }))
+  const groups =
+    hosts.length > MOST_ROWS
+      ? [...Map.groupBy(rows, ({ cells }) => cells.join('\n')).values()]
+      : rows.map((row) => [row])
+  return table(
+    ['HOST', ...cas.map(({ ca }) => ca), 'FAILOVER'],
+    groups.flatMap(([first, ...alike]) => {
+      if (first === undefined) return []
+      const more = alike.length === 0 ? '' : ` and ${alike.length} more`
+      return [[first.host + more, ...first.cells]]
+    }),
+  )
+}
+
+/** Has the table not said it, nor `This machine`, which tells once that no instance runs? */
+function isNews({ check, verdict }: HostFinding): boolean {
+  return check !== 'reach' && !(check === 'CAs' && verdict === 'ok')
 }
 
 function line(finding: HostFinding, width: number): string {
@@ -36,14 +64,10 @@ function subjectOf({ check, ca }: HostFinding): string {
   return ca === undefined ? check : `${check} (${ca})`
 }
 
-/** `2 hosts depend on one CA alone: a.example.com (letsencrypt), b.example.com (none)` */
-export function summarize(hosts: readonly HostReport[]): string {
-  const exposed = hosts.filter(({ dependsOnOne }) => dependsOnOne)
-  if (exposed.length === 0) return paint('green', 'No host depends on one CA alone.')
-  const names = exposed
-    .slice(0, MOST_NAMES)
-    .map(({ host, usable }) => `${host} (${usable.join(', ') || 'none can issue'})`)
-  const more = exposed.length > MOST_NAMES ? `, and ${exposed.length - MOST_NAMES} more` : ''
-  const count = exposed.length === 1 ? '1 host depends' : `${exposed.length} hosts depend`
-  return paint('red', `${count} on one CA alone: ${names.join(', ')}${more}`)
+/** Which they are, the table says. */
+function summarize(hosts: readonly HostReport[]): string {
+  const exposed = hosts.filter(({ dependsOnOne }) => dependsOnOne).length
+  if (exposed === 0) return paint('green', 'No host depends on one CA alone.')
+  const verb = exposed === 1 ? 'depends' : 'depend'
+  return paint('red', `${exposed} of ${count(hosts.length, 'host')} ${verb} on one CA alone.`)
 }

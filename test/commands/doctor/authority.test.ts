@@ -21,9 +21,11 @@ t.teardown(() => store.close())
 const records = new Records(store, silentLog())
 const base = { directory: pebble.directory, contact: [], roots: `${folder}/roots.pem` }
 
-async function examine(config: object, from: Records | undefined = records) {
+const options = { records, clock: new SystemClock(), distrusted: [] }
+
+async function examine(config: object) {
   const ca = resolveCa('p', { ...base, ...config })!
-  const { findings, usable } = await examineAuthority(ca, from, new SystemClock())
+  const { findings, usable } = await examineAuthority(ca, options)
   return { words: findings.map(wordsOf), usable }
 }
 
@@ -55,7 +57,7 @@ t.test('a profile that is not on offer', async (t) => {
 })
 
 t.test('no store', async (t) => {
-  const { findings } = await examineAuthority(resolveCa('p', base)!, undefined, new SystemClock())
+  const { findings } = await examineAuthority(resolveCa('p', base)!, { ...options, records: undefined })
   t.same(findings.map(wordsOf).slice(1), [
     'warn account: not looked at: the store cannot be read | fix: mend the store first',
   ])
@@ -63,7 +65,7 @@ t.test('no store', async (t) => {
 
 t.test('the internal CA', async (t) => {
   const ca = resolveCa('internal', undefined)!
-  const { findings, usable } = await examineAuthority(ca, records, new SystemClock())
+  const { findings, usable } = await examineAuthority(ca, options)
   t.same(findings.map(wordsOf), ['ok directory: is Holdfast itself: needs nobody'])
   t.equal(usable, true)
 })

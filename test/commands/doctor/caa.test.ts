@@ -9,6 +9,7 @@ const zerossl = resolveCa('zerossl', undefined)!
 const authority: AuthorityReport = {
   ca: zerossl,
   findings: [],
+  isDistrusted: false,
   usable: true,
   caaIdentities: ['sectigo.com'],
   accountUri: 'https://acme.zerossl.com/v2/DV90/account/1',

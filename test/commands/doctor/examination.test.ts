@@ -41,29 +41,33 @@ async function examine(t: Test, host: string, cas: string[], internal: Distrust 
   const { cas: authorities, hosts } = await diagnose(loaded, lookup)
   const [report] = hosts
   const ofInternal = authorities.find(({ ca }) => ca === 'internal')?.findings.map(wordsOf)
-  return { ...report, ofInternal, words: report?.findings.map(wordsOf) ?? [] }
+  const standings = report?.cas.map(({ ca, standing }) => `${ca}: ${standing}`)
+  return { ...report, ofInternal, standings, words: report?.findings.map(wordsOf) ?? [] }
 }
 
 t.test('the internal CA alone needs nobody', async (t) => {
-  const { words, dependsOnOne } = await examine(t, 'localhost', ['internal'])
+  const { words, dependsOnOne, standings, failover } = await examine(t, 'localhost', ['internal'])
   t.equal(words[0], 'ok CAs: the internal CA alone, which needs nobody')
+  t.same([standings, failover], [['internal: ok'], 'needs nobody'])
   t.equal(dependsOnOne, false)
 })
 
 t.test('the internal CA is no second one for the public', async (t) => {
-  const { words, usable } = await examine(t, 'app.example.com', ['corp', 'internal'])
+  const { words, usable, standings, failover } = await examine(t, 'app.example.com', ['corp', 'internal'])
   t.ok(
     words.includes(
       'fail trust (internal): only clients that were given its root trust it, so that it is no second CA for the public | fix: add a public CA to `tls.cas` for app.example.com',
     ),
   )
   t.same(usable, [])
+  t.same([standings, failover], [['corp: unreachable', 'internal: untrusted'], 'no CA'])
 })
 
 t.test('it is one for a private name', async (t) => {
-  const { usable, dependsOnOne } = await examine(t, 'wiki.internal', ['corp', 'internal'])
+  const { usable, dependsOnOne, failover } = await examine(t, 'wiki.internal', ['corp', 'internal'])
   t.same(usable, ['internal'])
   t.equal(dependsOnOne, true)
+  t.equal(failover, 'one CA alone')
 })
 
 for (const [who, distrust, fix] of [
@@ -71,8 +75,14 @@ for (const [who, distrust, fix] of [
   ['`certs distrust`', { byOperator: true }, 'run `holdfast certs trust internal` when it may be trusted'],
 ] as const)
   t.test(`a CA that is distrusted by ${who} is no CA to fall back on`, async (t) => {
-    const { ofInternal, usable } = await examine(t, 'wiki.internal', ['corp', 'internal'], distrust)
+    const { ofInternal, usable, standings } = await examine(
+      t,
+      'wiki.internal',
+      ['corp', 'internal'],
+      distrust,
+    )
     t.same(usable, [])
+    t.equal(standings?.at(-1), 'internal: distrusted')
     t.equal(ofInternal?.at(-1), `fail trust: is distrusted by you, and asked for nothing | fix: ${fix}`)
   })
 

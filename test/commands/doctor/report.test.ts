@@ -1,51 +1,110 @@
 import t from 'tap'
-import { describe, summarize } from '../../../src/commands/doctor/report.ts'
+import type { HostReport } from '../../../src/commands/doctor/examination.ts'
+import { describe } from '../../../src/commands/doctor/report.ts'
+import type { Standing } from '../../../src/commands/doctor/standing.ts'
 
-const host = (name: string, usable: readonly string[], dependsOnOne: boolean) => ({
-  host: name,
-  usable,
-  dependsOnOne,
-  findings: [],
-})
+const cas = ['a', 'b'].map((ca) => ({ ca, findings: [] }))
 
-t.test('grouped by host, with columns and fixes', async (t) => {
+function host(name: string, standings: Readonly<Record<string, Standing>>, more: Partial<HostReport> = {}) {
+  return {
+    host: name,
+    usable: [],
+    dependsOnOne: false,
+    cas: Object.entries(standings).map(([ca, standing]) => ({ ca, standing })),
+    failover: 'ready',
+    findings: [],
+    ...more,
+  } satisfies HostReport
+}
+
+t.test('a table of hosts and CAs, then the findings by their subject, each with its fix', async (t) => {
   const text = describe({
     machine: [{ check: 'clock', verdict: 'ok', says: 'agrees' }],
-    cas: [{ ca: 'a', findings: [{ check: 'directory', verdict: 'fail', says: 'is down', fix: 'wait' }] }],
+    cas: [
+      { ca: 'letsencrypt', findings: [{ check: 'directory', verdict: 'ok', says: 'answers' }] },
+      { ca: 'b', findings: [{ check: 'directory', verdict: 'fail', says: 'is down', fix: 'wait' }] },
+    ],
     hosts: [
-      {
-        host: 'x.example',
-        usable: [],
-        dependsOnOne: true,
-        findings: [{ check: 'CAA', ca: 'a', verdict: 'warn', says: 'hm', fix: 'ask' }],
-      },
+      host('www.x.example', { letsencrypt: 'ok' }),
+      host(
+        'x.example',
+        { b: 'unreachable', letsencrypt: 'CAA forbids' },
+        {
+          dependsOnOne: true,
+          failover: 'no CA',
+          findings: [{ check: 'CAA', ca: 'letsencrypt', verdict: 'fail', says: 'hm', fix: 'add it' }],
+        },
+      ),
     ],
   })
   t.equal(
     text,
     [
-      'This machine',
-      '  ok    clock      agrees',
+      'HOST           letsencrypt  b            FAILOVER',
+      'www.x.example  ok           -            ready',
+      'x.example      CAA forbids  unreachable  no CA',
       '',
-      'CA a',
-      '  fail  directory  is down',
-      '                   fix: wait',
+      'This machine',
+      '  ok    clock              agrees',
+      '',
+      'CA letsencrypt',
+      '  ok    directory          answers',
+      '',
+      'CA b',
+      '  fail  directory          is down',
+      '                           fix: wait',
       '',
       'x.example',
-      '  warn  CAA (a)    hm',
-      '                   fix: ask',
+      '  fail  CAA (letsencrypt)  hm',
+      '                           fix: add it',
       '',
-      '1 host depends on one CA alone: x.example (none can issue)',
+      '1 of 2 hosts depends on one CA alone.',
     ].join('\n'),
   )
 })
 
-t.test('the summary', async (t) => {
-  t.equal(summarize([host('a.example', ['a', 'b'], false)]), 'No host depends on one CA alone.')
-  t.equal(
-    summarize([host('a.example', ['a'], true), host('b.example', [], true), host('c.example', [], false)]),
-    '2 hosts depend on one CA alone: a.example (a), b.example (none can issue)',
-  )
-  const many = Array.from({ length: 12 }, (_, index) => host(`h${index}`, ['a'], true))
-  t.match(summarize(many), /^12 hosts depend on one CA alone: h0 \(a\), .*h9 \(a\), and 2 more$/)
+t.test('what the table says is not said again', async (t) => {
+  const text = describe({
+    machine: [{ check: 'instance', verdict: 'warn', says: 'none runs', fix: 'start it' }],
+    cas,
+    hosts: [
+      host(
+        'x.example',
+        { a: 'ok', b: 'ok' },
+        {
+          findings: [
+            { check: 'CAs', verdict: 'ok', says: '2 can issue: a, b' },
+            { check: 'reach', verdict: 'warn', says: 'not tried: no instance runs', fix: 'start it' },
+            { check: 'address', verdict: 'ok', says: '192.0.2.1' },
+          ],
+        },
+      ),
+    ],
+  })
+  t.match(text, /^x\.example\n {2}ok {4}address {3}192\.0\.2\.1\n\nNo host depends on one CA alone\.$/m)
+  t.equal(text.split('start it').length, 2)
+})
+
+t.test('why too few CAs can issue, and what to do, stays below the table', async (t) => {
+  const alone = { check: 'CAs', verdict: 'fail', says: 'a alone can issue', fix: 'add another' } as const
+  const text = describe({
+    machine: [],
+    cas,
+    hosts: [host('x.example', { a: 'ok' }, { dependsOnOne: true, findings: [alone] })],
+  })
+  t.match(text, /^ {2}fail {2}CAs {2}a alone can issue\n {13}fix: add another$/m)
+})
+
+t.test('up to fifty hosts have a row each; of more, those that are alike share one', async (t) => {
+  const rowsOf = (count: number) => {
+    const alike = Array.from({ length: count - 1 }, (_, index) => host(`h${index}`, { a: 'ok', b: 'ok' }))
+    const other = host('other', { a: 'ok', b: 'unreachable' }, { failover: 'one CA alone' })
+    const [table = ''] = describe({ machine: [], cas, hosts: [...alike, other] }).split('\n\n')
+    return table.split('\n').slice(1)
+  }
+  t.equal(rowsOf(50).length, 50)
+  t.same(rowsOf(51), [
+    'h0 and 49 more  ok  ok           ready',
+    'other           ok  unreachable  one CA alone',
+  ])
 })
