@@ -37,8 +37,7 @@ export class AcmeAccount {
    * more as a new one; likewise when another process has changed its key meanwhile.
    */
   async use<T>(endpoint: Endpoint, signal: AbortSignal, work: (wire: AcmeWire) => Promise<T>): Promise<T> {
-    const account =
-      (await this.#loadSettled(endpoint, signal)) ?? (await this.#create(endpoint, undefined, signal))
+    const account = await this.#obtain(endpoint, signal)
     this.#options.onUse?.(account.url)
     try {
       const wire = await wireOf(endpoint, account)
@@ -65,6 +64,11 @@ export class AcmeAccount {
     if (account === undefined) return undefined
     const keyPem = await keyInForce(endpoint, account, signal)
     return (await AcmeWire.open(endpoint, keyPem)).existingAccount(signal)
+  }
+
+  /** The URL of the account that the next order will use, which is made now where there is none yet. */
+  async ensure(endpoint: Endpoint, signal: AbortSignal): Promise<string> {
+    return (await this.#obtain(endpoint, signal)).url
   }
 
   /**
@@ -107,6 +111,10 @@ export class AcmeAccount {
     if (account !== undefined) return account
     const what = 'there is none in the store: the first order makes one'
     throw failure({ code: 'LOCAL_FAILURE', ca: this.#options.ca, doing: 'account', what })
+  }
+
+  async #obtain(endpoint: Endpoint, signal: AbortSignal): Promise<Account> {
+    return (await this.#loadSettled(endpoint, signal)) ?? this.#create(endpoint, undefined, signal)
   }
 
   async #loadSettled(endpoint: Endpoint, signal: AbortSignal): Promise<Account | undefined> {

@@ -127,6 +127,13 @@ export class AcmeIssuer implements Issuer {
     )
   }
 
+  /** URL of the account that orders use; where there is none yet it is made and stored, as by the first order. */
+  ensureAccount(signal: AbortSignal): Promise<string> {
+    return this.#converse('account', signal, async (http, limited) =>
+      this.#account.ensure(await this.#endpoint(http, limited), limited),
+    )
+  }
+
   /** RFC 9773 section 4; undefined: the CA or the certificate has none. */
   renewalInfo(certificate: Certificate, signal: AbortSignal): Promise<RenewalInfo | undefined> {
     return this.#converse('renewal information', signal, async (http, limited) => {

@@ -1,4 +1,7 @@
-/** `holdfast doctor`: would failover work? Looks at every CA and host, and changes nothing; also while no instance runs. */
+/**
+ * `holdfast doctor`: would failover work? Looks at every CA and host, also while no instance runs. Changes nothing, but
+ * that a CA with `eab` which has made no account yet is asked for it: whether it accepts the binding is not to be had else.
+ */
 import { Resolver } from 'node:dns/promises'
 import { parseArgs } from 'node:util'
 import type { ReachProof } from '../admin/api.ts'

@@ -1,6 +1,7 @@
 /**
  * What can be told of a CA apart from any host: can it be reached, does it know our account, has it the profile, and
- * what time it has. Asks the real CA; changes nothing there.
+ * what time it has. Asks the real CA, and changes nothing there but this: whether it accepts an external account binding
+ * it says only as it makes the account, so the first account of a CA with `eab` is made, as the first order would make it.
  */
 import { readFileSync } from 'node:fs'
 import { AcmeIssuer } from '../../ca/acme.ts'
@@ -11,7 +12,7 @@ import { presetAt } from '../../config/presets.ts'
 import { IssueError } from '../../errors.ts'
 import { silentLog } from '../../log.ts'
 import type { Records } from '../../store/records.ts'
-import { type Clock, SECOND } from '../../time.ts'
+import { type Clock, MINUTE, SECOND } from '../../time.ts'
 import { bounded, type Finding, fail, failed, ok, warn } from './finding.ts'
 
 /** A CA after the checks. */
@@ -33,8 +34,11 @@ export interface AuthorityReport {
 /** Below the limit of a check, for what the check needs is several exchanges. */
 const EXCHANGE_LIMIT_MS = 4 * SECOND
 
+/** As patient as an order: a binding may serve only once, and an account whose URL was not waited for is lost with it. */
+const ACCOUNT_LIMIT_MS = MINUTE
+
 export interface AuthorityOptions {
-  /** undefined: the store cannot be opened */
+  /** undefined: the store cannot be opened. */
   readonly records: Records | undefined
   readonly clock: Clock
   /** The CAs that the operator has told the instance to distrust, beside those of the config. */
@@ -51,7 +55,7 @@ export async function examineAuthority(
     const findings = [ok('directory', 'is Holdfast itself: needs nobody'), ...checkDistrust(ca, isDistrusted)]
     return { ...unasked, findings, usable: !isDistrusted, caaIdentities: [] }
   }
-  const issuer = issuerOf(ca, records, clock)
+  const issuer = issuerOf(ca, records, clock, EXCHANGE_LIMIT_MS)
   const survey = await bounded<Directory | string>(
     clock,
     (signal) => issuer.survey(signal),
@@ -63,7 +67,7 @@ export async function examineAuthority(
     const findings = [fail('directory', survey, fix), ...checkDistrust(ca, isDistrusted)]
     return { ...unasked, findings, usable: false, caaIdentities: ca.caaIdentities }
   }
-  const account = await checkAccount(ca, issuer, survey, records, clock)
+  const account = await checkAccount(ca, issuer, survey, { records, clock, isDistrusted })
   const findings = [
     ok('directory', `answers at ${ca.directory}, and gives a nonce`),
     account.finding,
@@ -82,7 +86,13 @@ export async function examineAuthority(
   }
 }
 
-function issuerOf(ca: AcmeCa, records: Records | undefined, clock: Clock): AcmeIssuer {
+/** @param exchangeLimitMs undefined: as for orders */
+function issuerOf(
+  ca: AcmeCa,
+  records: Records | undefined,
+  clock: Clock,
+  exchangeLimitMs?: number,
+): AcmeIssuer {
   return new AcmeIssuer({
     ...ca,
     id: ca.name,
@@ -93,7 +103,7 @@ function issuerOf(ca: AcmeCa, records: Records | undefined, clock: Clock): AcmeI
     records: records ?? NO_RECORDS,
     clock,
     log: silentLog(),
-    exchangeLimitMs: EXCHANGE_LIMIT_MS,
+    ...(exchangeLimitMs === undefined ? {} : { exchangeLimitMs }),
   })
 }
 
@@ -110,39 +120,85 @@ interface AccountState {
   readonly uri?: string
 }
 
+interface AccountCheck extends Pick<AuthorityOptions, 'records' | 'clock'> {
+  readonly isDistrusted: boolean
+}
+
 async function checkAccount(
   ca: AcmeCa,
   issuer: AcmeIssuer,
   { externalAccountRequired }: Directory,
-  records: Records | undefined,
-  clock: Clock,
+  { records, clock, isDistrusted }: AccountCheck,
 ): Promise<AccountState> {
-  if (records === undefined)
-    return { finding: warn('account', 'not looked at: the store cannot be read', 'mend the store first') }
-  return bounded<AccountState>(
+  if (records === undefined) return { finding: unknownAccount(ca) }
+  const uri = await bounded<string | AccountState | undefined>(
     clock,
-    async (signal) => {
-      const uri = await issuer.confirmAccount(signal)
-      if (uri === undefined) return { finding: newAccount(ca, externalAccountRequired) }
-      const bound = ca.eab === undefined ? '' : `, bound to EAB key id ${ca.eab.kid}`
-      return { uri, finding: ok('account', `valid at the CA${bound}: ${uri}`) }
-    },
+    (signal) => issuer.confirmAccount(signal),
     (why, error) => ({ finding: refusedAccount(ca, why, error) }),
   )
+  if (typeof uri === 'object') return uri
+  if (uri !== undefined) return { uri, finding: ok('account', `valid at the CA${bindingOf(ca)}: ${uri}`) }
+  if (ca.eab === undefined) return { finding: newAccount(ca, externalAccountRequired) }
+  if (isDistrusted) return { finding: ok('account', 'none yet, and none is made at a CA that is distrusted') }
+  return makeAccount(ca, records, clock)
 }
 
-function newAccount({ name, eab }: AcmeCa, eabRequired: boolean): Finding {
-  if (eab !== undefined)
-    return warn(
-      'account',
-      'none yet: the CA says whether it accepts the EAB when the first order makes one',
-      `order from ${name} before you need it: the canary of \`holdfast drill\` does, and so does a standby`,
-    )
+function bindingOf({ eab }: AcmeCa): string {
+  return eab === undefined ? '' : `, bound to EAB key id ${eab.kid}`
+}
+
+function unknownAccount({ eab }: AcmeCa): Finding {
+  const untested = eab === undefined ? '' : ', and so not tested whether the CA accepts the EAB'
+  return warn('account', `not looked at: the store cannot be read${untested}`, 'mend the store first')
+}
+
+function newAccount({ name }: AcmeCa, eabRequired: boolean): Finding {
   if (!eabRequired) return ok('account', 'none yet: the first order makes one')
   return fail(
     'account',
     'none yet, and the CA makes none without an external account binding (EAB)',
     `add "eab": { "kid": …, "hmacKey": … } from your account at the CA to \`cas.${name}\``,
+  )
+}
+
+/** Replaces none: one of another EAB may be in use by an instance that has yet to take the config over. */
+function makeAccount(ca: AcmeCa, records: Records, clock: Clock): Promise<AccountState> {
+  return bounded<AccountState>(
+    clock,
+    async (signal) => {
+      if ((await records.loadAccount(ca.name)) !== undefined) return { finding: otherAccount(ca) }
+      const uri = await issuerOf(ca, records, clock).ensureAccount(signal)
+      return { uri, finding: ok('account', `made just now, and valid at the CA${bindingOf(ca)}: ${uri}`) }
+    },
+    (why, error) => ({ finding: deniedAccount(ca, why, error) }),
+    ACCOUNT_LIMIT_MS,
+  )
+}
+
+function otherAccount({ name }: AcmeCa): Finding {
+  return warn(
+    'account',
+    'the one in the store is of another EAB or directory: the CA says whether it accepts this EAB when an order makes the next',
+    `order from ${name} before you need it: the canary of \`holdfast drill\` does, and so does a standby`,
+  )
+}
+
+function deniedAccount({ name }: AcmeCa, why: string, error: unknown): Finding {
+  const { code, problem } = error instanceof IssueError ? error : {}
+  const type = problem?.type.split(':').at(-1)
+  if (code === 'LOCAL_FAILURE') return fail('account', why, 'see `store` in the config, and who may write it')
+  if (code !== 'ACCOUNT_REJECTED')
+    return fail(
+      'account',
+      `${why}, so that it is not known whether the CA accepts the EAB`,
+      'run doctor again later',
+    )
+  if (type === 'invalidContact' || type === 'unsupportedContact')
+    return fail('account', why, `set \`cas.${name}.contact\` to an address that the CA takes`)
+  return fail(
+    'account',
+    `the CA does not accept the EAB: ${why}`,
+    `take \`kid\` and \`hmacKey\` from your account at the CA, as they are there, for \`cas.${name}.eab\``,
   )
 }
 

@@ -14,8 +14,8 @@ export interface Finding {
   readonly fix?: string
 }
 
-/** The longest that any one check may take. */
-export const CHECK_LIMIT_MS = 10 * SECOND
+/** The longest that any one check may take that says nothing else. */
+const CHECK_LIMIT_MS = 10 * SECOND
 
 export function ok(check: string, says: string): Finding {
   return { check, verdict: 'ok', says }
@@ -33,14 +33,15 @@ export function failed(findings: readonly Finding[]): boolean {
   return findings.some(({ verdict }) => verdict === 'fail')
 }
 
-/** Runs `work` within the limit of a check; what goes wrong is for `explain` to put into words. */
+/** Runs `work` within a limit; what goes wrong is for `explain` to put into words. */
 export async function bounded<T>(
   clock: Clock,
   work: (signal: AbortSignal) => Promise<T>,
   explain: (why: string, error: unknown) => T,
+  limitMs = CHECK_LIMIT_MS,
 ): Promise<T> {
   try {
-    return await withDeadline(clock, CHECK_LIMIT_MS, 'it', undefined, work)
+    return await withDeadline(clock, limitMs, 'it', undefined, work)
   } catch (error) {
     return explain(error instanceof DeadlineError ? 'no answer in time' : messageOf(error), error)
   }
