@@ -1,6 +1,6 @@
 /**
- * The whole of Holdfast between real peers: two Pebbles (`a` and `b`), their DNS, which says that every name is here,
- * an app behind it, and clients in front of it.
+ * The whole of Holdfast between real peers: two Pebbles (`a` and `b`, whatever the config calls them), their DNS, which
+ * says that every name is here, an app behind it, and clients in front of it.
  */
 import { once } from 'node:events'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
@@ -15,7 +15,7 @@ import { loadConfig } from '../../src/config/load.ts'
 import { Server, type ServerOptions } from '../../src/server.ts'
 import type { Clock } from '../../src/time.ts'
 import { Workers } from '../../src/workers.ts'
-import { startDns } from '../peers/dns.ts'
+import { type Dns, startDns } from '../peers/dns.ts'
 import { type FaultProxy, startFaultProxy } from '../peers/fault-proxy.ts'
 import { type Pebble, startPebble } from '../peers/pebble.ts'
 import { freePort } from '../peers/process.ts'
@@ -39,13 +39,16 @@ export interface RigOptions {
   readonly workers?: number
   /** The machine's clock, by which the server goes. */
   readonly clock?: Clock
-  /** Where chains must end: the Pebbles' own roots when absent. */
-  readonly trust?: 'any'
+  /** Where chains must end: the Pebbles' own roots when absent. `public`: in these or the public ones. */
+  readonly trust?: 'any' | 'public'
+  /** What the config calls the Pebbles; `a` and `b` when absent. */
+  readonly names?: readonly [a: string, b: string]
 }
 
 export interface Rig {
   readonly a: Pebble
   readonly b: Pebble
+  readonly dns: Dns
   /** In front of `a`. @throws when the rig was not started with `faulty` */
   readonly fault: FaultProxy
   readonly ports: { readonly https: number; readonly http: number; readonly admin: number }
@@ -102,11 +105,15 @@ export async function startRig(t: Test, options: RigOptions): Promise<Rig> {
   const directory = await mkdtemp(join(tmpdir(), 'holdfast-path-'))
   t.teardown(() => rm(directory, { recursive: true, force: true }))
 
+  const { names = ['a', 'b'], trust } = options
+  const roots = [await a.root(), await b.root()] as const
+  // To `public`, the `roots` of the endpoint are roots of chains too.
+  const shared = (index: 0 | 1): string => (trust === 'public' ? roots[index] : '')
   const files = {
-    'a-endpoint.pem': fault?.rootPem ?? a.minicaPem,
-    'b-endpoint.pem': b.minicaPem,
-    'a-root.pem': await a.root(),
-    'b-root.pem': await b.root(),
+    'a-endpoint.pem': (fault?.rootPem ?? a.minicaPem) + shared(0),
+    'b-endpoint.pem': b.minicaPem + shared(1),
+    'a-root.pem': roots[0],
+    'b-root.pem': roots[1],
     ...options.files,
   }
   for (const [name, content] of Object.entries(files)) await writeFile(join(directory, name), content)
@@ -118,12 +125,12 @@ export async function startRig(t: Test, options: RigOptions): Promise<Rig> {
       admin: `127.0.0.1:${ports.admin}`,
     },
     cas: {
-      a: {
+      [names[0]]: {
         directory: fault?.directory ?? a.directory,
         roots: 'a-endpoint.pem',
-        trust: options.trust ?? 'a-root.pem',
+        trust: trust ?? 'a-root.pem',
       },
-      b: { directory: b.directory, roots: 'b-endpoint.pem', trust: options.trust ?? 'b-root.pem' },
+      [names[1]]: { directory: b.directory, roots: 'b-endpoint.pem', trust: trust ?? 'b-root.pem' },
     },
     tls: { standby: 'off', ...options.tls },
     ...(options.forwarder && { forwarder: options.forwarder }),
@@ -142,6 +149,7 @@ export async function startRig(t: Test, options: RigOptions): Promise<Rig> {
   return {
     a,
     b,
+    dns,
     get fault() {
       if (fault === undefined) throw new Error('this rig has no fault proxy')
       return fault
