@@ -107,7 +107,7 @@ function issuerOf(
   })
 }
 
-/** `confirmAccount`, which alone would read them, is not called without a store. */
+/** Nothing that would touch them is called without a store. */
 const NO_RECORDS: AccountRecords = {
   loadAccount: async () => undefined,
   saveAccount: async () => {},

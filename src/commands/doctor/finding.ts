@@ -14,7 +14,7 @@ export interface Finding {
   readonly fix?: string
 }
 
-/** The longest that any one check may take that says nothing else. */
+/** The longest that a check may take, unless it says otherwise. */
 const CHECK_LIMIT_MS = 10 * SECOND
 
 export function ok(check: string, says: string): Finding {
