@@ -5,15 +5,15 @@
 import { once } from 'node:events'
 import type { IncomingHttpHeaders, IncomingMessage, OutgoingHttpHeaders } from 'node:http'
 import { Agent, request } from 'node:https'
-import { createSecureContext, getCACertificates, type SecureContext } from 'node:tls'
 import { type Clock, DAY, DeadlineError, SECOND, withDeadline } from '../time.ts'
+import { type EndpointTrust, isFaultOfTime, TimelyAgent } from './acme-endpoint.ts'
 import { cleanText, type Failure, failure, type Refused, readProblem, refusal } from './acme-problem.ts'
 
 export interface CaHttpOptions {
   /** The CA's name in the config. */
   readonly ca: string
-  /** Whom to trust for the endpoint: the runtime's roots where undefined. */
-  readonly trust: SecureContext | undefined
+  /** Whom to trust for the endpoint. */
+  readonly trust: EndpointTrust
   readonly exchangeLimitMs: number
   readonly clock: Clock
 }
@@ -49,25 +49,18 @@ const CHAIN_TYPE = /^application\/pem-certificate-chain\b/i
 /** Longer waits are not believed. */
 const LONGEST_RETRY_AFTER_MS = 7 * DAY
 
-/**
- * Trusts the runtime's roots and these (PEM). To be made once a CA: it takes many milliseconds, and an `Agent` that is
- * given the roots themselves reads them for each connection, and joins them all to name the connection at each request.
- */
-export function trustBeside(rootsPem: string): SecureContext {
-  return createSecureContext({ ca: [...getCACertificates('default'), rootsPem] })
-}
-
 /** Keeps its connections alive between exchanges, until `close`. */
 export class CaHttp {
   readonly ca: string
   readonly #options: CaHttpOptions
   readonly #agent: Agent
+  readonly #timelyAgent: TimelyAgent
 
   constructor(options: CaHttpOptions) {
     this.ca = options.ca
     this.#options = options
-    const { trust } = options
-    this.#agent = new Agent({ keepAlive: true, ...(trust === undefined ? {} : { secureContext: trust }) })
+    this.#agent = new Agent(options.trust.agentOptions())
+    this.#timelyAgent = new TimelyAgent(options.trust, options.clock)
   }
 
   /**
@@ -84,7 +77,7 @@ export class CaHttp {
     let raw: RawAnswer
     try {
       raw = await withDeadline(clock, exchangeLimitMs, `the answer of ${host}`, signal, (limited) =>
-        send(outgoing, this.#agent, limited),
+        this.#send(outgoing, limited),
       )
     } catch (cause) {
       signal.throwIfAborted()
@@ -105,6 +98,17 @@ export class CaHttp {
   /** Closes every connection. */
   close(): void {
     this.#agent.destroy()
+    this.#timelyAgent.destroy()
+  }
+
+  /** What has failed by the endpoint's dates was never sent. */
+  async #send(outgoing: CaRequest, signal: AbortSignal): Promise<RawAnswer> {
+    try {
+      return await send(outgoing, this.#agent, signal)
+    } catch (error) {
+      if (!isFaultOfTime(error)) throw error
+      return await send(outgoing, this.#timelyAgent, signal)
+    }
   }
 
   /** RFC 9110 section 10.2.3: seconds, or a date. */

@@ -1,6 +1,7 @@
 /**
  * A CA that speaks ACME (RFC 8555), as an `Issuer`. Hides the protocol from `renew/`; this file is its table of contents:
  *
+ *     acme-endpoint.ts   whom to trust for the CA's own endpoint
  *     acme-http.ts       one bounded HTTPS exchange
  *     acme-problem.ts    what went wrong, and whose fault it is
  *     acme-directory.ts  what the CA tells anybody: directory, nonce, renewal information
@@ -9,7 +10,6 @@
  *     acme-order.ts      one certificate from order to download
  */
 import type { X509Certificate } from 'node:crypto'
-import type { SecureContext } from 'node:tls'
 import { Certificate } from '../cert/certificate.ts'
 import { verifyChain } from '../cert/verify.ts'
 import type { Solver } from '../challenge/solver.ts'
@@ -27,7 +27,8 @@ import {
 } from '../time.ts'
 import { type AccountRecords, AcmeAccount } from './acme-account.ts'
 import { type Directory, fetchDirectory, fetchNonce, fetchRenewalInfo } from './acme-directory.ts'
-import { CaHttp, trustBeside } from './acme-http.ts'
+import { EndpointTrust } from './acme-endpoint.ts'
+import { CaHttp } from './acme-http.ts'
 import { type Issued, orderCertificate } from './acme-order.ts'
 import { failure, isAlreadyRevoked } from './acme-problem.ts'
 import { AcmeWire, type Endpoint, type ExternalAccountBinding } from './acme-wire.ts'
@@ -75,7 +76,7 @@ export class AcmeIssuer implements Issuer {
   readonly #options: AcmeIssuerOptions
   readonly #account: AcmeAccount
   /** For the CA's endpoint; made when it is first asked. */
-  #endpointTrust: SecureContext | undefined
+  #endpointTrust: EndpointTrust | undefined
   #directory: { readonly value: Directory; readonly fetchedAt: number } | undefined
 
   constructor(options: AcmeIssuerOptions) {
@@ -177,7 +178,7 @@ export class AcmeIssuer implements Issuer {
   ): Promise<T> {
     const { id: ca, endpointRoots, clock } = this.#options
     const { exchangeLimitMs = EXCHANGE_LIMIT_MS, orderLimitMs = ORDER_LIMIT_MS } = this.#options
-    if (endpointRoots !== undefined) this.#endpointTrust ??= trustBeside(endpointRoots)
+    this.#endpointTrust ??= new EndpointTrust(endpointRoots)
     const http = new CaHttp({ ca, trust: this.#endpointTrust, exchangeLimitMs, clock })
     try {
       return await withDeadline(clock, orderLimitMs, 'it', signal, (limited) =>

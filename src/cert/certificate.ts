@@ -97,8 +97,13 @@ export class Certificate {
 
   /** Does it speak for this name, lower-case? Exact, or by a wildcard of one label (RFC 9525 section 6.3). */
   covers(name: string): boolean {
-    return this.names.includes(name) || (isIP(name) === 0 && this.names.includes(wildcardOf(name)))
+    return coversName(this.names, name)
   }
+}
+
+/** Do these names of a leaf speak for this one? As `Certificate.covers`. */
+export function coversName(names: readonly string[], name: string): boolean {
+  return names.includes(name) || (isIP(name) === 0 && names.includes(wildcardOf(name)))
 }
 
 /** `a.example.com` → `*.example.com`. A wildcard, and a name without a first label and a dot, stay what they are. */

@@ -17,6 +17,9 @@ export interface VerifyOptions {
   readonly now: number
 }
 
+/** What a client is shown. */
+export type Shown = Pick<Certificate, 'chain' | 'leaf' | 'names' | 'covers' | 'source'>
+
 /** Mozilla's set, as the runtime bundles it. Blocks for some 10 ms: ask once and keep them. */
 export function publicRoots(): readonly X509Certificate[] {
   return parseRoots(getCACertificates('bundled').join('\n'), "the runtime's bundled roots")
@@ -39,7 +42,7 @@ export function parseRoots(pem: string, what: string): readonly X509Certificate[
  * @throws CertificateError CERTIFICATE_EXPIRED when a link has expired, else CHAIN_INVALID; the message says which
  * link and why
  */
-export function verifyChain(certificate: Certificate, options: VerifyOptions): X509Certificate | undefined {
+export function verifyChain(certificate: Shown, options: VerifyOptions): X509Certificate | undefined {
   const path = new PathBuilder(certificate, options)
   const fault = path.fault()
   if (fault !== undefined) {
@@ -79,13 +82,13 @@ const SMALLEST_RSA_BITS = 2048
 const CURVES: ReadonlySet<string | undefined> = new Set(['prime256v1', 'secp384r1', 'secp521r1'])
 
 class PathBuilder {
-  readonly #certificate: Certificate
+  readonly #certificate: Shown
   readonly #options: VerifyOptions
   #signaturesLeft = MOST_SIGNATURES
   /** Where the path that was found ends. */
   anchor: X509Certificate | undefined
 
-  constructor(certificate: Certificate, options: VerifyOptions) {
+  constructor(certificate: Shown, options: VerifyOptions) {
     this.#certificate = certificate
     this.#options = options
   }

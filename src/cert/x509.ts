@@ -66,6 +66,6 @@ export function keyIdOf(spki: Buffer): string {
 }
 
 /** RFC 5952, as `normalizeHost` in the config writes it. */
-function canonicalAddress(address: string): string {
+export function canonicalAddress(address: string): string {
   return isIP(address) === 6 ? new URL(`http://[${address}]/`).hostname.slice(1, -1) : address
 }

@@ -4,9 +4,10 @@ import type { AddressInfo } from 'node:net'
 import { createServer } from 'node:net'
 import { createServer as createTlsServer } from 'node:tls'
 import t, { type Test } from 'tap'
-import { CaHttp, type CaHttpOptions, trustBeside } from '../../src/ca/acme-http.ts'
+import { EndpointTrust } from '../../src/ca/acme-endpoint.ts'
+import { CaHttp, type CaHttpOptions } from '../../src/ca/acme-http.ts'
 import { VirtualClock } from '../../src/commands/simulate/virtual-clock.ts'
-import { DAY, MINUTE, SECOND, SystemClock } from '../../src/time.ts'
+import { type Clock, DAY, HOUR, MINUTE, SECOND, SystemClock } from '../../src/time.ts'
 import { Authority } from '../peers/authority.ts'
 import { freePort } from '../peers/process.ts'
 import { issueErrorOf } from './acme-world.ts'
@@ -22,7 +23,7 @@ async function clientOf(
   options: Partial<CaHttpOptions> = {},
 ) {
   const ca = await startLyingCa(t, (_request, response) => answer(response))
-  const http = create({ trust: trustBeside(ca.rootPem), ...options })
+  const http = create({ trust: new EndpointTrust(ca.rootPem), ...options })
   t.teardown(() => http.close())
   const ask = (signal: AbortSignal = forever) =>
     http.exchange({ method: 'GET', url: `${ca.origin}/x` }, purpose, signal)
@@ -32,7 +33,7 @@ async function clientOf(
 function create(options: Partial<CaHttpOptions> = {}): CaHttp {
   return new CaHttp({
     ca: 'liar',
-    trust: undefined,
+    trust: new EndpointTrust(),
     exchangeLimitMs: 8 * SECOND,
     clock: new SystemClock(),
     ...options,
@@ -97,10 +98,36 @@ t.test('nobody there', async (t) => {
 
 t.test('a certificate for another name', async (t) => {
   const { ca } = await clientOf(t, (response) => json(response, {}))
-  const http = create({ trust: trustBeside(ca.rootPem) })
+  const http = create({ trust: new EndpointTrust(ca.rootPem) })
   const url = ca.origin.replace('127.0.0.1', 'localhost')
   const error = await issueErrorOf(http.exchange({ method: 'GET', url }, purpose, forever))
   t.match(error, { code: 'CA_UNREACHABLE', blame: 'ca' })
+})
+
+t.test('an endpoint whose certificate has expired, or is not valid yet', async (t) => {
+  const now = Date.now()
+  for (const [state, fromMs, toMs] of [
+    ['has expired', -20 * HOUR, -HOUR],
+    ['is not valid yet', 30 * DAY, 90 * DAY],
+  ] as const) {
+    const leaf = { notBefore: new Date(now + fromMs), notAfter: new Date(now + toMs) }
+    const ca = await startLyingCa(t, (_request, response) => json(response, { a: 1 }), leaf)
+    const at = (time: number): Clock => Object.assign(new SystemClock(), { now: () => time })
+    const ask = (trust: EndpointTrust, clock: Clock, origin = ca.origin) => {
+      const http = create({ trust, clock })
+      t.teardown(() => http.close())
+      return http.exchange({ method: 'GET', url: `${origin}/x` }, purpose, forever)
+    }
+    const trust = new EndpointTrust(ca.rootPem)
+    const right = at(now + fromMs + HOUR)
+
+    t.match(await ask(trust, right), { body: { a: 1 } }, `${state} by the machine's clock alone`)
+    const refused = { code: 'CA_UNREACHABLE', blame: 'ca' } as const
+    t.match(await issueErrorOf(ask(trust, at(now))), refused, `${state} indeed`)
+    t.match(await issueErrorOf(ask(new EndpointTrust(), right)), refused, `${state}, and is of a stranger`)
+    const elsewhere = ca.origin.replace('127.0.0.1', 'localhost')
+    t.match(await issueErrorOf(ask(trust, right, elsewhere)), refused, `${state}, and is for another name`)
+  }
 })
 
 t.test('a connection that breaks within the body', async (t) => {
@@ -118,7 +145,7 @@ t.test('what is no HTTP', async (t) => {
   t.teardown(() => server.close())
   await once(server.listen(0, '127.0.0.1'), 'listening')
   const url = `https://127.0.0.1:${(server.address() as AddressInfo).port}/`
-  const http = create({ trust: trustBeside(authority.certificatePem) })
+  const http = create({ trust: new EndpointTrust(authority.certificatePem) })
   const error = await issueErrorOf(http.exchange({ method: 'GET', url }, purpose, forever))
   t.match(error, { code: 'CA_BAD_ANSWER', message: /does not speak HTTP$/ })
 })

@@ -4,7 +4,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import type { Test } from 'tap'
-import { Authority } from '../peers/authority.ts'
+import { Authority, type LeafOptions } from '../peers/authority.ts'
 
 export interface LyingCa {
   /** `https://127.0.0.1:port` */
@@ -19,9 +19,10 @@ export interface LyingCa {
 export async function startLyingCa(
   t: Test,
   answer: (request: IncomingMessage, response: ServerResponse) => void,
+  leaf: LeafOptions = {},
 ): Promise<LyingCa> {
   const authority = await Authority.create('Root of a lying CA')
-  const { certificatePem, keyPem } = await authority.issue(['127.0.0.1'])
+  const { certificatePem, keyPem } = await authority.issue(['127.0.0.1'], leaf)
   const server = createServer({ cert: certificatePem, key: keyPem }, answer)
   const open = new Set<Socket>()
   let connections = 0
