@@ -180,7 +180,7 @@ t.test('certs list and export', async (t) => {
 })
 
 t.test('certs import is served from the next handshake on, and out again as PKCS#12', async (t) => {
-  const { code, out } = await command(
+  const { code, err, out } = await command(
     'certs',
     'import',
     'localhost',
@@ -193,6 +193,7 @@ t.test('certs import is served from the next handshake on, and out again as PKCS
     out,
     /^Imported the certificate for localhost, [^\n]+\nThe running instance serves it from now on\.\n$/,
   )
+  t.match(err, /^holdfast: browsers refuse it, unless they were told to trust its root: chain of localhost /)
   t.equal(code, 0)
   const served = JSON.parse((await ask('/api/certificates')).body)
   t.equal(served[0].live.fingerprint, own.fingerprint)

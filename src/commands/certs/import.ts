@@ -1,11 +1,13 @@
 /** `certs import`: a certificate of the operator's own into the store, also while every CA is down. */
 import { Certificate, IMPORTED } from '../../cert/certificate.ts'
 import { loadCertificateFile } from '../../cert/files.ts'
+import { publicRoots, verifyChain } from '../../cert/verify.ts'
 import type { LoadedConfig } from '../../config/load.ts'
 import { resolveSites } from '../../config/sites.ts'
+import { messageOf } from '../../errors.ts'
 import { SystemClock } from '../../time.ts'
 import { AdminClient, AdminUnreachableError } from '../admin-client.ts'
-import { print } from '../terminal.ts'
+import { complain, print } from '../terminal.ts'
 import { withRecords } from './store.ts'
 
 export async function importCertificate(
@@ -14,13 +16,14 @@ export async function importCertificate(
   source: { certificate: string; key: string | undefined; passphrase: string | undefined },
 ): Promise<number> {
   const { certificate: file, key, passphrase } = source
+  const now = new SystemClock().now()
   const read = await loadCertificateFile(
     {
       certificate: file,
       ...(key === undefined ? {} : { key }),
       ...(passphrase === undefined ? {} : { passphrase }),
     },
-    new SystemClock().now(),
+    now,
   )
   if (!read.covers(host))
     throw new Error(`${file}: the certificate is for ${read.names.join(', ')}, not for ${host}`)
@@ -35,6 +38,7 @@ export async function importCertificate(
     await records.saveCertificate(host, 'live', new Certificate(read.chainPem, read.keyPem, IMPORTED, file))
     return 0
   })
+  warnOfStrangers(read, host, now)
   print(`Imported the certificate for ${host}, valid until ${new Date(read.notAfter).toISOString()}.`)
   try {
     await new AdminClient(loaded.config).post(`/api/certificates/${encodeURIComponent(host)}/reload`)
@@ -44,4 +48,13 @@ export async function importCertificate(
     print(`It is served from the next start on: ${error.message}`)
   }
   return 0
+}
+
+/** It is the operator's own to decide whom his clients trust: he is told, and not kept from it. */
+function warnOfStrangers(certificate: Certificate, host: string, now: number): void {
+  try {
+    verifyChain(certificate, { names: [host], roots: publicRoots(), now })
+  } catch (error) {
+    complain(`browsers refuse it, unless they were told to trust its root: ${messageOf(error)}`)
+  }
 }
