@@ -3,6 +3,7 @@
  *
  *     bash bench/setup.sh && node bench/compare.ts [--quick] [--rows http1,http2] [--proxies nginx,Holdfast]
  *
+ * Holdfast runs as npm installs it, compiled, on a Node that no other process shares pages with.
  * One core for the proxy, the other for the load and the upstream; every proxy is warmed up; rounds in which other work
  * took the proxy's core are repeated; medians. The table says how each stands to nginx: its cost divided by the
  * proxy's own, so that more is better and 1.0 is level. Writes bench/results/compare.json and compare.svg when all is run.
@@ -12,7 +13,7 @@
  */
 import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { cpus, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -38,6 +39,7 @@ const MAX_DISTURBANCE = 0.05
 const MAX_REPETITIONS = 5
 const WARM_UP_SECONDS = 3
 const SOURCE = fileURLToPath(new URL('compare/handshakes.c', import.meta.url))
+const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const RESULTS = fileURLToPath(new URL('results/', import.meta.url))
 
 const { values: options } = parseArgs({
@@ -92,9 +94,20 @@ async function prepare(): Promise<void> {
   writeFileSync(join(folder, 'key.pem'), keyPem)
   writeFileSync(join(folder, 'both.pem'), chainPem + keyPem)
   writeFileSync(join(folder, '10m'), randomBytes(10 * 1024 * 1024))
+  install(join(folder, 'holdfast'))
   execFileSync('gcc', ['-O2', '-o', join(folder, 'handshakes'), SOURCE, '-lssl', '-lcrypto'], {
     stdio: 'inherit',
   })
+}
+
+/** As npm does from the package, and with a Node of its own. */
+function install(target: string): void {
+  cpSync(join(ROOT, 'bin'), join(target, 'bin'), { recursive: true })
+  copyFileSync(join(ROOT, 'package.json'), join(target, 'package.json'))
+  copyFileSync(process.execPath, join(target, 'node'))
+  symlinkSync(join(ROOT, 'node_modules'), join(target, 'node_modules'))
+  const options = ['-p', join(ROOT, 'tsconfig.build.json'), '--outDir', join(target, 'dist')]
+  execFileSync(join(ROOT, 'node_modules/.bin/tsc'), options, { stdio: 'inherit' })
 }
 
 function isWanted({ id }: Row): boolean {

@@ -10,12 +10,10 @@ import { openSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import { freePort } from '../../test/peers/process.ts'
 
 export const PROXY_CORE = 1
 export const LOAD_CORE = 0
-const HOLDFAST = fileURLToPath(new URL('../../bin/holdfast.js', import.meta.url))
 const START_ATTEMPTS = 400
 
 export interface Server {
@@ -25,7 +23,7 @@ export interface Server {
   stop(): void
 }
 
-/** Where everything is laid: `chain.pem`, `key.pem` and `both.pem` are there already. */
+/** Where everything is laid: `chain.pem`, `key.pem`, `both.pem` and `holdfast/` are there already. */
 export interface Scene {
   readonly folder: string
   readonly upstreamPort: number
@@ -128,7 +126,11 @@ function holdfast(
     ],
   }
   writeFileSync(file, JSON.stringify(config))
-  return { command: process.execPath, args: [HOLDFAST, 'serve', '--config', file] }
+  const program = join(scene.folder, 'holdfast')
+  return {
+    command: join(program, 'node'),
+    args: [join(program, 'bin/holdfast.js'), 'serve', '--config', file],
+  }
 }
 
 function haproxy({ folder, upstreamPort }: Scene, port: number): ReturnType<Start> {
