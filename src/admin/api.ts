@@ -16,7 +16,7 @@ import type { Clock } from '../time.ts'
 import { DrillRefusedError, type Drills } from './drill.ts'
 import { readDrillRequest, streamDrill } from './drill-stream.ts'
 import { STATUS_PAGE } from './status-page.ts'
-import type { CaView, ForecastView, HostView } from './views.ts'
+import type { CaView, ClockView, ForecastView, HostView } from './views.ts'
 
 /** What the API shows and does; `server.ts` joins it to the engines. */
 export interface AdminState {
@@ -26,6 +26,7 @@ export interface AdminState {
   events(): readonly DatedEvent[]
   /** What would be lost if a CA never came back, by CA. */
   forecast(): readonly ForecastView[]
+  clock(): ClockView
   /** Is it taking connections? False while starting and while draining. */
   isReady(): boolean
   reachProof(): ReachProof
@@ -167,6 +168,8 @@ export class Admin {
         return json(200, state.events())
       case '/api/forecast':
         return json(200, state.forecast())
+      case '/api/clock':
+        return json(200, state.clock())
       case '/':
         return { status: 200, contentType: 'text/html; charset=utf-8', body: STATUS_PAGE }
       default:

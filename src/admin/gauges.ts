@@ -3,7 +3,7 @@ import type { Metrics } from '../metrics.ts'
 import type { AdminState } from './api.ts'
 import { HOST_STATES } from './views.ts'
 
-export function exposeGauges(metrics: Metrics, state: Pick<AdminState, 'hosts' | 'cas'>): void {
+export function exposeGauges(metrics: Metrics, state: Pick<AdminState, 'hosts' | 'cas' | 'clock'>): void {
   metrics.gauge(
     'holdfast_certificate_not_after_seconds',
     'When a certificate ends, in seconds since the epoch.',
@@ -25,6 +25,14 @@ export function exposeGauges(metrics: Metrics, state: Pick<AdminState, 'hosts' |
     ['ca'],
     function* () {
       for (const { id, state: caState } of state.cas()) yield [{ ca: id }, caState === 'down' ? 0 : 1]
+    },
+  )
+  metrics.gauge(
+    'holdfast_clock_error_seconds',
+    'How far the clock of the machine is ahead of the right time, by what the CAs say.',
+    [],
+    function* () {
+      yield [{}, state.clock().errorSeconds]
     },
   )
 }

@@ -1,4 +1,5 @@
 /** What the admin API shows and does, joined from the engines. */
+import type { AttestedClock } from '../attested-clock.ts'
 import type { CaHealth } from '../ca/health.ts'
 import { type Issuer, REVOCATION_REASONS } from '../ca/issuer.ts'
 import type { Inventory } from '../cert/inventory.ts'
@@ -9,13 +10,13 @@ import type { UpstreamStatus } from '../http/gateway.ts'
 import type { Outlook } from '../notify/outlook.ts'
 import type { Judge } from '../renew/judge.ts'
 import type { Renewer } from '../renew/renewer.ts'
-import type { Clock } from '../time.ts'
+import { SECOND } from '../time.ts'
 import type { AdminState, ReachProof } from './api.ts'
 import type { Events } from './events.ts'
 import { type HostFacts, viewCa, viewForecast, viewHost, viewPassthrough } from './views.ts'
 
 export interface AdminParts {
-  readonly clock: Clock
+  readonly clock: AttestedClock
   readonly inventory: Inventory
   readonly verdicts: Verdicts
   readonly health: CaHealth
@@ -51,6 +52,10 @@ export function adminState(parts: AdminParts): AdminState {
         .snapshots()
         .filter(({ id }) => id !== INTERNAL)
         .map((snapshot) => viewForecast(snapshot, outlook.exposures(snapshot.id), clock.now())),
+    clock: () => ({
+      now: new Date(clock.now()).toISOString(),
+      errorSeconds: Math.round(clock.errorMs / SECOND),
+    }),
     isReady,
     reachProof: () => parts.reachProof,
     renew: (host, role) => renewer.renewNow(host, role),

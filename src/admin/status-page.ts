@@ -40,8 +40,9 @@ function fill(id, rows) {
     return tr
   }))
 }
+let now
 function until(time) {
-  const hours = (Date.parse(time) - Date.now()) / 3600000
+  const hours = (Date.parse(time) - now) / 3600000
   const amount = Math.abs(hours) < 48 ? Math.round(Math.abs(hours)) + ' h' : Math.round(Math.abs(hours) / 24) + ' d'
   return hours < 0 ? amount + ' ago' : 'in ' + amount
 }
@@ -51,7 +52,8 @@ function certificate(view) {
 async function refresh() {
   const read = async (path) => (await fetch(path)).json()
   try {
-    const [hosts, cas, upstreams, events] = await Promise.all(['/api/certificates', '/api/cas', '/api/upstreams', '/api/events'].map(read))
+    const [hosts, cas, upstreams, events, clock] = await Promise.all(['/api/certificates', '/api/cas', '/api/upstreams', '/api/events', '/api/clock'].map(read))
+    now = Date.parse(clock.now)
     fill('hosts', hosts.map((h) => [cell(h.host), cell(h.state, STATES[h.state]), cell(certificate(h.live)), cell(certificate(h.standby)),
       cell(h.lastError ?? (h.nextAt ? until(h.nextAt) : ''), h.lastError ? 'bad small' : 'small')]))
     fill('cas', cas.map((c) => [cell(c.id), cell(c.distrusted ? 'distrusted' : c.state, c.distrusted ? 'warn' : STATES[c.state]),

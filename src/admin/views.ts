@@ -5,6 +5,13 @@ import type { Fault, Verdicts } from '../cert/verdicts.ts'
 import { keyTypeOf } from '../cert/x509.ts'
 import { describeExposure, type Exposure } from '../notify/forecast.ts'
 
+/** What this instance takes for the time. */
+export interface ClockView {
+  readonly now: string
+  /** How far the clock of the machine is ahead of it, by what the CAs say; 0: it is right, or nobody knows better. */
+  readonly errorSeconds: number
+}
+
 export interface CertificateView {
   /** The CA in the config that issued it; `file` or `import` for one of the operator's own. */
   readonly source: string

@@ -1,9 +1,9 @@
 /** `holdfast status`: hosts, their certificates, the CAs' health and the upstreams', from the running instance. */
 import { parseArgs } from 'node:util'
-import type { CaView, CertificateView, ForecastView, HostView } from '../admin/views.ts'
+import type { CaView, CertificateView, ClockView, ForecastView, HostView } from '../admin/views.ts'
 import { loadChosenConfig } from '../config/load.ts'
 import type { UpstreamStatus } from '../http/gateway.ts'
-import { formatDuration, SystemClock } from '../time.ts'
+import { formatDuration, SECOND } from '../time.ts'
 import { stateOf } from '../upstreams/balancer.ts'
 import { AdminClient } from './admin-client.ts'
 import { count, paint, print, table } from './terminal.ts'
@@ -16,14 +16,15 @@ export async function status(args: string[], env: NodeJS.ProcessEnv): Promise<nu
   })
   const { config } = await loadChosenConfig(values.config, env)
   const admin = new AdminClient(config)
-  const [hosts, cas, forecasts, upstreams] = await Promise.all([
+  const [hosts, cas, forecasts, upstreams, clock] = await Promise.all([
     admin.get<HostView[]>('/api/certificates'),
     admin.get<CaView[]>('/api/cas'),
     admin.get<ForecastView[]>('/api/forecast'),
     admin.get<UpstreamStatus[]>('/api/upstreams'),
+    admin.get<ClockView>('/api/clock'),
   ])
-  if (values.json) print(JSON.stringify({ hosts, cas, forecasts, upstreams }, undefined, 2))
-  else print(describe(hosts, cas, forecasts, upstreams, new SystemClock().now()))
+  if (values.json) print(JSON.stringify({ hosts, cas, forecasts, upstreams, clock }, undefined, 2))
+  else print(describe(hosts, cas, forecasts, upstreams, clock))
   return hosts.every(isWell) ? 0 : 1
 }
 
@@ -32,10 +33,10 @@ function describe(
   cas: readonly CaView[],
   forecasts: readonly ForecastView[],
   upstreams: readonly UpstreamStatus[],
-  now: number,
+  clock: ClockView,
 ): string {
   const left = (time: string): string => {
-    const ms = Date.parse(time) - now
+    const ms = Date.parse(time) - Date.parse(clock.now)
     return ms < 0 ? `ended ${formatDuration(-ms)} ago` : `${formatDuration(ms)} left`
   }
   const certificate = (view: CertificateView | undefined): string =>
@@ -65,8 +66,15 @@ function describe(
     table(['UPSTREAM', 'STATE', 'ACTIVE', 'REQUESTS', 'FAILURES', 'PROBLEM'], upstreamRows(upstreams)),
     '',
     ...forecasts.flatMap(warning),
+    ...warningOfClock(clock),
     verdict,
   ].join('\n')
+}
+
+function warningOfClock({ errorSeconds }: ClockView): string[] {
+  if (errorSeconds === 0) return []
+  const off = `${formatDuration(Math.abs(errorSeconds) * SECOND)} ${errorSeconds > 0 ? 'ahead' : 'behind'}`
+  return [paint('yellow', `The clock of this machine is ${off}: Holdfast goes by that of the CAs.`)]
 }
 
 function isWell({ state }: HostView): boolean {

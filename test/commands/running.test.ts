@@ -143,6 +143,7 @@ t.test('metrics are valid exposition text', async (t) => {
     holdfast_certificate_not_after_seconds: 'gauge',
     holdfast_hosts: 'gauge',
     holdfast_ca_up: 'gauge',
+    holdfast_clock_error_seconds: 'gauge',
   })
   const samples = body.split('\n').filter((line) => line !== '' && !line.startsWith('#'))
   for (const sample of samples) {

@@ -26,7 +26,7 @@ async function open(
   page.on('pageerror', (error) => void problems.push(error.message))
   page.on('requestfailed', (request) => void problems.push(request.url()))
   await page.goto(`http://127.0.0.1:${setup.ports.admin}/`)
-  await page.waitForFunction("document.getElementById('summary').textContent !== ''")
+  await page.locator('#summary:not(:empty)').waitFor()
   return { page, problems }
 }
 

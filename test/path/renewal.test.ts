@@ -56,6 +56,9 @@ for (const aheadMs of [-30 * DAY, 30 * DAY]) {
       const [host] = (await answer.json()) as { live?: { notAfter: string }; nextAt?: string }[]
       t.ok(Date.parse(host?.live?.notAfter ?? '') > Date.now() + 159 * HOUR)
       t.ok(Date.parse(host?.nextAt ?? '') > Date.now() + HOUR, 'and no other is due')
+      const told = (await (await rig.admin('/api/clock')).json()) as { now: string; errorSeconds: number }
+      t.ok(Math.abs(Date.parse(told.now) - Date.now()) < HOUR)
+      t.equal(Math.round((told.errorSeconds * SECOND) / DAY), aheadMs / DAY)
       const warned = rig.log.warnings().filter(({ msg }) => msg.startsWith('the clock of this machine is'))
       t.match(
         warned.map(({ msg }) => msg),
