@@ -30,7 +30,7 @@ t.test('without a fault a certificate is issued through it, and its requests are
   const [leaf] = parseChain((await order()).pem)
   t.equal(leaf!.checkHost(NAME), NAME)
   t.match(proxy.requests[0], { method: 'GET', path: '/dir', time: Number })
-  t.match(proxy.requests.at(-1), { method: 'POST', path: /^\/certZ\// })
+  t.match(proxy.requests.at(-1), { method: 'POST', path: /^\/certZ\//, status: 200 })
 })
 
 t.test('the URLs in the directory lead back through it', async (t) => {
@@ -73,6 +73,7 @@ t.test('hang: the request is taken and never answered', async (t) => {
   const impatient = new AbortController()
   const pending = ask({ signal: impatient.signal })
   await seen(1)
+  t.notOk('status' in proxy.requests[0]!)
   await proxy.setFault(undefined)
   const first = await Promise.race([pending.then(() => 'the hanging'), ask().then(() => 'the later')])
   t.equal(first, 'the later')

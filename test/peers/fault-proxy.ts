@@ -83,6 +83,8 @@ export interface SeenRequest {
   readonly time: number
   /** Empty until it has arrived. */
   body: string
+  /** Of the answer; absent until there is one. */
+  status?: number
 }
 
 /** On a free port of 127.0.0.1, without a fault yet. */
@@ -165,6 +167,7 @@ export class FaultProxy {
       seen.body = body.toString()
       const fault = this.#timesLeft > 0 && this.#fault?.path?.test(path) !== false ? this.#fault : undefined
       await this.#answer(request, body, response, fault?.kind, gone.signal)
+      if (response.headersSent) seen.status = response.statusCode
     } catch {
       // The upstream or the client has gone: the client sees what it would see without a proxy.
       response.destroy()
