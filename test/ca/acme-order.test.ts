@@ -111,7 +111,7 @@ t.test('challenges', async (t) => {
     const issuer = await world.issuer(pebble)
     const error = await issueErrorOf(issuer.issue(requestFor(['*.example.com']), forever))
     t.match(error, { code: 'NO_CHALLENGE', blame: 'domain', retry: 'now' })
-    t.match(error.message, /the CA offers dns-01.*, and we may answer http-01, tls-alpn-01/)
+    t.match(error.message, /the CA offers .*dns-01.*, and we may answer http-01, tls-alpn-01/)
   })
 
   t.test('a name that this CA does not want may be had elsewhere', async (t) => {

@@ -44,13 +44,12 @@ t.test(
   'a host without a certificate yet is served by the internal CA where its site allows, else refused',
   async (t) => {
     const rig = await startRig(t, {
-      faulty: true,
       sites: (upstream) => [
         { hosts: ['interim.example.com'], upstreams: [upstream], tls: { cas: ['a'], interim: true } },
         { hosts: ['strict.example.com'], upstreams: [upstream], tls: { cas: ['a'] } },
       ],
     })
-    await rig.fault.setFault({ kind: 'hang' })
+    await rig.faults.a.setFault({ kind: 'hang' })
     await rig.server.start()
     const root = await rig.internalRoot()
     await rig.handshake('interim.example.com', root)

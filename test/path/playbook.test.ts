@@ -30,13 +30,12 @@ const played: string[] = []
 
 t.test('in an outage (sections 1 to 5)', async (t) => {
   const rig = await startRig(t, {
-    faulty: true,
     names: NAMES,
     sites: (upstream) => [{ hosts: [HOST], upstreams: [upstream], tls: { cas: ['letsencrypt'] } }],
   })
   await rig.server.start()
   await rig.log.logged(({ msg }) => msg === `${HOST}: certificate issued by letsencrypt`)
-  await rig.fault.setFault({ kind: '503' })
+  await rig.faults.a.setFault({ kind: '503' })
   const isDown = rig.log.logged(({ msg }) => msg.startsWith('letsencrypt is down'))
   await rig.admin(`/api/certificates/${HOST}/renew`, 'POST')
   await isDown
@@ -76,6 +75,7 @@ t.test('in an outage (sections 1 to 5)', async (t) => {
 t.test('when it is over (sections 6 and 7)', async (t) => {
   const rig = await startRig(t, {
     names: NAMES,
+    versionOfB: '2.4',
     trust: 'public',
     tls: { standby: 'always' },
     sites: (upstream) => [{ hosts: [HOST], upstreams: [upstream], tls: { cas: NAMES } }],

@@ -73,7 +73,6 @@ t.test('a CA demands a certificate back (ARI): the standby takes over, then a ne
   const rig = await startRig(t, {
     sites: (upstream) => [{ hosts: ['app.example.com'], upstreams: [upstream] }],
     tls: { standby: 'always' },
-    version: '2.10',
   })
   await rig.server.start()
   for (const ca of ['a', 'b'])

@@ -1,6 +1,6 @@
 /**
- * The whole of Holdfast between real peers: two Pebbles (`a` and `b`, whatever the config calls them), their DNS, which
- * says that every name is here, an app behind it, and clients in front of it.
+ * The whole of Holdfast between real peers: two Pebbles (`a` and `b`, whatever the config calls them), each behind a proxy
+ * that can make it fail, their DNS, which says that every name is here, an app behind it, and clients in front of it.
  */
 import { once } from 'node:events'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
@@ -27,10 +27,8 @@ export interface RigOptions {
   readonly tls?: object
   /** Of both Pebbles' certificates. */
   readonly lifetimeSeconds?: number
-  /** Of the Pebbles: 2.10 has ARI. Debian's when absent. */
-  readonly version?: '2.10'
-  /** Put a proxy in front of CA `a` that can make it fail. */
-  readonly faulty?: boolean
+  /** Of Pebble `b`: two of one version say that they are one company's. */
+  readonly versionOfB?: '2.4'
   /** `fast` when absent. */
   readonly forwarder?: string
   /** Beside the config, by name. */
@@ -49,8 +47,8 @@ export interface Rig {
   readonly a: Pebble
   readonly b: Pebble
   readonly dns: Dns
-  /** In front of `a`. @throws when the rig was not started with `faulty` */
-  readonly fault: FaultProxy
+  /** What stands in front of each of them. */
+  readonly faults: { readonly a: FaultProxy; readonly b: FaultProxy }
   readonly ports: { readonly https: number; readonly http: number; readonly admin: number }
   /** Where its config, `proxy.config.json`, and its store are. */
   readonly directory: string
@@ -87,20 +85,11 @@ export async function startRig(t: Test, options: RigOptions): Promise<Rig> {
   const dns = await startDns()
   t.teardown(() => dns.stop())
   const lifetime = options.lifetimeSeconds === undefined ? {} : { lifetimeSeconds: options.lifetimeSeconds }
-  const version = options.version === undefined ? {} : { version: options.version }
-  const pebble = {
-    dnsServer: dns.address,
-    httpPort: ports.http,
-    tlsPort: ports.https,
-    ...lifetime,
-    ...version,
-  }
-  const [a, b] = await Promise.all([startPebble(pebble), startPebble(pebble)])
+  const pebble = { dnsServer: dns.address, httpPort: ports.http, tlsPort: ports.https, ...lifetime }
+  const older = options.versionOfB === undefined ? {} : { version: options.versionOfB }
+  const [a, b] = await Promise.all([startPebble(pebble), startPebble({ ...pebble, ...older })])
   t.teardown(() => Promise.all([a.stop(), b.stop()]))
-  const fault = options.faulty
-    ? await startFaultProxy({ upstream: a.directory, upstreamRoot: a.minicaPem, signer: () => a.signer() })
-    : undefined
-  t.teardown(() => fault?.stop())
+  const faults = { a: await startFaultBefore(t, a), b: await startFaultBefore(t, b) }
   const upstream = await startApp(t)
   const directory = await mkdtemp(join(tmpdir(), 'holdfast-path-'))
   t.teardown(() => rm(directory, { recursive: true, force: true }))
@@ -110,8 +99,8 @@ export async function startRig(t: Test, options: RigOptions): Promise<Rig> {
   // To `public`, the `roots` of the endpoint are roots of chains too.
   const shared = (index: 0 | 1): string => (trust === 'public' ? roots[index] : '')
   const files = {
-    'a-endpoint.pem': (fault?.rootPem ?? a.minicaPem) + shared(0),
-    'b-endpoint.pem': b.minicaPem + shared(1),
+    'a-endpoint.pem': faults.a.rootPem + shared(0),
+    'b-endpoint.pem': faults.b.rootPem + shared(1),
     'a-root.pem': roots[0],
     'b-root.pem': roots[1],
     ...options.files,
@@ -125,12 +114,8 @@ export async function startRig(t: Test, options: RigOptions): Promise<Rig> {
       admin: `127.0.0.1:${ports.admin}`,
     },
     cas: {
-      [names[0]]: {
-        directory: fault?.directory ?? a.directory,
-        roots: 'a-endpoint.pem',
-        trust: trust ?? 'a-root.pem',
-      },
-      [names[1]]: { directory: b.directory, roots: 'b-endpoint.pem', trust: trust ?? 'b-root.pem' },
+      [names[0]]: { directory: faults.a.directory, roots: 'a-endpoint.pem', trust: trust ?? 'a-root.pem' },
+      [names[1]]: { directory: faults.b.directory, roots: 'b-endpoint.pem', trust: trust ?? 'b-root.pem' },
     },
     tls: { standby: 'off', ...options.tls },
     ...(options.forwarder && { forwarder: options.forwarder }),
@@ -150,10 +135,7 @@ export async function startRig(t: Test, options: RigOptions): Promise<Rig> {
     a,
     b,
     dns,
-    get fault() {
-      if (fault === undefined) throw new Error('this rig has no fault proxy')
-      return fault
-    },
+    faults,
     ports,
     directory,
     log,
@@ -181,6 +163,16 @@ export async function startRig(t: Test, options: RigOptions): Promise<Rig> {
     },
     admin: (path, method = 'GET') => fetch(`http://127.0.0.1:${ports.admin}${path}`, { method }),
   }
+}
+
+async function startFaultBefore(t: Test, pebble: Pebble): Promise<FaultProxy> {
+  const proxy = await startFaultProxy({
+    upstream: pebble.directory,
+    upstreamRoot: pebble.minicaPem,
+    signer: () => pebble.signer(),
+  })
+  t.teardown(() => proxy.stop())
+  return proxy
 }
 
 async function startApp(t: Test): Promise<string> {

@@ -16,11 +16,10 @@ export interface FaultCase {
 
 export async function survive(t: Test, { kind, why, trust }: FaultCase): Promise<void> {
   const rig = await startRig(t, {
-    faulty: true,
     ...(trust === undefined ? {} : { trust }),
     sites: (upstream) => [{ hosts: [HOST], upstreams: [upstream] }],
   })
-  await rig.fault.setFault({ kind })
+  await rig.faults.a.setFault({ kind })
   const startedAt = performance.now()
   await rig.server.start()
   const line = await rig.log.logged(({ msg }) => msg.startsWith(`${HOST}: certificate issued by b`))

@@ -11,6 +11,8 @@ import { startPebble } from './pebble.ts'
 import { freePort } from './process.ts'
 
 const NAME = 'app.example.com'
+/** Pebble refuses who does not say what it is (RFC 8555 section 6.1). */
+const HEADERS = { 'user-agent': 'holdfast-test' }
 
 const dns = await startDns()
 const httpPort = await freePort()
@@ -83,7 +85,7 @@ t.test('hang: the request is taken and never answered', async (t) => {
 
 t.test('drip: the true head, then one byte a second', async (t) => {
   await proxy.setFault('drip')
-  const request = get(proxy.directory, { ca: proxy.rootPem, agent: false })
+  const request = get(proxy.directory, { ca: proxy.rootPem, headers: HEADERS, agent: false })
   const [response] = (await once(request, 'response')) as [IncomingMessage]
   t.equal(response.statusCode, 200)
   t.ok(Number(response.headers['content-length']) > 100)
@@ -165,7 +167,8 @@ interface Question {
 }
 
 function ask({ path, ...options }: Question = {}): Promise<Exchange> {
-  return exchange(new URL(path ?? '/dir', proxy.directory).href, { ca: proxy.rootPem, ...options })
+  const url = new URL(path ?? '/dir', proxy.directory).href
+  return exchange(url, { ca: proxy.rootPem, headers: HEADERS, ...options })
 }
 
 function order(): Promise<Ordered> {

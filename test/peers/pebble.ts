@@ -1,6 +1,7 @@
 /**
- * Pebble, the ACME test server of Let's Encrypt, as a CA that the tests start, stop, hang and restart.
- * 2.4 comes from Debian 12, 2.10 (ARI, profiles) from `test/.peers`; `test/setup.sh` brings both.
+ * Pebble, the ACME test server of Let's Encrypt, as a CA that the tests start, stop, hang and restart: 2.10, from
+ * `test/.peers`, unless a test is about a CA that knows neither ARI nor profiles, as Debian 12's 2.4 does. `test/setup.sh`
+ * brings both.
  */
 import { fileURLToPath } from 'node:url'
 import { Authority, type Credentials } from './authority.ts'
@@ -16,6 +17,7 @@ const PROGRAMS = {
 const CALM = { PEBBLE_VA_NOSLEEP: '1', PEBBLE_WFE_NONCEREJECT: '0' }
 
 export interface PebbleOptions {
+  /** 2.10 when absent. */
   readonly version?: keyof typeof PROGRAMS
   /** `host:port` that names are resolved with. */
   readonly dnsServer: string
@@ -88,7 +90,7 @@ export class Pebble {
   async restart(): Promise<void> {
     await this.stop()
     this.#peer = await Peer.start(
-      PROGRAMS[this.#options.version ?? '2.4'],
+      PROGRAMS[this.#options.version ?? '2.10'],
       ['-config', 'pebble.json', '-dnsserver', this.#options.dnsServer],
       { ports: this.#ports, files: this.#files, env: { ...CALM, ...this.#options.env } },
     )
@@ -129,7 +131,7 @@ export class Pebble {
     }
   }
 
-  /** 2.10 only: what the CA answers when asked by ARI (RFC 9773) about this certificate. */
+  /** Not with 2.4: what the CA answers when asked by ARI (RFC 9773) about this certificate. */
   async setRenewalInfo(certificatePem: string, window: { start: Date; end: Date }): Promise<void> {
     const ariResponse = JSON.stringify({ suggestedWindow: window })
     await this.#manage('/set-renewal-info/', { certificate: certificatePem, ariResponse })

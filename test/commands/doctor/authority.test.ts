@@ -164,7 +164,7 @@ t.test('a profile that is not on offer', async (t) => {
   const { words } = await examine({ profile: 'tlsserver' })
   t.equal(
     words.at(-1),
-    'warn profile: there is no tlsserver (on offer: none), so orders go without | fix: set `cas.p.profile` to one of them, or remove it',
+    'warn profile: there is no tlsserver (on offer: default), so orders go without | fix: set `cas.p.profile` to one of them, or remove it',
   )
 })
 
