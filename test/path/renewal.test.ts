@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { loadConfig } from '../../src/config/load.ts'
 import { DAY, HOUR, SECOND, SystemClock } from '../../src/time.ts'
+import type { FaultKind } from '../peers/fault-proxy.ts'
 import { type Rig, startRig } from './rig.ts'
 
 const HOSTS = ['alpn.example.com', 'http.example.com']
@@ -68,6 +69,46 @@ for (const aheadMs of [-30 * DAY, 30 * DAY]) {
     },
   )
 }
+
+t.test('each of two CAs fails in turn: the other supplies all, and no handshake fails', async (t) => {
+  const [first = '', second = ''] = HOSTS
+  const rig = await startRig(t, {
+    // None lasts over both turns. A CA that hung would cost eight of these seconds.
+    lifetimeSeconds: 40,
+    probeInterval: '5s',
+    sites: (upstream) => [
+      { hosts: [first], upstreams: [upstream], tls: { cas: ['a', 'b'] } },
+      { hosts: [second], upstreams: [upstream], tls: { cas: ['b', 'a'] } },
+    ],
+  })
+  let since = 0
+  /** Resolves once each of these hosts has a certificate from this CA that was not there before `since`. */
+  const supplied = async (ca: string, hosts: readonly string[]): Promise<void> => {
+    for (const host of hosts) {
+      const issued = `${host}: certificate issued by ${ca}`
+      await rig.log.logged((line) => line.msg.startsWith(issued) && rig.log.lines.indexOf(line) >= since)
+    }
+  }
+  const outage = async (failing: 'a' | 'b', kind: FaultKind, well: 'a' | 'b'): Promise<void> => {
+    since = rig.log.lines.length
+    await rig.faults[failing].setFault(kind)
+    await supplied(well, HOSTS)
+    const root = await rig[well].root()
+    for (const host of HOSTS) await t.resolves(rig.handshake(host, root), `${host} has it from ${well}`)
+    since = rig.log.lines.length
+    await rig.faults[failing].setFault(undefined)
+  }
+  await rig.server.start()
+  await supplied('a', [first])
+  await supplied('b', [second])
+  const client = connectAllTheTime(rig, (await rig.a.root()) + (await rig.b.root()))
+  await outage('a', '503', 'b')
+  await supplied('a', [first])
+  await outage('b', 'refuse', 'a')
+  const { handshakes, failures } = await client.stop()
+  t.same(failures, [])
+  t.ok(handshakes > 20, `${handshakes} handshakes`)
+})
 
 t.test('a CA demands a certificate back (ARI): the standby takes over, then a new one', async (t) => {
   const rig = await startRig(t, {

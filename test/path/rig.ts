@@ -29,6 +29,8 @@ export interface RigOptions {
   readonly lifetimeSeconds?: number
   /** Of Pebble `b`: two of one version say that they are one company's. */
   readonly versionOfB?: '2.4'
+  /** Of both CAs; the program's default when absent. */
+  readonly probeInterval?: string
   /** `fast` when absent. */
   readonly forwarder?: string
   /** Beside the config, by name. */
@@ -107,16 +109,20 @@ export async function startRig(t: Test, options: RigOptions): Promise<Rig> {
   }
   for (const [name, content] of Object.entries(files)) await writeFile(join(directory, name), content)
   const file = join(directory, 'proxy.config.json')
+  const { probeInterval } = options
+  const ca = (name: 'a' | 'b') => ({
+    directory: faults[name].directory,
+    roots: `${name}-endpoint.pem`,
+    trust: trust ?? `${name}-root.pem`,
+    ...(probeInterval && { probeInterval }),
+  })
   const config = {
     listen: {
       https: [`127.0.0.1:${ports.https}`],
       http: [`127.0.0.1:${ports.http}`],
       admin: `127.0.0.1:${ports.admin}`,
     },
-    cas: {
-      [names[0]]: { directory: faults.a.directory, roots: 'a-endpoint.pem', trust: trust ?? 'a-root.pem' },
-      [names[1]]: { directory: faults.b.directory, roots: 'b-endpoint.pem', trust: trust ?? 'b-root.pem' },
-    },
+    cas: { [names[0]]: ca('a'), [names[1]]: ca('b') },
     tls: { standby: 'off', ...options.tls },
     ...(options.forwarder && { forwarder: options.forwarder }),
     sites: options.sites(upstream),
