@@ -17,6 +17,7 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { gunzipSync } from 'node:zlib'
 import type { FaultKind } from '../test/peers/fault-proxy.ts'
 import { isServedFrom, openScene, type Scene, type SceneCa } from './failover/scene.ts'
 import { CONTENDERS, type Contender, type Running } from './failover/servers.ts'
@@ -47,6 +48,10 @@ const SETTLE_MS = 1000
 const START_LIMIT_MS = 60_000
 const HELD = 'held.failover.example'
 const RESULTS = fileURLToPath(new URL('results/', import.meta.url))
+const PEBBLE_CHANGELOG = new URL(
+  '../test/.peers/pebble/usr/share/doc/pebble/changelog.Debian.gz',
+  import.meta.url,
+)
 
 const { values: options } = parseArgs({
   options: {
@@ -67,7 +72,7 @@ const machine = {
   cpu: `${cpus().length} × ${cpus()[0]?.model.trim()}`,
   kernel: execFileSync('uname', ['-sr'], { encoding: 'utf8' }).trim(),
   node: process.versions.node,
-  pebble: execFileSync('dpkg-query', ['-W', 'pebble'], { encoding: 'utf8' }).split(/\s/)[1],
+  pebble: pebbleVersion(),
   date: new Date().toISOString().slice(0, 10),
   /** Of other work, over the minute before. */
   load: loadavg()[0]?.toFixed(1),
@@ -193,6 +198,12 @@ async function untilServed(
 
 function slowest(all: readonly Waited[]): Waited | undefined {
   return all.find(({ ms }) => ms === undefined) ?? all.toSorted((a, b) => (b.ms ?? 0) - (a.ms ?? 0))[0]
+}
+
+/** It does not tell itself: what the package that `test/setup.sh` unpacks says. */
+function pebbleVersion(): string {
+  const changelog = gunzipSync(readFileSync(PEBBLE_CHANGELOG)).toString()
+  return /\((.+?)\)/.exec(changelog)?.[1] ?? 'of an unknown version'
 }
 
 function outputOf({ folder }: Scene): string {

@@ -33,6 +33,11 @@ export interface Scene {
   close(): Promise<void>
 }
 
+/**
+ * Pebble says at random in seconds or as a date when to look again (RFC 9110 section 10.2.3), and the ACME client of
+ * Caddy 2.6 gives an order up at a date. Without a word all look when they see fit.
+ */
+const SAYS_NO_RETRY_AFTER = { retryAfter: { authz: 0, order: 0 } }
 /** Handshakes are bounded: nothing here waits for a CA. */
 const HANDSHAKE_LIMIT_MS = 2000
 
@@ -40,7 +45,8 @@ export async function openScene(): Promise<Scene> {
   const folder = mkdtempSync(join(tmpdir(), 'holdfast-failover-'))
   const ports = { http: await freePort(), https: await freePort(), admin: await freePort() }
   const dns: Dns = await startDns()
-  const options = { dnsServer: dns.address, httpPort: ports.http, tlsPort: ports.https }
+  const { http: httpPort, https: tlsPort } = ports
+  const options = { dnsServer: dns.address, httpPort, tlsPort, config: SAYS_NO_RETRY_AFTER }
   const [a, b] = await Promise.all([startPebble(options), startPebble(options)])
   const fault = await startFaultProxy({ upstream: a.directory, upstreamRoot: a.minicaPem })
   const files = join(folder, 'cas')
