@@ -2,7 +2,10 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
+import { DAY, HOUR } from '../../src/time.ts'
+import { messageOfThread } from '../support/thread.ts'
 import { makeFolder, run } from './program.ts'
+import type { Verdict } from './simulated-limits.ts'
 
 const SMALL = ['simulate', '--hosts', '40', '--lifetime', '160h', '--days', '20']
 
@@ -39,6 +42,39 @@ t.test('certificates of 160 hours outlast 48 hours without their first CA, howev
     t.equal(holdfast?.expiredHosts, 0, `standby ${standby}`)
   }
 })
+
+t.test(
+  '10,000 hosts outlast 16 hours without their first CA, and no limit of a CA is exceeded',
+  async (t) => {
+    const typed = ['--hosts', '10000', '--lifetime', '45d', '--days', '90', '--seed', '1']
+    const start = Date.parse('2026-06-01')
+    const outage = { start: start + 45 * DAY, end: start + 45 * DAY + 16 * HOUR, kind: '503' }
+    const scenario = {
+      hosts: 10_000,
+      lifetimeMs: 45 * DAY,
+      cas: ['letsencrypt', 'zerossl'],
+      outages: { letsencrypt: [outage] },
+      standby: 'always',
+      start,
+      days: 90,
+      seed: 1,
+    }
+    const [{ code, out }, { orders, peaks }] = await Promise.all([
+      simulate(t, ...typed, '--outage', 'letsencrypt:16h', '--json'),
+      messageOfThread<Verdict>(new URL('simulated-limits.ts', import.meta.url), scenario),
+    ])
+    const [holdfast]: Report[] = JSON.parse(out)
+    t.equal(code, 0)
+    t.equal(holdfast?.expiredHosts, 0)
+    t.same(
+      holdfast?.cas.map((ca) => ca.orders),
+      Object.values(orders),
+      'the same fleet was counted',
+    )
+    t.equal(peaks.length, 6, 'three limits of two CAs')
+    for (const { of, most, limit } of peaks) t.ok(most <= limit, `${of}: at most ${most} of ${limit}`)
+  },
+)
 
 t.test('beside it, the published rules of others: one with a single CA loses hosts', async (t) => {
   const { code, out } = await simulate(t, '--outage', 'letsencrypt:120h', '--compare', '--json')
