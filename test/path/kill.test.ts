@@ -1,7 +1,7 @@
 /**
  * `kill -9` at random points of what the program does: of issuances from a real CA, and of switches to the standby. The
  * points are spread by what has happened (requests at the CA, writes to the store) and some milliseconds, by a seed.
- * Some of them here; `npm run soak:kill` has fifty of each.
+ * Some of them here; `npm run soak:kill` has fifty of each. Orders are counted over all lives of the program.
  */
 import { watch } from 'node:fs'
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises'
@@ -20,57 +20,82 @@ import { startDns } from '../peers/dns.ts'
 import { type FaultProxy, type SeenRequest, startFaultProxy } from '../peers/fault-proxy.ts'
 import { startPebble } from '../peers/pebble.ts'
 import { memoryLog } from '../support/log.ts'
+import { Demand } from './demand.ts'
 
 const POINTS = Number(process.env.KILL_POINTS ?? 12)
 const SEED = Number(process.env.KILL_SEED ?? 20_261_124)
-/** Has a certificate, which is being renewed when the process dies. */
+/** Has a certificate, which is being renewed when some of the processes die. */
 const KEPT = 'kept.example.com'
-/** Has none at each start, so that an order is placed by plan. */
+/** Has none at some of the starts, so that an order is placed by plan. */
 const LACKING = 'lacking.example.com'
+const HOSTS = [KEPT, LACKING]
 
 t.setTimeout(Math.max(4, POINTS / 2) * MINUTE)
 
 t.test(`at ${POINTS} points of issuances: nothing is lost, and nothing is ordered twice`, async (t) => {
   const random = seededRandom(SEED)
   const { setup, fault, root } = await prepareCa(t)
-  let held: Certificate | undefined
-  for (let point = 0; point < POINTS; point++) {
-    await rm(join(setup.folder, 'data/certificates', LACKING), { recursive: true, force: true })
-    fault.requests.length = 0
-    const program = await serve(t, setup)
-    if (held !== undefined) {
-      const { fingerprint } = await get(setup, '/', { host: KEPT, ca: root })
-      t.equal(fingerprint, held.leaf.fingerprint256, `point ${point}: what was there is served`)
-      await admin(setup, `/api/certificates/${KEPT}/renew`, { method: 'POST' })
+  const demands = HOSTS.map((host) => ({ host, demand: new Demand() }))
+  let stored: ReadonlyMap<string, Certificate> = new Map()
+  const expect = (hosts: readonly string[]): void => {
+    for (const { host, demand } of demands) if (hosts.includes(host)) demand.want()
+  }
+  /** @param isSaid by the program: does it hold that this host has got a certificate? */
+  const account = async (when: string, isSaid: (host: string) => boolean): Promise<void> => {
+    await fault.deserted()
+    const before = stored
+    stored = await examine(t, setup, when)
+    const ordered = ordersIn(fault.requests)
+    for (const { host, demand } of demands) {
+      const isNew = stored.has(host) && stored.get(host)?.fingerprint !== before.get(host)?.fingerprint
+      if (isSaid(host)) t.ok(isNew, `${when}: what was issued for ${host} is kept`)
+      else t.ok(stored.has(host) || !before.has(host), `${when}: what was there of ${host} is kept`)
+      const orders = ordered.filter((each) => each === host).length
+      demand.ended(orders, isNew)
+      t.ok(
+        orders <= demand.mostOrders,
+        `${when}: ${orders} orders for ${host}, the most is ${demand.mostOrders}`,
+      )
     }
-    const afterRequests = Math.ceil(random() * 30)
+  }
+
+  for (let point = 0; point < POINTS; point++) {
+    // Seldom both, for a host that wants nothing shows that what a life before has stored is not ordered again.
+    const renews = stored.has(KEPT) && random() < 0.5
+    if (!renews || random() < 0.5) stored = await forget(setup, LACKING, stored)
+    const wanting = HOSTS.filter((host) => !stored.has(host) || (renews && host === KEPT))
+    const from = fault.requests.length
+    const program = await serve(t, setup)
+    for (const [host, { leaf }] of stored) {
+      const { fingerprint } = await get(setup, '/', { host, ca: root })
+      t.equal(fingerprint, leaf.fingerprint256, `point ${point}: what was there of ${host} is served`)
+    }
+    if (renews) await admin(setup, `/api/certificates/${KEPT}/renew`, { method: 'POST' })
+    expect(wanting)
     const issued = async (): Promise<void> => {
-      for (const host of [KEPT, LACKING]) await program.said(`"msg":"${host}: certificate issued`)
+      for (const host of wanting) await program.said(wordsOnIssuing(host))
     }
     // Killed before, it never says so.
     const allDone = issued().catch(() => {})
-    await Promise.race([fault.requested(afterRequests), allDone])
+    await Promise.race([fault.requested(from + Math.ceil(random() * 15 * wanting.length)), allDone])
     await delay(random() * 30)
     const { out } = await program.end('SIGKILL')
-
-    const ordered = ordersIn(fault.requests)
-    t.same(ordered, [...new Set(ordered)], `point ${point}: no host is ordered twice`)
-    const stored = await examine(t, setup, `point ${point}`)
-    const kept = stored.get(KEPT)
-    const isRenewed = out.includes(`"msg":"${KEPT}: certificate issued`)
-    if (isRenewed) t.not(kept?.fingerprint, held?.fingerprint, `point ${point}: what was issued is kept`)
-    else t.ok(kept !== undefined || held === undefined, `point ${point}: what was there is kept`)
-    held = kept
+    await account(`point ${point}`, (host) => out.includes(wordsOnIssuing(host)))
   }
 
-  fault.requests.length = 0
-  await rm(join(setup.folder, 'data/certificates', LACKING), { recursive: true, force: true })
+  const from = fault.requests.length
+  stored = await forget(setup, LACKING, stored)
+  const lacking = HOSTS.filter((host) => !stored.has(host))
   const last = await serve(t, setup)
-  await last.said(`"msg":"${LACKING}: certificate issued`)
+  expect(lacking)
   await until(async () => (await hostsOf(setup)).every(({ live }) => live !== undefined))
-  t.same(ordersIn(fault.requests).toSorted(), held === undefined ? [KEPT, LACKING] : [LACKING])
-  t.equal(fault.requests.filter(({ path }) => path === NEW_ACCOUNT).length, 0, 'by the account of before')
   await last.end('SIGTERM')
+  await account('in the end', (host) => lacking.includes(host))
+  const asked = fault.requests.slice(from)
+  t.same(ordersIn(asked).toSorted(), lacking.toSorted())
+  t.equal(asked.filter(({ path }) => path === NEW_ACCOUNT).length, 0, 'by the account of before')
+  for (const { host, demand } of demands)
+    t.comment(`${host}: ${demand.met} certificates that were wanted, ${demand.lost} orders lost by kills`)
 })
 
 t.test(
@@ -139,9 +164,24 @@ async function prepareCa(t: Test): Promise<{ setup: Setup; fault: FaultProxy; ro
     ...setup.config,
     cas: { a: { directory: fault.directory, roots: 'endpoint.pem', trust: 'root.pem' } },
     tls: { cas: ['a'], standby: 'off' },
-    sites: [{ hosts: [KEPT, LACKING], upstreams: [upstream] }],
+    sites: [{ hosts: HOSTS, upstreams: [upstream] }],
   })
   return { setup, fault, root }
+}
+
+/** In its log, once the certificate is in the store. */
+function wordsOnIssuing(host: string): string {
+  return `"msg":"${host}: certificate issued`
+}
+
+/** Takes the host's certificate out of the store. @returns what is left there */
+async function forget(
+  { folder }: Setup,
+  host: string,
+  stored: ReadonlyMap<string, Certificate>,
+): Promise<ReadonlyMap<string, Certificate>> {
+  await rm(join(folder, 'data/certificates', host), { recursive: true, force: true })
+  return new Map([...stored].filter(([each]) => each !== host))
 }
 
 /**

@@ -83,6 +83,19 @@ t.test('hang: the request is taken and never answered', async (t) => {
   await t.rejects(pending, { name: 'AbortError' })
 })
 
+t.test('deserted: once the last client has gone', async (t) => {
+  await proxy.setFault('hang')
+  const impatient = new AbortController()
+  const pending = ask({ signal: impatient.signal })
+  await seen(1)
+  const deserted = proxy.deserted().then(() => 'deserted')
+  await proxy.setFault(undefined)
+  t.equal(await Promise.race([deserted, ask().then(() => 'not yet')]), 'not yet')
+  impatient.abort()
+  await t.rejects(pending, { name: 'AbortError' })
+  t.equal(await deserted, 'deserted')
+})
+
 t.test('drip: the true head, then one byte a second', async (t) => {
   await proxy.setFault('drip')
   const request = get(proxy.directory, { ca: proxy.rootPem, headers: HEADERS, agent: false })

@@ -146,6 +146,12 @@ export class FaultProxy {
     })
   }
 
+  /** Resolves once no client is connected: whatever one that has died had sent is in `requests`. */
+  async deserted(): Promise<void> {
+    const closed = (socket: Socket) => new Promise((resolve) => socket.once('close', resolve))
+    while (this.#sockets.size > 0) await Promise.all([...this.#sockets].map(closed))
+  }
+
   /** Closes the port and all connections. Idempotent. */
   async stop(): Promise<void> {
     if (!this.#server.listening) return
