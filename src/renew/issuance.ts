@@ -43,7 +43,7 @@ export interface IssuanceOptions {
   readonly clock: Clock
   readonly health: CaHealth
   readonly access: (ca: string) => CaAccess | undefined
-  /** A CA has been asked, and what came of it is known to its health. */
+  /** A CA could have been asked or has been, and what came of it is known to its health. */
   readonly onOutcome: (ca: string) => void
 }
 
@@ -125,6 +125,7 @@ async function askOne(
   const exempt = exemptsRenewals && request.replaces !== undefined
   if (ledger.openAt(request.names, exempt) > 0) {
     admission.abandoned()
+    onOutcome(ca)
     throw skipped(ca, health)
   }
   const unissued = ledger.ordered(request.names, exempt)

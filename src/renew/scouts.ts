@@ -18,9 +18,8 @@ export interface ScoutsOptions {
 
 interface Scout {
   readonly task: Task
-  /** On the monotonic clock. */
-  readonly since: number
-  readonly waiting: Set<Task>
+  /** For how many times as long as an order usually takes it has been away already, as its timers told. */
+  usualTimes: number
   readonly cancels: readonly Cancel[]
 }
 
@@ -33,6 +32,8 @@ export class Scouts {
   readonly #options: ScoutsOptions
   /** By CA. */
   readonly #scouts = new Map<string, Scout>()
+  /** By CA: who waits for its scout, and for the one that takes the place of a scout that has learnt nothing. */
+  readonly #waiting = new Map<string, Set<Task>>()
 
   constructor(options: ScoutsOptions) {
     this.#options = options
@@ -40,7 +41,7 @@ export class Scouts {
 
   /** The order as it may begin now, as a scout perhaps; undefined: the task waits, and is released in time. */
   admit(task: Task, order: Order): Order | undefined {
-    const { clock, health } = this.#options
+    const { health } = this.#options
     const [ca, ...rest] = order.cas
     if (ca === undefined || health.isProven(ca)) return order
     const scout = this.#scouts.get(ca)
@@ -48,43 +49,68 @@ export class Scouts {
       this.#send(task, ca)
       return order
     }
-    const waitedMs = clock.monotonic() - scout.since
-    if (rest.length > 0 && waitedMs >= this.#patienceMs(ca, order))
-      return this.admit(task, { ...order, cas: rest, skipped: [...order.skipped, ca] })
-    scout.waiting.add(task)
+    if (rest.length > 0 && scout.usualTimes >= this.#patienceFor(ca, order)) {
+      const elsewhere = this.admit(task, { ...order, cas: rest, skipped: [...order.skipped, ca] })
+      if (elsewhere !== undefined) return elsewhere
+      // It waits for both: this CA may be known before the other.
+    }
+    this.#waitingFor(ca).add(task)
     return undefined
   }
 
   /** The CA has issued, or failed to, whoever asked: `health` knows more now. */
   settled(ca: string): void {
+    const { health, release } = this.#options
     const scout = this.#scouts.get(ca)
     if (scout === undefined) return
     this.#scouts.delete(ca)
     for (const cancel of scout.cancels) cancel()
-    this.#options.release(scout.waiting)
+    const waiting = this.#waitingFor(ca)
+    if (health.isProven(ca) || health.openAt(ca) > 0) {
+      this.#releaseAll(waiting)
+      return
+    }
+    // Nothing was learnt. To plan them all anew after each such order would cost the square of their number.
+    for (const task of waiting) {
+      if (this.#scouts.has(ca)) return
+      waiting.delete(task)
+      release([task])
+    }
   }
 
   /** The task's order is over: as a scout it may never have come so far as to ask. */
   ended(task: Task): void {
-    for (const [ca, scout] of this.#scouts) if (scout.task === task) this.settled(ca)
+    for (const [ca, scout] of [...this.#scouts]) if (scout.task === task) this.settled(ca)
   }
 
   /** None for a CA that was down: most likely it still is. */
-  #patienceMs(ca: string, { hedge }: Order): number {
-    const { health } = this.#options
-    if (health.snapshot(ca)?.state !== 'up') return 0
-    return (hedge ? URGENT_PATIENCE : PATIENCE) * health.usualMs(ca)
+  #patienceFor(ca: string, { hedge }: Order): number {
+    if (this.#options.health.snapshot(ca)?.state !== 'up') return 0
+    return hedge ? URGENT_PATIENCE : PATIENCE
   }
 
   #send(task: Task, ca: string): void {
-    const { clock, health, release } = this.#options
-    const waiting = new Set<Task>()
-    const look = (): void => {
-      const tasks = [...waiting]
-      waiting.clear()
-      release(tasks)
-    }
-    const cancels = [URGENT_PATIENCE, PATIENCE].map((times) => clock.after(times * health.usualMs(ca), look))
-    this.#scouts.set(ca, { task, since: clock.monotonic(), waiting, cancels })
+    const { clock, health } = this.#options
+    const cancels = [URGENT_PATIENCE, PATIENCE].map((times) =>
+      clock.after(times * health.usualMs(ca), () => {
+        // Not by the clock: a timer may run a little before its time, and there is none after the last.
+        scout.usualTimes = times
+        this.#releaseAll(this.#waitingFor(ca))
+      }),
+    )
+    const scout: Scout = { task, usualTimes: 0, cancels }
+    this.#scouts.set(ca, scout)
+  }
+
+  #waitingFor(ca: string): Set<Task> {
+    const waiting = this.#waiting.get(ca) ?? new Set()
+    this.#waiting.set(ca, waiting)
+    return waiting
+  }
+
+  #releaseAll(waiting: Set<Task>): void {
+    const tasks = [...waiting]
+    waiting.clear()
+    this.#options.release(tasks)
   }
 }
