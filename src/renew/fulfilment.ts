@@ -15,7 +15,7 @@ import type { Log } from '../log.ts'
 import type { Records } from '../store/records.ts'
 import { type Clock, formatDuration, MINUTE, SECOND, withDeadline } from '../time.ts'
 import { describeRefusals, type Issuance, issueFromFirst, NoIssuanceError, type Refusal } from './issuance.ts'
-import { type Duty, type Order, renewalDueAt, retryDelayMs } from './plan.ts'
+import { type Duty, HOPELESS_AFTER, type Order, renewalDueAt, retryDelayMs } from './plan.ts'
 import type { Task } from './task.ts'
 
 /** What came of an order. */
@@ -175,7 +175,10 @@ export class Fulfilment {
     const isOurs = refusals.length === 0 || refusals.some(({ error: { blame } }) => blame === 'local')
     // Where no CA was asked nothing has failed: the next look comes soon, and only the first is told.
     const isPassedOver = !isOurs && failed.length === 0
-    const failures = (before?.failures ?? 0) + (isPassedOver && before !== undefined ? 0 : 1)
+    const counted = (before?.failures ?? 0) + (isPassedOver && before !== undefined ? 0 : 1)
+    // An outage may be over at any time, however long it was: only a host that fails by its own fault is hopeless.
+    const isHosts = refusals.some(({ error: { blame } }) => blame === 'domain')
+    const failures = isHosts ? counted : Math.min(counted, HOPELESS_AFTER)
     const delayMs = isPassedOver ? PASSED_OVER_MS : retryDelayMs(failures, order.timeLeftMs, random)
     const lastAt = clock.now()
     const failure = { failures, lastAt, delayMs, lastError: messageOf(error) }

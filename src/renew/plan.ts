@@ -88,7 +88,7 @@ const SHORT_LIFETIME_MS = 10 * DAY
 /** A CA in trouble is left alone for up to this part of the time that a host has left. */
 const PATIENCE = 100
 /** After so many failures in a row, a day and more of them, nobody is waiting for the next one. */
-const HOPELESS_AFTER = 100
+export const HOPELESS_AFTER = 100
 /** From then on the time between two tries doubles with each further such number. */
 const HOPELESS_STEP = 24
 /** With the jitter of three quarters: a day. */

@@ -210,6 +210,26 @@ t.test(
   },
 )
 
+t.test(
+  'after two weeks in which no CA issued, though all answered, a host has its certificate at once',
+  async (t) => {
+    const { clock, health, inventory, renewer, targets, ca } = makeFleet()
+    for (const id of ['a', 'b']) {
+      ca(id).outages = [{ start: 0, end: clock.now() + 14 * DAY, kind: '503' }]
+      ca(id).probe = async () => {}
+    }
+    health.start()
+    await renewer.load(targets)
+    renewer.start()
+    await clock.advance(14 * DAY)
+    t.equal(inventory.find(HOST), undefined)
+    await clock.advance(30 * MINUTE)
+    t.ok(inventory.find(HOST))
+    health.stop()
+    await renewer.stop()
+  },
+)
+
 t.test('the backoff of a host outlives a restart', async (t) => {
   const records = memoryRecords()
   const before = makeFleet({ more: { records } })
