@@ -16,7 +16,7 @@ const LONGEST_MEMORY_MS = DAY
 /** Somebody's clock: what it shows when the monotonic clock is at 0. */
 interface Reading {
   readonly epoch: number
-  /** On the monotonic clock. */
+  /** On the monotonic clock; of the latest who said so. */
   readonly heardAt: number
 }
 
@@ -32,13 +32,7 @@ export class AttestedClock implements Clock {
   }
 
   now(): number {
-    const own = this.#machine.now()
-    const attested = this.#attested
-    if (attested === undefined) return own
-    const monotonic = this.#machine.monotonic()
-    if (monotonic - attested.heardAt > LONGEST_MEMORY_MS) return own
-    const right = attested.epoch + monotonic
-    return Math.abs(own - right) <= TOLERANCE_MS ? own : right
+    return this.#right(this.#machine.now())
   }
 
   monotonic(): number {
@@ -51,7 +45,8 @@ export class AttestedClock implements Clock {
 
   /** How far the machine's clock is ahead of the right time, in milliseconds; 0 while no more is wrong than matters. */
   get errorMs(): number {
-    return this.#machine.now() - this.now()
+    const own = this.#machine.now()
+    return own - this.#right(own)
   }
 
   /**
@@ -70,9 +65,13 @@ export class AttestedClock implements Clock {
       this.#attest(own)
       return
     }
-    const known = this.#attested !== undefined && isFresh(this.#attested) ? [this.#attested] : []
-    const others = fresh.filter((each) => each !== said)
-    if ([...others, ...known].some((each) => agree(each, said))) this.#attest(said)
+    const known = this.#attested
+    if (known !== undefined && isFresh(known) && agree(known, said)) {
+      // It confirms what is known, and does not move it: by small steps one CA could lead us anywhere.
+      this.#attest({ ...known, heardAt: said.heardAt })
+      return
+    }
+    if (fresh.some((each) => each !== said && agree(each, said))) this.#attest(said)
   }
 
   /** The right time, as another process of this machine knows it. */
@@ -83,6 +82,16 @@ export class AttestedClock implements Clock {
   /** Called whenever it is known anew that `now` is right. */
   onAttested(listener: () => void): void {
     this.#listeners.add(listener)
+  }
+
+  /** @param own what the machine's clock shows now */
+  #right(own: number): number {
+    const attested = this.#attested
+    if (attested === undefined) return own
+    const monotonic = this.#machine.monotonic()
+    if (monotonic - attested.heardAt > LONGEST_MEMORY_MS) return own
+    const right = attested.epoch + monotonic
+    return Math.abs(own - right) <= TOLERANCE_MS ? own : right
   }
 
   #reading(time: number): Reading {

@@ -114,3 +114,28 @@ t.test('another process is believed at once, and listeners hear of it', async (t
   clock.adopt(truth())
   t.same(heard, [truth()])
 })
+
+t.test('one CA alone leads a clock that was corrected nowhere, however small the steps', async (t) => {
+  const { machine, truth, clock } = setUp()
+  machine.jump(MONTH)
+  clock.hear('a', truth())
+  clock.hear('b', truth())
+  for (let step = 1; step <= 100; step++) {
+    await machine.advance(MINUTE)
+    clock.hear('a', truth() + step * 9 * MINUTE)
+    if (step % 5 === 0) clock.hear('b', truth())
+    t.ok(Math.abs(clock.now() - truth()) <= 10 * MINUTE, `${step} steps`)
+  }
+})
+
+t.test(
+  'a machine that is right has no error, though its clock goes on between two looks at it',
+  async (t) => {
+    const machine = new VirtualClock()
+    let readings = 0
+    const now = (): number => machine.now() + readings++
+    const clock = new AttestedClock(Object.assign(Object.create(machine), { now, monotonic: () => 0 }))
+    clock.hear('a', machine.now())
+    t.equal(clock.errorMs, 0)
+  },
+)
