@@ -11,13 +11,14 @@ import type { Clock } from '../time.ts'
 import { AcmeIssuer } from './acme.ts'
 import { InternalIssuer } from './internal.ts'
 import type { Issuer } from './issuer.ts'
+import { registeredDomain } from './ledger.ts'
 
 export interface IssuersOptions {
   readonly records: Records
   readonly clock: Clock
   readonly log: Log
   readonly solvers: readonly Solver[]
-  /** A CA has told the time. @param witness stands for the CA's clock @param time milliseconds since the epoch */
+  /** A CA has told the time. @param witness stands for its clock @param time milliseconds since the epoch */
   readonly onTime?: (witness: string, time: number) => void
   /** Something is asked of a CA as the account of this URL. */
   readonly onAccount?: (ca: string, url: string) => void
@@ -55,8 +56,7 @@ export class Issuers {
       isPublic: ca.trust === 'public',
     })
     const trust = (): Anchors => this.anchors(id) ?? this.#publicRoots
-    // CAs of one host go by one clock.
-    const { host } = new URL(ca.directory)
+    const witness = clockOf(ca.directory)
     return new AcmeIssuer({
       ...ca,
       ...shared,
@@ -65,7 +65,7 @@ export class Issuers {
       trust,
       solvers,
       onAccount: (url) => onAccount?.(id, url),
-      onTime: (time) => onTime?.(host, time),
+      onTime: (time) => onTime?.(witness, time),
     })
   }
 
@@ -93,4 +93,10 @@ export class Issuers {
     if (trust !== 'public') return parseRoots(readFileSync(trust, 'utf8'), trust)
     return [...this.#publicRoots, ...(endpointRoots === undefined ? [] : parseRoots(endpointRoots, 'roots'))]
   }
+}
+
+/** Names the clock by which the CA of this directory goes: one operator's CAs, as staging and production, share one. */
+export function clockOf(directory: string): string {
+  const { hostname, port } = new URL(directory)
+  return `${registeredDomain(hostname)}:${port}`
 }

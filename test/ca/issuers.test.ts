@@ -1,5 +1,5 @@
 import t from 'tap'
-import { Issuers } from '../../src/ca/issuers.ts'
+import { clockOf, Issuers } from '../../src/ca/issuers.ts'
 import { resolveCa } from '../../src/config/cas.ts'
 import { silentLog } from '../../src/log.ts'
 import { openFileStore } from '../../src/store/fs.ts'
@@ -30,6 +30,16 @@ t.test('CAs of one host are one witness of the time, since they go by one clock'
     [host, Number],
   ])
   for (const [, time] of witnesses) t.ok(Math.abs(time - Date.now()) < MINUTE)
+})
+
+t.test('an operator is one witness of the time, by whatever names his CAs are reached', async (t) => {
+  const clockOfPreset = (name: string): string => {
+    const ca = resolveCa(name, undefined)
+    return ca?.type === 'acme' ? clockOf(ca.directory) : name
+  }
+  t.equal(clockOfPreset('letsencrypt'), clockOfPreset('letsencrypt-staging'))
+  t.not(clockOfPreset('letsencrypt'), clockOfPreset('google'))
+  t.not(clockOf('https://127.0.0.1:14000/dir'), clockOf('https://127.0.0.1:15000/dir'))
 })
 
 t.test('a pinned root is one that chains of its CA may end in, and of no other, at once', async (t) => {
