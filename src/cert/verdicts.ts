@@ -36,7 +36,7 @@ export type Judged = Pick<Certificate, 'fingerprint' | 'keyFingerprint'>
 
 export class Verdicts {
   readonly #condemned = new Map<string, Exclude<OwnFault, 'compromised'>>()
-  /** Fingerprints of keys. */
+  /** Fingerprints of keys; those of certificates from stores that were written before keys were condemned. */
   readonly #compromised = new Set<string>()
   readonly #distrusted = new Set<string>()
   #configured: ReadonlySet<string> = new Set()
@@ -118,8 +118,11 @@ export class Verdicts {
   }
 
   #ownFaultOf(certificate: Judged): OwnFault | undefined {
-    if (this.#compromised.size > 0 && this.#compromised.has(certificate.keyFingerprint)) return 'compromised'
-    return this.#condemned.size === 0 ? undefined : this.#condemned.get(certificate.fingerprint)
+    const { fingerprint } = certificate
+    const compromised = this.#compromised
+    if (compromised.size > 0 && (compromised.has(certificate.keyFingerprint) || compromised.has(fingerprint)))
+      return 'compromised'
+    return this.#condemned.size === 0 ? undefined : this.#condemned.get(fingerprint)
   }
 
   #tell(): void {

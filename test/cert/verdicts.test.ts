@@ -116,3 +116,16 @@ t.test('verdicts outlive a restart, as long as they matter', async (t) => {
   t.equal(after.faultOf(standby), 'compromised')
   t.equal(after.isDistrusted('c'), true)
 })
+
+t.test(
+  'a compromise that was kept by the fingerprint of the certificate, as once it was, still stands',
+  async (t) => {
+    const { inventory, verdicts, live, standby } = setUp()
+    // `datesOnly` has one fingerprint for both.
+    const certificate = Object.assign(Object.create(live), { keyFingerprint: 'another' })
+    inventory.publish(HOST, 'live', certificate)
+    verdicts.restore({ condemned: { [live.fingerprint]: 'compromised' }, distrusted: [] })
+    t.equal(verdicts.faultOf(certificate), 'compromised')
+    t.equal(inventory.find(HOST), standby)
+  },
+)
