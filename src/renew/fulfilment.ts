@@ -38,6 +38,14 @@ export interface FulfilmentOptions {
   readonly onEvent: (event: RenewalEvent) => void
 }
 
+/** How far an order has come. */
+export interface Progress {
+  /** The lock is held, and the CAs are asked next. */
+  readonly onAsking: (task: Task) => void
+  /** A CA has been asked, and what came of it is known. */
+  readonly onOutcome: (ca: string) => void
+}
+
 /** Every CA was busy with a trial, or full: one of them may soon be open. */
 const PASSED_OVER_MS = 5 * SECOND
 /** Another process that shares the store may be at work on the same host. */
@@ -47,12 +55,11 @@ export class Fulfilment {
   /** Off while an outage is rehearsed: a failure of then must not outlive it. */
   keepsFailures = true
   readonly #options: FulfilmentOptions
-  readonly #onOutcome: (ca: string) => void
+  readonly #progress: Progress
 
-  /** @param onOutcome a CA has been asked, and what came of it is known */
-  constructor(options: FulfilmentOptions, onOutcome: (ca: string) => void) {
+  constructor(options: FulfilmentOptions, progress: Progress) {
     this.#options = options
-    this.#onOutcome = onOutcome
+    this.#progress = progress
   }
 
   /**
@@ -68,6 +75,7 @@ export class Fulfilment {
       )
       try {
         if ((await this.#adopt(task, order.duty)) || !isWanted()) return
+        this.#progress.onAsking(task)
         const issuance = await this.#issue(task, order, AbortSignal.any([signal, lease.lost]))
         const replaced = this.#options.inventory.holding(host)[order.duty]
         const failures = task.job[order.duty]?.failures ?? 0
@@ -124,7 +132,7 @@ export class Fulfilment {
             ? { ...request, replaces: { ariId: replaced.ariId, account: replaced.account } }
             : request,
       },
-      { ...this.#options, onOutcome: this.#onOutcome },
+      { ...this.#options, onOutcome: this.#progress.onOutcome },
       signal,
     )
   }

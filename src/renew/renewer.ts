@@ -64,7 +64,10 @@ export class Renewer {
 
   constructor(options: RenewerOptions) {
     this.#options = options
-    this.#fulfilment = new Fulfilment(options, (ca) => this.#scouts.settled(ca))
+    this.#fulfilment = new Fulfilment(options, {
+      onAsking: (task) => this.#scouts.left(task),
+      onOutcome: (ca) => this.#scouts.settled(ca),
+    })
     this.#windows = new RenewalWindows(options)
     this.#scouts = new Scouts({ ...options, release: (tasks) => this.#release(tasks) })
   }

@@ -5,7 +5,7 @@
  * `health.ts` keeps orders apart that meet at a CA all the same: as their second choice, or from another process.
  */
 import type { CaHealth } from '../ca/health.ts'
-import type { Cancel, Clock } from '../time.ts'
+import { type Cancel, type Clock, SECOND } from '../time.ts'
 import type { Order } from './plan.ts'
 import type { Task } from './task.ts'
 
@@ -18,11 +18,15 @@ export interface ScoutsOptions {
 
 interface Scout {
   readonly task: Task
+  /** Is it past waiting for the lock of its host? */
+  hasLeft: boolean
   /** For how many times as long as an order usually takes it has been away already, as its timers told. */
   usualTimes: number
   readonly cancels: readonly Cancel[]
 }
 
+/** A scout whose host another process has locked for so long is not waited for: its order may take minutes. */
+const LOCK_PATIENCE_MS = SECOND
 /** Others wait for a scout for so many times as long as an order usually takes, while another CA could be asked. */
 const PATIENCE = 2
 /** And those that are without a certificate, or nearly. */
@@ -56,6 +60,11 @@ export class Scouts {
     }
     this.#waitingFor(ca).add(task)
     return undefined
+  }
+
+  /** The task's order is about to ask its CAs. */
+  left(task: Task): void {
+    for (const scout of this.#scouts.values()) if (scout.task === task) scout.hasLeft = true
   }
 
   /** The CA has issued, or failed to, whoever asked: `health` knows more now. */
@@ -98,7 +107,10 @@ export class Scouts {
         this.#releaseAll(this.#waitingFor(ca))
       }),
     )
-    const scout: Scout = { task, usualTimes: 0, cancels }
+    const replace = clock.after(LOCK_PATIENCE_MS, () => {
+      if (!scout.hasLeft) this.settled(ca)
+    })
+    const scout: Scout = { task, hasLeft: false, usualTimes: 0, cancels: [...cancels, replace] }
     this.#scouts.set(ca, scout)
   }
 

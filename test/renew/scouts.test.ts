@@ -1,5 +1,6 @@
 /** Who waits for a CA that nobody knows about, and for how long. */
 import t from 'tap'
+import type { Certificate } from '../../src/cert/certificate.ts'
 import { VirtualClock } from '../../src/commands/simulate/virtual-clock.ts'
 import { datesOnly, memoryRecords, type SimulatedCa } from '../../src/commands/simulate/world.ts'
 import { IssueError } from '../../src/errors.ts'
@@ -25,15 +26,14 @@ function slow(ca: SimulatedCa, clock: VirtualClock, delayMs: number, end: 'issue
   }
 }
 
+function due(host: string, clock: VirtualClock): Certificate {
+  return datesOnly('a', [host], clock.now() - 70 * DAY, 90 * DAY, seeded())
+}
+
 t.test('patience ends though timers run before their time', async (t) => {
   const clock = new HastyClock()
   const records = memoryRecords()
-  for (const host of HOSTS)
-    await records.saveCertificate(
-      host,
-      'live',
-      datesOnly('a', [host], clock.now() - 70 * DAY, 90 * DAY, seeded()),
-    )
+  for (const host of HOSTS) await records.saveCertificate(host, 'live', due(host, clock))
   const { renewer, targets, ca } = makeFleet({ hosts: HOSTS, more: { clock, records } })
   slow(ca('a'), clock, 100 * SECOND, 'fails')
   await renewer.load(targets)
@@ -84,3 +84,30 @@ t.test(
     await renewer.stop()
   },
 )
+
+for (const cas of [['a', 'b'], ['a']])
+  t.test(
+    `a host that another process has locked holds up no others of CA ${cas.join(' and ')}`,
+    async (t) => {
+      const hosts = Array.from({ length: 30 }, (_, index) => `site.example${index}.com`)
+      const clock = new VirtualClock()
+      const records = memoryRecords()
+      for (const host of hosts) await records.saveCertificate(host, 'live', due(host, clock))
+      const locked: string[] = []
+      const lock: typeof records.lock = async (host, signal) => {
+        locked.push(host)
+        if (host === locked[0]) await sleep(clock, 2 * MINUTE, signal)
+        return records.lock(host, signal)
+      }
+      const { renewer, targets, ca } = makeFleet({
+        hosts,
+        cas,
+        more: { clock, records: { ...records, lock } },
+      })
+      await renewer.load(targets)
+      renewer.start()
+      await clock.advance(MINUTE)
+      t.equal(ca('a').issued.length, hosts.length - 1)
+      await renewer.stop()
+    },
+  )
