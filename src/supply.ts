@@ -72,7 +72,9 @@ export class Supply {
       records,
       solvers,
       onAccount: (ca, url) => this.authorities.access(ca)?.ledger.useAccount(url),
-      onTime: (witness, time) => clock.hear(witness, time),
+      onTime: (ca, witness, time) => {
+        if (!verdicts.isDistrusted(ca)) clock.hear(witness, time)
+      },
     })
     this.authorities = new Authorities({
       clock,

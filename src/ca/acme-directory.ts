@@ -2,7 +2,7 @@
  * What a CA tells anybody: its directory (RFC 8555 section 7.1.1), a nonce (section 7.2), when it wishes a certificate to
  * be renewed (RFC 9773). The CA is not believed: what is malformed is a `CA_BAD_ANSWER`.
  */
-import { DAY, HOUR, MINUTE } from '../time.ts'
+import { DAY, HOUR, MINUTE, SECOND } from '../time.ts'
 import { type CaHttp, fieldsOf, type Purpose } from './acme-http.ts'
 import { cleanText, failure } from './acme-problem.ts'
 import type { RenewalInfo } from './issuer.ts'
@@ -41,7 +41,8 @@ export async function fetchDirectory(http: CaHttp, url: string, signal: AbortSig
   const { body, headers } = await http.exchange({ method: 'GET', url }, purpose, signal)
   const fields = fieldsOf(body)
   const meta = fieldsOf(fields.meta)
-  const date = Date.parse(headers.date ?? '')
+  // A shared cache on the way tells how old its answer is (RFC 9111 section 5.1).
+  const date = Date.parse(headers.date ?? '') + Number(headers.age ?? 0) * SECOND
   const required = (name: string): string => {
     const value = fields[name]
     if (!isHttps(value)) throw malformed(http, purpose, `${name} is no https URL`)

@@ -85,7 +85,7 @@ export class CaHttp {
     }
     const { status, headers, text } = raw
     const type = headers['content-type'] ?? ''
-    const retryAfterMs = this.#retryAfterMs(headers['retry-after'])
+    const retryAfterMs = this.#retryAfterMs(headers)
     const json = JSON_TYPE.test(type) ? parseJson(text) : undefined
     if (status >= 300) throw refusal({ ca, doing, refused, status, problem: readProblem(json), retryAfterMs })
     if (text !== '' && json === undefined && !CHAIN_TYPE.test(type)) {
@@ -112,11 +112,11 @@ export class CaHttp {
   }
 
   /** RFC 9110 section 10.2.3: seconds, or a date. */
-  #retryAfterMs(header: string | undefined): number | undefined {
+  #retryAfterMs({ 'retry-after': header, date = '' }: IncomingHttpHeaders): number | undefined {
     if (header === undefined) return undefined
-    const waitMs = /^\d+$/.test(header)
-      ? Number(header) * SECOND
-      : Date.parse(header) - this.#options.clock.now()
+    // By the CA's own clock, where it tells the time.
+    const now = Date.parse(date) || this.#options.clock.now()
+    const waitMs = /^\d+$/.test(header) ? Number(header) * SECOND : Date.parse(header) - now
     return waitMs > 0 ? Math.min(waitMs, LONGEST_RETRY_AFTER_MS) : undefined
   }
 }

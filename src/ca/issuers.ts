@@ -19,7 +19,7 @@ export interface IssuersOptions {
   readonly log: Log
   readonly solvers: readonly Solver[]
   /** A CA has told the time. @param witness stands for its clock @param time milliseconds since the epoch */
-  readonly onTime?: (witness: string, time: number) => void
+  readonly onTime?: (ca: string, witness: string, time: number) => void
   /** Something is asked of a CA as the account of this URL. */
   readonly onAccount?: (ca: string, url: string) => void
 }
@@ -65,7 +65,7 @@ export class Issuers {
       trust,
       solvers,
       onAccount: (url) => onAccount?.(id, url),
-      onTime: (time) => onTime?.(witness, time),
+      onTime: (time) => onTime?.(id, witness, time),
     })
   }
 

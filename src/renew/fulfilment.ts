@@ -118,14 +118,16 @@ export class Fulfilment {
   }
 
   #issue(task: Task, order: Order, signal: AbortSignal): Promise<Issuance> {
+    const { inventory, verdicts } = this.#options
     const { host, keyType, challenges } = task.target
-    const replaced = this.#options.inventory.holding(host)[order.duty]
+    const replaced = inventory.holding(host)[order.duty]
     const keyPem = replaced && this.#reusableKey(task, replaced)
     const request = { names: [host], keyType, challenges, ...(keyPem === undefined ? {} : { keyPem }) }
     return issueFromFirst(
       {
         cas: order.cas,
-        skipped: order.skipped,
+        // Whom the operator distrusts he does not miss.
+        skipped: order.skipped.filter((ca) => !verdicts.isDistrusted(ca)),
         hedge: order.hedge,
         request: (ca) =>
           replaced?.source === ca && replaced.ariId !== undefined
@@ -217,14 +219,17 @@ export class Fulfilment {
   }
 
   #report(
-    { target: { host } }: Task,
+    { target: { cas, host } }: Task,
     role: Duty,
-    { certificate, ca, tookMs, refusals }: Issuance,
+    { certificate, ca, tookMs, refusals: all }: Issuance,
     replaced: Certificate | undefined,
   ): void {
     const { log, onEvent } = this.#options
     const notAfter = new Date(certificate.notAfter).toISOString()
     const fields = { host, role, ca, notAfter, tookMs: Math.round(tookMs) }
+    // It would not have been asked in any case.
+    const isBehind = (other: string): boolean => cas.indexOf(other) > cas.indexOf(ca)
+    const refusals = all.filter((each) => each.error.code !== 'CA_SKIPPED' || !isBehind(each.ca))
     if (refusals.length === 0) log.info(fields, `${host}: certificate issued by ${ca}`)
     else log.warn(fields, `${host}: certificate issued by ${ca} instead: ${describeRefusals(refusals)}`)
     const type = replaced === undefined ? 'certificate.issued' : 'certificate.renewed'

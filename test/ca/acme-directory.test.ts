@@ -1,6 +1,10 @@
 import t from 'tap'
-import { DAY, HOUR } from '../../src/time.ts'
+import { fetchDirectory } from '../../src/ca/acme-directory.ts'
+import { EndpointTrust } from '../../src/ca/acme-endpoint.ts'
+import { CaHttp } from '../../src/ca/acme-http.ts'
+import { DAY, HOUR, SECOND, SystemClock } from '../../src/time.ts'
 import { requestFor, startWorld } from './acme-world.ts'
+import { json, startLyingCa } from './lying-ca.ts'
 
 const world = await startWorld(t)
 const forever = new AbortController().signal
@@ -76,6 +80,25 @@ t.test('profiles and renewal information', async (t) => {
     const refused = world.log.lines.slice(linesBefore).some(({ msg }) => msg.includes('as a replacement'))
     t.notOk(refused, 'the CA had nothing to refuse')
   })
+})
+
+t.test('the time of a directory that a cache has kept counts from when it was kept', async (t) => {
+  const kept = new Date(Date.now() - DAY).toUTCString()
+  const ca = await startLyingCa(t, (_request, response) => {
+    const urls = Object.fromEntries(
+      ['newNonce', 'newAccount', 'newOrder', 'revokeCert'].map((name) => [name, `${ca.origin}/${name}`]),
+    )
+    json(response, urls, { date: kept, age: String(DAY / SECOND) })
+  })
+  const http = new CaHttp({
+    ca: 'kept',
+    trust: new EndpointTrust(ca.rootPem),
+    exchangeLimitMs: 8 * SECOND,
+    clock: new SystemClock(),
+  })
+  t.teardown(() => http.close())
+  const { date } = await fetchDirectory(http, `${ca.origin}/dir`, forever)
+  t.ok(Math.abs((date ?? 0) - Date.now()) < HOUR)
 })
 
 t.test('what the directory says of the CA', async (t) => {

@@ -219,10 +219,11 @@ t.test('an abort closes the connection and gives its reason', async (t) => {
 })
 
 t.test('Retry-After', async (t) => {
-  const clock = new VirtualClock(Date.parse('2026-06-19T12:00:00Z'))
+  const date = 'Fri, 19 Jun 2026 12:00:00 GMT'
+  const clock = new VirtualClock(Date.parse(date))
   let header = ''
   const answer = (response: ServerResponse) =>
-    json(response, {}, header === '' ? {} : { 'retry-after': header })
+    json(response, {}, header === '' ? {} : { date, 'retry-after': header })
   const { ask } = await clientOf(t, answer, { clock })
   for (const [text, expected] of [
     ['', undefined],
@@ -238,4 +239,7 @@ t.test('Retry-After', async (t) => {
     header = text
     t.equal((await ask()).retryAfterMs, expected, text)
   }
+  clock.jump(-5 * DAY)
+  header = 'Fri, 19 Jun 2026 12:05:00 GMT'
+  t.equal((await ask()).retryAfterMs, 5 * MINUTE, "by the CA's clock, whatever ours shows")
 })

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { loadConfig } from '../../src/config/load.ts'
 import { DAY, HOUR, SECOND, SystemClock } from '../../src/time.ts'
+import { until } from '../commands/program.ts'
 import type { FaultKind } from '../peers/fault-proxy.ts'
 import { type Rig, startRig } from './rig.ts'
 
@@ -70,6 +71,19 @@ for (const aheadMs of [-30 * DAY, 30 * DAY]) {
     },
   )
 }
+
+t.test('a CA that is distrusted has no say in what time it is', async (t) => {
+  const rig = await startRig(t, {
+    clock: Object.assign(new SystemClock(), { now: () => Date.now() + 30 * DAY }),
+    caB: { distrusted: true },
+    sites: (upstream) => [{ hosts: ['app.example.com'], upstreams: [upstream], tls: { cas: ['a', 'b'] } }],
+  })
+  await rig.server.start()
+  await rig.log.logged(({ msg }) => msg === 'app.example.com: certificate issued by a')
+  const cas = async () => (await (await rig.admin('/api/cas')).json()) as { lastAnswerAt?: string }[]
+  await until(async () => (await cas()).every(({ lastAnswerAt }) => lastAnswerAt !== undefined))
+  t.match(await (await rig.admin('/api/clock')).json(), { errorSeconds: 0 })
+})
 
 t.test('each of two CAs fails in turn: the other supplies all, and no handshake fails', async (t) => {
   const [first = '', second = ''] = HOSTS

@@ -29,6 +29,8 @@ export interface RigOptions {
   readonly lifetimeSeconds?: number
   /** Of Pebble `b`: two of one version say that they are one company's. */
   readonly versionOfB?: '2.4'
+  /** Merged into the config of CA `b`. */
+  readonly caB?: object
   /** Of both CAs; the program's default when absent. */
   readonly probeInterval?: string
   /** `fast` when absent. */
@@ -122,7 +124,7 @@ export async function startRig(t: Test, options: RigOptions): Promise<Rig> {
       http: [`127.0.0.1:${ports.http}`],
       admin: `127.0.0.1:${ports.admin}`,
     },
-    cas: { [names[0]]: ca('a'), [names[1]]: ca('b') },
+    cas: { [names[0]]: ca('a'), [names[1]]: { ...ca('b'), ...options.caB } },
     tls: { standby: 'off', ...options.tls },
     ...(options.forwarder && { forwarder: options.forwarder }),
     sites: options.sites(upstream),

@@ -19,6 +19,30 @@ t.test('a host without a certificate gets one from its first CA', async (t) => {
   await renewer.stop()
 })
 
+for (const [name, standing] of [
+  ['is down and would not have been asked', { first: 'a', second: 'b', down: 'b' }],
+  ['is distrusted', { first: 'b', second: 'a', distrusted: 'b' }],
+] as const)
+  t.test(`nothing is told at an issuance of a CA that ${name}`, async (t) => {
+    const { clock, renewer, targets, events, health, verdicts } = makeFleet()
+    const { first, second } = standing
+    if ('distrusted' in standing) verdicts.setDistrusted(standing.distrusted, true)
+    else {
+      const outage = new IssueError('CA_UNAVAILABLE', 'answered 503', { blame: 'ca', retry: 'now' })
+      const admission = await health.admit(standing.down, new AbortController().signal)
+      admission?.failed(outage)
+    }
+    await renewer.load(targets.map((target) => ({ ...target, cas: [first, second] })))
+    renewer.start()
+    await clock.advance(10 * SECOND)
+    t.match(events, [{ type: 'certificate.issued', ca: 'a' }])
+    t.same(
+      events.map(({ refused }) => refused),
+      [[]],
+    )
+    await renewer.stop()
+  })
+
 t.test('the second CA issues when the first is down, within a second of its answer', async (t) => {
   const { clock, inventory, renewer, targets, ca } = makeFleet()
   ca('a').outages = [outage('503')]
