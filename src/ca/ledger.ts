@@ -24,6 +24,8 @@ export interface RateLimit {
 /** After refusals of this many different domains within an hour the whole account counts as limited. */
 const DOMAINS_THAT_SPEAK_FOR_ALL = 3
 const DEFAULT_RETRY_AFTER_MS = 10 * MINUTE
+/** The issuers see to it. */
+const LONGEST_ORDER_MS = 2 * MINUTE
 
 export interface LedgerSnapshot {
   /** `scope key` to the times of the events, milliseconds since the epoch, oldest first. */
@@ -98,16 +100,21 @@ export class Ledger {
   }
 
   /**
-   * Orders are placed as this account from now on. Another than before has placed none, and failed none; what domains
-   * and sets of names have had does not depend on the account.
+   * Orders are placed as this account from now on. Another than before has placed none but those that may be under way,
+   * and failed none; what domains and sets of names have had does not depend on the account.
    *
    * @param account its URL
    */
   useAccount(account: string): void {
     if (account === this.#account) return
     if (this.#account !== undefined) {
-      const own = [...this.#events.keys()].filter((key) => /^(account|failures) /.test(key))
-      for (const key of own) this.#events.delete(key)
+      const now = this.#clock.monotonic()
+      for (const [key, times] of this.#events) {
+        if (key.startsWith('failures ')) this.#events.delete(key)
+        if (!key.startsWith('account ')) continue
+        const underWay = times.filter((time) => isWithin(now, time, LONGEST_ORDER_MS))
+        this.#events.set(key, underWay)
+      }
     }
     this.#account = account
     this.#onChange()
