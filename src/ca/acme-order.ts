@@ -113,7 +113,7 @@ class Attempt {
 
   async #place(): Promise<Order> {
     const { ca, log } = this.#options
-    const { names, replaces } = this.#request
+    const { names, replaces, onOrderedAnew = () => {} } = this.#request
     const profile = this.#profile()
     const plain: NewOrder = {
       identifiers: names.map((value) => ({ type: isIP(value) === 0 ? 'dns' : 'ip', value })),
@@ -121,14 +121,18 @@ class Attempt {
     }
     const { accountUrl, directory } = this.#wire
     const isAnothers = replaces?.account !== undefined && replaces.account !== accountUrl
-    if (replaces === undefined || isAnothers || directory.renewalInfo === undefined)
+    if (replaces === undefined) return this.#wire.newOrder(plain, this.#signal)
+    if (isAnothers || directory.renewalInfo === undefined) {
+      onOrderedAnew()
       return this.#wire.newOrder(plain, this.#signal)
+    }
     try {
       return await this.#wire.newOrder({ ...plain, replaces: replaces.ariId }, this.#signal)
     } catch (error) {
       // RFC 9773 section 5 lets a CA refuse it; a courtesy to the CA must not cost a certificate.
       if (!isRequestRefused(error)) throw error
       log.info({ ca, err: error }, `${ca}: refuses the order as a replacement, ordering anew`)
+      onOrderedAnew()
       return this.#wire.newOrder(plain, this.#signal)
     }
   }

@@ -42,6 +42,7 @@ interface Parsed extends Authority {
 /** Processes that share a store share one root: whoever comes first makes it, under the store's lock. */
 export class InternalIssuer implements Issuer {
   readonly id: string
+  readonly datesByOurClock = true
   readonly #records: InternalIssuerOptions['records']
   readonly #clock: Clock
   readonly #lifetimeMs: number

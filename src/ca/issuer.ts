@@ -13,6 +13,8 @@ export interface IssueRequest {
   readonly challenges: readonly ChallengeType[]
   /** RFC 9773 section 5: the certificate that this one replaces; only to the CA that issued it. */
   readonly replaces?: Replaced
+  /** Called where it is ordered without `replaces` all the same: to the CA's rate limits it is no renewal, then. */
+  readonly onOrderedAnew?: () => void
 }
 
 export interface Replaced {
@@ -47,6 +49,8 @@ export type RevocationReason = keyof typeof REVOCATION_REASONS
 export interface Issuer {
   /** The CA's name in the config. */
   readonly id: string
+  /** Does it date what it issues by our own clock? */
+  readonly datesByOurClock?: boolean
   issue(request: IssueRequest, signal: AbortSignal): Promise<Certificate>
   /** Is the CA ready to take an order? Cheap: no order, no account. Rejects with an `IssueError`. */
   probe(signal: AbortSignal): Promise<void>

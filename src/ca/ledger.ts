@@ -120,6 +120,16 @@ export class Ledger {
     this.#onChange()
   }
 
+  /**
+   * May a renewal count as one at a CA that keeps those out of its limits? Only the account that ordered the certificate
+   * may say which one it replaces (RFC 9773 section 5). Where it is not known, nothing speaks against it.
+   *
+   * @param account URL of the one that the certificate was issued to
+   */
+  renewsFor(account: string | undefined): boolean {
+    return account === undefined || this.#account === undefined || account === this.#account
+  }
+
   /** A validation failed. */
   unvalidated(names: readonly string[]): void {
     this.#record('failures', names)

@@ -122,16 +122,20 @@ async function askOne(
   const admission = await health.admit(ca, signal, isLast)
   if (found === undefined || admission === undefined) throw skipped(ca, health)
   const { issuer, ledger, exemptsRenewals } = found
-  const exempt = exemptsRenewals && request.replaces !== undefined
-  if (ledger.openAt(request.names, exempt) > 0) {
+  const { names, replaces } = request
+  const exempt = exemptsRenewals && replaces !== undefined && ledger.renewsFor(replaces.account)
+  if (ledger.openAt(names, exempt) > 0) {
     admission.abandoned()
     onOutcome(ca)
     throw skipped(ca, health)
   }
-  const unissued = ledger.ordered(request.names, exempt)
+  let unissued = ledger.ordered(names, exempt)
+  const onOrderedAnew = (): void => {
+    if (exempt) unissued = ledger.ordered(names, false)
+  }
   const startedAt = clock.monotonic()
   try {
-    const certificate = await issuer.issue(request, signal)
+    const certificate = await issuer.issue({ ...request, onOrderedAnew }, signal)
     const tookMs = clock.monotonic() - startedAt
     admission.succeeded(tookMs)
     return { certificate, tookMs }
@@ -139,8 +143,8 @@ async function askOne(
     // Aborted, the order has come to what the reason says: a lost race, or our own stop.
     const error = asIssueError(ca, signal.aborted ? signal.reason : cause)
     if (error.code !== 'CA_BAD_CERTIFICATE' && !signal.aborted) unissued()
-    if (error.code === 'CA_RATE_LIMITED') ledger.refused(request.names, error.retryAfterMs)
-    if (error.code === 'DOMAIN_UNVALIDATED') ledger.unvalidated(request.names)
+    if (error.code === 'CA_RATE_LIMITED') ledger.refused(names, error.retryAfterMs)
+    if (error.code === 'DOMAIN_UNVALIDATED') ledger.unvalidated(names)
     if (error.blame === 'local') admission.abandoned()
     else admission.failed(error)
     throw error

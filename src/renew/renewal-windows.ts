@@ -23,6 +23,7 @@ export interface RenewalWindowsOptions {
 
 interface Poll {
   readonly info: RenewalInfo | undefined
+  /** On the monotonic clock: a wall clock that is set back would put it off by as much. */
   readonly askAt: number
 }
 
@@ -39,24 +40,27 @@ export class RenewalWindows {
     return this.#polls.get(certificate)?.info
   }
 
-  /** When its CA is to be asked again, milliseconds since the epoch; infinite where the CA offers no such thing. */
-  askAt(certificate: Certificate, fleetSize: number): number {
+  /** How long from now its CA is to be asked again; infinite where the CA offers no such thing. */
+  askInMs(certificate: Certificate, fleetSize: number): number {
     if (this.#issuerOf(certificate) === undefined) return Number.POSITIVE_INFINITY
-    const known = this.#polls.get(certificate)
-    if (known !== undefined) return known.askAt
     const { clock, random } = this.#options
-    const askAt = clock.now() + random() * fleetSize * FIRST_POLL_SPACING_MS
-    this.#polls.set(certificate, { info: undefined, askAt })
-    return askAt
+    const now = clock.monotonic()
+    const known = this.#polls.get(certificate)
+    // Whole: less than a millisecond may be lost in the sum with the time of day, and be asked for again at once.
+    if (known !== undefined) return Math.max(0, Math.ceil(known.askAt - now))
+    const inMs = random() * fleetSize * FIRST_POLL_SPACING_MS
+    this.#polls.set(certificate, { info: undefined, askAt: now + inMs })
+    return inMs
   }
 
   /** Asks its CA. Never rejects. */
   async ask(certificate: Certificate, signal: AbortSignal): Promise<void> {
     const { clock, log } = this.#options
-    this.#polls.set(certificate, { info: this.find(certificate), askAt: clock.now() + POLL_INTERVAL_MS })
+    const again = clock.monotonic() + POLL_INTERVAL_MS
+    this.#polls.set(certificate, { info: this.find(certificate), askAt: again })
     try {
       const info = await this.#issuerOf(certificate)?.renewalInfo?.(certificate, signal)
-      const askAt = clock.now() + (info?.pollAgainMs ?? POLL_INTERVAL_MS)
+      const askAt = clock.monotonic() + (info?.pollAgainMs ?? POLL_INTERVAL_MS)
       this.#polls.set(certificate, { info, askAt })
     } catch (error) {
       log.debug({ ca: certificate.source, err: error }, `no renewal information: ${messageOf(error)}`)

@@ -232,13 +232,18 @@ export class Renewer {
   #consider(task: Task): void {
     const { order, wakeAt } = this.#plan(task)
     if (order === undefined) {
-      task.nextAt = wakeAt
-      this.#wakeAt(task, Math.min(wakeAt, this.#pollWindows(task)))
+      this.#sleep(task, wakeAt)
       return
     }
     task.nextAt = this.#options.clock.now()
     task.wakeAt = Number.POSITIVE_INFINITY
     this.#queue.push({ task, timeLeftMs: order.timeLeftMs })
+  }
+
+  /** Until something is due for it, or its CA is to be asked for its wishes. */
+  #sleep(task: Task, wakeAt: number): void {
+    task.nextAt = wakeAt
+    this.#wakeAt(task, Math.min(wakeAt, this.#pollWindows(task)))
   }
 
   #startOrders(): void {
@@ -249,7 +254,7 @@ export class Renewer {
       // Planned anew: since it was queued its CA may have gone down, or its rate limit may be used up.
       const { order, wakeAt } = this.#plan(task)
       if (order === undefined) {
-        this.#wakeAt(task, wakeAt)
+        this.#sleep(task, wakeAt)
         continue
       }
       const admitted = this.#scouts.admit(task, order)
@@ -302,7 +307,7 @@ export class Renewer {
       return task.forced.has(duty) ? { ...this.#held(certificate), condemned: true } : this.#held(certificate)
     }
     const live = held('live')
-    const ledgerOpenAt = (ca: string): number => this.#ledgerOpenAt(ca, target.host, live?.source === ca)
+    const ledgerOpenAt = (ca: string): number => this.#ledgerOpenAt(ca, target.host, holding.live)
     const situation: Situation = {
       now: clock.now(),
       policy: target,
@@ -322,9 +327,12 @@ export class Renewer {
     return plan(situation)
   }
 
-  #ledgerOpenAt(ca: string, host: string, renewal: boolean): number {
+  #ledgerOpenAt(ca: string, host: string, replaced: Certificate | undefined): number {
     const access = this.#options.access(ca)
-    return access === undefined ? 0 : access.ledger.openAt([host], renewal && access.exemptsRenewals)
+    if (access === undefined) return 0
+    const { exemptsRenewals, ledger } = access
+    const isRenewal = replaced?.source === ca && ledger.renewsFor(replaced.account)
+    return ledger.openAt([host], exemptsRenewals && isRenewal)
   }
 
   #held(certificate: Certificate): Held {
@@ -335,24 +343,30 @@ export class Renewer {
       notBefore,
       notAfter,
       fingerprint,
-      condemned: this.#options.verdicts.faultOf(certificate) !== undefined,
+      condemned:
+        this.#options.verdicts.faultOf(certificate) !== undefined || this.#isFromTheFuture(certificate),
       ...(info === undefined ? {} : { window: { start: info.windowStart, end: info.windowEnd } }),
     }
+  }
+
+  /** One of an internal CA, made while our clock was ahead: nobody accepts it for as long as it was. */
+  #isFromTheFuture({ notBefore, source }: Certificate): boolean {
+    const { access, clock } = this.#options
+    return notBefore > clock.now() && access(source)?.issuer.datesByOurClock === true
   }
 
   /** Asks, where it is time, when the CAs of its certificates wish them renewed. @returns when to come here again */
   #pollWindows(task: Task): number {
     const { clock, inventory } = this.#options
     const { live, standby } = inventory.holding(task.target.host)
-    let againAt = Number.POSITIVE_INFINITY
+    const askInMs = (certificate: Certificate): number => this.#windows.askInMs(certificate, this.#tasks.size)
+    let againInMs = Number.POSITIVE_INFINITY
     for (const certificate of [live, standby]) {
       if (certificate === undefined) continue
-      if (this.#windows.askAt(certificate, this.#tasks.size) <= clock.now()) {
-        this.#track(this.#askWish(task, certificate))
-      }
-      againAt = Math.min(againAt, this.#windows.askAt(certificate, this.#tasks.size))
+      if (askInMs(certificate) === 0) this.#track(this.#askWish(task, certificate))
+      againInMs = Math.min(againInMs, askInMs(certificate))
     }
-    return againAt
+    return clock.now() + againInMs
   }
 
   async #askWish(task: Task, certificate: Certificate): Promise<void> {

@@ -70,6 +70,15 @@ t.test('another account has placed and failed nothing, but domains have had what
   t.ok(again.openAt(['other.com'], false) > clock.now(), 'those under way are of the new one')
 })
 
+t.test('a renewal counts as one for the account that ordered the certificate', async (t) => {
+  const ledger = new Ledger(LIMITS, new VirtualClock())
+  t.ok(ledger.renewsFor('https://ca.test/1'), 'nobody knows better')
+  ledger.useAccount('https://ca.test/1')
+  t.ok(ledger.renewsFor('https://ca.test/1'))
+  t.ok(ledger.renewsFor(undefined))
+  t.notOk(ledger.renewsFor('https://ca.test/2'))
+})
+
 t.test('failed validations of a host are limited by the host', async (t) => {
   const clock = new VirtualClock()
   const ledger = new Ledger(LIMITS, clock)

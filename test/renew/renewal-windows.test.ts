@@ -32,20 +32,52 @@ function windowFrom(clock: VirtualClock, pollAgainMs: number): RenewalInfo {
 }
 
 t.test('the first questions of a fleet are spread', async (t) => {
-  const { clock, windows, certificate } = setUp(async () => undefined)
-  t.equal(windows.askAt(certificate, 1000), clock.now() + 100_000)
+  const { windows, certificate } = setUp(async () => undefined)
+  t.equal(windows.askInMs(certificate, 1000), 100_000)
 })
 
 t.test('a CA is asked again when its Retry-After says so', async (t) => {
   const { clock, windows, certificate } = setUp(async () => windowFrom(clock, HOUR))
   await windows.ask(certificate, never)
-  t.equal(windows.askAt(certificate, 1), clock.now() + HOUR)
+  t.equal(windows.askInMs(certificate, 1), HOUR)
+})
+
+for (const jumpMs of [30 * DAY, -30 * DAY]) {
+  t.test(
+    `a clock that jumps by ${jumpMs / DAY} days neither puts a question off nor brings it forward`,
+    async (t) => {
+      const { clock, windows, certificate } = setUp(async () => windowFrom(clock, HOUR))
+      await windows.ask(certificate, never)
+      clock.jump(jumpMs)
+      await clock.advance(HOUR / 2)
+      t.equal(windows.askInMs(certificate, 1), HOUR / 2)
+    },
+  )
+}
+
+t.test('every host of a fleet whose orders met is asked about again and again', async (t) => {
+  const hosts = Array.from({ length: 100 }, (_, index) => `site${index}.example${index}.com`)
+  const { clock, renewer, targets, ca } = makeFleet({ hosts })
+  const polls = new Map(hosts.map((host) => [host, 0]))
+  const issuer: Issuer = ca('a')
+  issuer.renewalInfo = async ({ names: [host = ''], notBefore }) => {
+    polls.set(host, (polls.get(host) ?? 0) + 1)
+    return { windowStart: notBefore + 50 * DAY, windowEnd: notBefore + 51 * DAY, pollAgainMs: 6 * HOUR }
+  }
+  await renewer.load(targets)
+  renewer.start()
+  await clock.advance(2 * DAY)
+  await renewer.stop()
+  t.same(
+    [...polls].filter(([, count]) => count < 7),
+    [],
+  )
 })
 
 t.test('a CA that knows nothing of it is asked again after six hours', async (t) => {
-  const { clock, windows, certificate } = setUp(async () => undefined)
+  const { windows, certificate } = setUp(async () => undefined)
   await windows.ask(certificate, never)
-  t.equal(windows.askAt(certificate, 1), clock.now() + 6 * HOUR)
+  t.equal(windows.askInMs(certificate, 1), 6 * HOUR)
 })
 
 t.test('while a CA does not answer, what it said last holds', async (t) => {
@@ -64,7 +96,7 @@ t.test('while a CA does not answer, what it said last holds', async (t) => {
 
 t.test('a CA without renewal information is never asked', async (t) => {
   const { windows, certificate } = setUp()
-  t.equal(windows.askAt(certificate, 1), Number.POSITIVE_INFINITY)
+  t.equal(windows.askInMs(certificate, 1), Number.POSITIVE_INFINITY)
 })
 
 t.test('a host is renewed when its CA comes to wish it, long before its time', async (t) => {

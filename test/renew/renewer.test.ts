@@ -485,6 +485,53 @@ for (const jumpMs of [HOUR, -HOUR, 30 * DAY, -30 * DAY]) {
   })
 }
 
+t.test(
+  'a certificate of an internal CA that was made by a clock that was ahead is replaced at once',
+  async (t) => {
+    const { clock, inventory, renewer, targets, ca } = makeFleet({ standby: 'always' })
+    for (const id of ['a', 'b']) Object.assign(ca(id), { datesByOurClock: true })
+    clock.jump(30 * DAY)
+    await renewer.load(targets)
+    renewer.start()
+    await clock.advance(MINUTE)
+    clock.jump(-30 * DAY)
+    await clock.advance(2 * MINUTE)
+    const { live, standby } = inventory.holding(HOST)
+    t.ok(live?.isValidAt(clock.now()))
+    t.ok(standby?.isValidAt(clock.now()))
+    await renewer.stop()
+  },
+)
+
+t.test('renewals that the CA does not take as such count against its limits', async (t) => {
+  const account = 'https://ca.test/account'
+  const limit = { scope: 'account', limit: 3, windowMs: HOUR } as const
+  for (const isTaken of [true, false]) {
+    const { clock, inventory, renewer, targets, ca } = makeFleet({
+      cas: ['a'],
+      limits: { a: [limit] },
+      exemptsRenewals: true,
+    })
+    const issue = ca('a').issue.bind(ca('a'))
+    ca('a').issue = async (request, signal) => {
+      if (!isTaken && request.replaces !== undefined) request.onOrderedAnew?.()
+      return Object.assign(await issue(request, signal), { ariId: 'an.id', account })
+    }
+    await renewer.load(targets)
+    renewer.start()
+    for (let renewals = 0; renewals < 2; renewals++) {
+      await clock.advance(MINUTE)
+      renewer.renewNow(HOST, 'live')
+    }
+    await clock.advance(MINUTE)
+    t.equal(ca('a').orderedAt.length, 3)
+    await renewer.update(targets.flatMap((target) => [target, { ...target, host: 'new.example.org' }]))
+    await clock.advance(MINUTE)
+    t.equal(inventory.find('new.example.org') !== undefined, isTaken)
+    await renewer.stop()
+  }
+})
+
 t.test('certificates that are due on arrival are not ordered one after the other', async (t) => {
   const { clock, inventory, renewer, targets, ca } = makeFleet({ lifetimeMs: 45 * DAY })
   // Its CA's clock is behind.

@@ -18,6 +18,8 @@ export interface FleetOptions {
   readonly standby?: Target['standby']
   readonly lifetimeMs?: number
   readonly limits?: Readonly<Record<string, readonly RateLimit[]>>
+  /** Do the CAs keep renewals out of their limits? */
+  readonly exemptsRenewals?: boolean
   readonly more?: Partial<RenewerOptions>
 }
 
@@ -46,7 +48,7 @@ export function makeFleet(options: FleetOptions = {}) {
     accesses.set(id, {
       issuer,
       ledger: new Ledger(options.limits?.[id] ?? [], clock),
-      exemptsRenewals: false,
+      exemptsRenewals: options.exemptsRenewals ?? false,
     })
   }
   const events: RenewalEvent[] = []
