@@ -89,11 +89,17 @@ export function typeOf(name: string, config: CaConfig | undefined): Ca['type'] {
   return config?.type ?? (name === INTERNAL ? 'internal' : 'acme')
 }
 
-/**
- * Can this CA issue for this host by the challenges that Holdfast answers? The internal CA serves every host; an ACME
- * CA asks dns-01 for a wildcard; a public CA serves public names only.
- */
+/** What keeps a CA from a host: it asks dns-01 for a wildcard, which Holdfast does not answer; or serves public names only. */
+export type Obstacle = 'wildcard' | 'private'
+
+/** undefined: it can issue for the host. The internal CA serves every one. */
+export function obstacleOf(ca: Ca, host: string): Obstacle | undefined {
+  if (ca.type === 'internal') return undefined
+  if (ca.public && isPrivateHost(host)) return 'private'
+  return host.startsWith('*.') ? 'wildcard' : undefined
+}
+
+/** Can this CA issue for this host by the challenges that Holdfast answers? */
 export function canServe(ca: Ca, host: string): boolean {
-  if (ca.type === 'internal') return true
-  return !host.startsWith('*.') && !(ca.public && isPrivateHost(host))
+  return obstacleOf(ca, host) === undefined
 }

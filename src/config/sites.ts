@@ -186,6 +186,25 @@ function servingCas(host: string, site: SiteConfig, config: Config): readonly st
   return spreadCas(host, able, (name) => isPublic(resolveCa(name, configured.get(name))))
 }
 
+/**
+ * By host, of the CAs that the operator lists for it those that cannot serve it. A private name gives none up that are
+ * listed for every host: there each is for the hosts that it can serve.
+ */
+export function givenUpCas(config: Config): ReadonlyMap<string, readonly Ca[]> {
+  const issued = config.sites.filter(
+    ({ mode, tls }) => mode !== 'passthrough' && tls.certificate === undefined,
+  )
+  return new Map(
+    issued.flatMap((site) =>
+      site.hosts.map((host) => {
+        const listed = site.tls.cas ?? (isPrivateHost(host) ? [] : (config.tls.cas ?? []))
+        const cas = listed.flatMap((name) => resolveCa(name, config.cas[name]) ?? [])
+        return [host, cas.filter((ca) => !canServe(ca, host))] as const
+      }),
+    ),
+  )
+}
+
 /** The challenges that a listener of ours can answer. */
 export function answerable(
   challenges: Config['tls']['challenges'],

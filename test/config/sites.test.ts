@@ -1,6 +1,6 @@
 import t from 'tap'
 import { configSchema } from '../../src/config/schema.ts'
-import { resolveCas, resolveSites } from '../../src/config/sites.ts'
+import { givenUpCas, resolveCas, resolveSites } from '../../src/config/sites.ts'
 import { DAY, MINUTE } from '../../src/time.ts'
 
 const upstreams = ['http://127.0.0.1:3000']
@@ -104,6 +104,32 @@ t.test('which CAs serve which host', async (t) => {
     ],
   ]
   for (const [name, config, expected] of cases) t.strictSame(supply(config), expected, name)
+})
+
+t.test('CAs that are listed for a host in vain', async (t) => {
+  const cas = ['letsencrypt', 'internal']
+  const own = { certificate: '/own.pem' }
+  const tls = { cas: ['letsencrypt', 'corp', 'internal'] }
+  const config = configSchema.parse({
+    tls,
+    cas: { corp },
+    sites: [
+      { hosts: ['a.example.com', '*.example.com', 'wiki.internal', '*.internal'], upstreams },
+      { hosts: ['nas.internal', '*.example.net'], upstreams, tls: { cas } },
+      { hosts: ['*.example.org'], upstreams, tls: own },
+    ],
+  })
+  const names = [...givenUpCas(config)].map(([host, given]) =>
+    [host, ...given.map(({ name }) => name)].join(' '),
+  )
+  t.strictSame(names, [
+    'a.example.com',
+    '*.example.com letsencrypt corp',
+    'wiki.internal',
+    '*.internal',
+    'nas.internal letsencrypt',
+    '*.example.net letsencrypt',
+  ])
 })
 
 t.test('a site takes from the top what it does not say itself', async (t) => {

@@ -12,7 +12,7 @@ import { readVerdicts } from '../../cert/verdicts.ts'
 import { isPrivateHost } from '../../config/addresses.ts'
 import type { Ca } from '../../config/cas.ts'
 import type { Config } from '../../config/schema.ts'
-import { type IssuedPolicy, resolveSites, type TlsPolicy } from '../../config/sites.ts'
+import { givenUpCas, type IssuedPolicy, resolveSites, type TlsPolicy } from '../../config/sites.ts'
 import { type Records, SOLE_RECORD } from '../../store/records.ts'
 import type { Clock } from '../../time.ts'
 import { type AuthorityReport, examineAuthority } from './authority.ts'
@@ -20,7 +20,7 @@ import { checkCaa, loadCaaState } from './caa.ts'
 import { checkFile, checkHolding, loadRoots } from './certificates.ts'
 import { checkClock } from './clock.ts'
 import { type Finding, fail, failed, ok, warn } from './finding.ts'
-import { checkName } from './names.ts'
+import { checkGivenUp, checkName } from './names.ts'
 import { type AddressLookup, checkReach, type Ports } from './reach.ts'
 import { type Failover, failoverOf, type Standing, standingOf } from './standing.ts'
 
@@ -51,7 +51,7 @@ export interface HostReport {
   readonly usable: readonly string[]
   /** Fewer than two CAs can supply it, where any is to. */
   readonly dependsOnOne: boolean
-  /** How each of its CAs stands with it, in the order of preference; none where no CA supplies it. */
+  /** How each of its CAs stands with it, in the order of preference, then those that can never serve it; none where no CA supplies it. */
   readonly cas: readonly { readonly ca: string; readonly standing: Standing }[]
   readonly failover: Failover
   readonly findings: readonly HostFinding[]
@@ -122,6 +122,7 @@ class HostExamination {
   readonly #authorities: ReadonlyMap<string, AuthorityReport>
   readonly #rootsOf: (source: string) => Anchors
   readonly #holdings: ReadonlyMap<string, Holding>
+  readonly #givenUp: ReadonlyMap<string, readonly Ca[]>
   /** Of everything that this instance may show; undefined: none runs. */
   readonly #fingerprints: ReadonlySet<string> | undefined
 
@@ -135,6 +136,7 @@ class HostExamination {
     this.#authorities = new Map(authorities.map((authority) => [authority.ca.name, authority]))
     this.#rootsOf = rootsOf
     this.#holdings = holdings
+    this.#givenUp = givenUpCas(options.config)
     const { running } = options
     this.#fingerprints = running && fingerprintsOf(running, holdings)
   }
@@ -155,7 +157,9 @@ class HostExamination {
     const held = isKnown ? checkHolding(host, policy, holding, this.#rootsOf, now) : []
     const authorities = policy.cas.flatMap((name) => this.#authorities.get(name) ?? [])
     const ready = authorities.filter(({ usable }) => usable).map(({ ca }) => ca.name)
-    if (ready.length > 0 && authorities.every(({ ca }) => ca.type === 'internal')) {
+    const givenUp = (this.#givenUp.get(host) ?? []).map((ca) => ({ ca: ca.name, ...checkGivenUp(host, ca) }))
+    const isInternal = authorities.every(({ ca }) => ca.type === 'internal')
+    if (ready.length > 0 && givenUp.length === 0 && isInternal) {
       const cas = authorities.map((authority) => ({
         ca: authority.ca.name,
         standing: standingOf(authority, [], true),
@@ -164,10 +168,18 @@ class HostExamination {
       return { host, usable: ready, dependsOnOne: false, cas, failover: 'needs nobody', findings }
     }
     const { lookup, ports, clock, proof } = this.#options
-    const [reach, caa] = await Promise.all([
-      checkReach(host, policy.challenges, { lookup, ports, clock, proof, fingerprints: this.#fingerprints }),
-      loadCaaState(host, lookup, clock),
-    ])
+    const [reach, caa] = isInternal
+      ? [{ findings: [], challenges: policy.challenges }, undefined]
+      : await Promise.all([
+          checkReach(host, policy.challenges, {
+            lookup,
+            ports,
+            clock,
+            proof,
+            fingerprints: this.#fingerprints,
+          }),
+          loadCaaState(host, lookup, clock),
+        ])
     const isReached = reach.challenges.length > 0
     const challenges = isReached ? reach.challenges : policy.challenges
     const byCa = authorities.map((authority) => {
@@ -186,13 +198,17 @@ class HostExamination {
       host,
       usable: usable.map(({ ca }) => ca.name),
       dependsOnOne: operators.size < 2,
-      cas: byCa.map(({ authority, standing }) => ({ ca: authority.ca.name, standing })),
+      cas: [
+        ...byCa.map(({ authority, standing }) => ({ ca: authority.ca.name, standing })),
+        ...givenUp.map(({ ca }) => ({ ca, standing: 'cannot issue' as const })),
+      ],
       failover: failoverOf(usable.length, operators.size, held),
       findings: [
-        countCas(host, policy, usable, operators.size),
+        countCas(host, [...policy.cas, ...givenUp.map(({ ca }) => ca)], usable, operators.size),
         ...byCa.flatMap(({ authority, findings }) =>
           findings.map((finding) => ({ ...finding, ca: authority.ca.name })),
         ),
+        ...givenUp,
         ...reach.findings,
         ...held,
       ],
@@ -219,7 +235,7 @@ function operatorOf({ ca, caaIdentities }: AuthorityReport): string {
 
 function countCas(
   host: string,
-  { cas }: IssuedPolicy,
+  cas: readonly string[],
   usable: readonly AuthorityReport[],
   operators: number,
 ): Finding {

@@ -26,21 +26,19 @@ export function describe({ machine, cas, hosts }: Diagnosis): string {
   return [tabulate(cas, hosts), ...blocks, summarize(hosts)].join('\n\n')
 }
 
-/** A row a host, a column a CA; `-` where a host does not use it. */
-function tabulate(cas: Diagnosis['cas'], hosts: readonly HostReport[]): string {
+/** A row a host, a column a CA, also one that supplies no host; `-` where a host does not use it. */
+function tabulate(examined: Diagnosis['cas'], hosts: readonly HostReport[]): string {
+  const cas = [...new Set([...examined, ...hosts.flatMap((report) => report.cas)].map(({ ca }) => ca))]
   const rows = hosts.map((report) => ({
     host: report.host,
-    cells: [
-      ...cas.map(({ ca }) => report.cas.find((each) => each.ca === ca)?.standing ?? '-'),
-      report.failover,
-    ],
+    cells: [...cas.map((ca) => report.cas.find((each) => each.ca === ca)?.standing ?? '-'), report.failover],
   }))
   const groups =
     hosts.length > MOST_ROWS
       ? [...Map.groupBy(rows, ({ cells }) => cells.join('\n')).values()]
       : rows.map((row) => [row])
   return table(
-    ['HOST', ...cas.map(({ ca }) => ca), 'FAILOVER'],
+    ['HOST', ...cas, 'FAILOVER'],
     groups.flatMap(([first, ...alike]) => {
       if (first === undefined) return []
       const more = alike.length === 0 ? '' : ` and ${alike.length} more`

@@ -92,6 +92,37 @@ t.test('an internal CA that is distrusted leaves the others, which need nobody',
   t.equal(dependsOnOne, false)
 })
 
+t.test('a CA that can never serve a wildcard is told, with the way out', async (t) => {
+  const { dependsOnOne, failover, standings, words } = await examine(t, '*.example.com', ['corp', 'internal'])
+  t.same([standings, failover], [['internal: untrusted', 'corp: cannot issue'], 'no CA'])
+  t.equal(dependsOnOne, true)
+  t.equal(words[0], 'fail CAs: none can issue | fix: mend what fails for internal, corp')
+  t.ok(
+    words.includes(
+      'fail name (corp): corp issues wildcards by dns-01 only, which Holdfast does not answer | fix: list the names that you serve in the place of *.example.com, or give its site `tls.certificate`; if every client has the internal root, "tls": { "cas": ["internal"] }',
+    ),
+  )
+})
+
+t.test('so is a public CA that is listed for a private name, and no DNS is asked', async (t) => {
+  const { dependsOnOne, failover, standings, words } = await examine(t, 'wiki.internal', [
+    'letsencrypt',
+    'internal',
+  ])
+  t.same([standings, failover], [['internal: ok', 'letsencrypt: cannot issue'], 'one CA alone'])
+  t.equal(dependsOnOne, true)
+  t.same(words.slice(0, 2), [
+    'fail CAs: internal alone can issue | fix: mend what fails for letsencrypt',
+    'fail name (letsencrypt): letsencrypt issues for public names only | fix: take "letsencrypt" out of the `tls.cas` of wiki.internal',
+  ])
+  t.notOk(words.some((each) => each.includes('address')))
+})
+
+t.test('the internal CA alone for a wildcard needs nobody, where the operator says so', async (t) => {
+  const { dependsOnOne, failover } = await examine(t, '*.example.com', ['internal'])
+  t.same([dependsOnOne, failover], [false, 'needs nobody'])
+})
+
 t.test('one CA only', async (t) => {
   const { words } = await examine(t, 'app.example.com', ['corp'])
   t.equal(words[0], 'fail CAs: none can issue | fix: add a second CA to `tls.cas`, such as zerossl')

@@ -95,6 +95,11 @@ t.test('why too few CAs can issue, and what to do, stays below the table', async
   t.match(text, /^ {2}fail {2}CAs {2}a alone can issue\n {13}fix: add another$/m)
 })
 
+t.test('a CA that supplies no host has a column all the same', async (t) => {
+  const text = describe({ machine: [], cas, hosts: [host('*.x.example', { a: 'ok', c: 'cannot issue' })] })
+  t.match(text, /^HOST {9}a {3}b {2}c {13}FAILOVER\n\*\.x\.example {2}ok {2}- {2}cannot issue {2}ready$/m)
+})
+
 t.test('up to fifty hosts have a row each; of more, those that are alike share one', async (t) => {
   const rowsOf = (count: number) => {
     const alike = Array.from({ length: count - 1 }, (_, index) => host(`h${index}`, { a: 'ok', b: 'ok' }))
