@@ -44,9 +44,20 @@ export interface AdminState {
   deactivateAccount(ca: string): Promise<boolean>
   /** The key of the live certificate is compromised: it is never served again. False: there is none. */
   condemn(host: string): Promise<boolean>
-  /** Revokes a certificate, which gives way to others. False: there is none. Rejects with an `IssueError`. */
-  revoke(host: string, role: Duty, reason: RevocationReason): Promise<boolean>
+  /** Revokes a certificate, which gives way to others. undefined: there is none. Rejects with an `IssueError`. */
+  revoke(host: string, role: Duty, reason: RevocationReason): Promise<Revocation | undefined>
 }
+
+/** What came of a revocation beyond this instance, which has given the certificate up in any case. */
+export interface Revocation {
+  /** The CA that issued it, or `import` or `file`. */
+  readonly source: string
+  /** Did a CA revoke it? There is none to ask for one of the operator's own or of a CA that the config has no more, and an internal one revokes nothing. */
+  readonly byCa: boolean
+}
+
+/** Of an action: done, perhaps with something to tell, or not, for there is no such thing. */
+type Outcome = boolean | Revocation | undefined
 
 /** What nobody but this instance answers on port 80: the answer to a challenge that no CA has made. */
 export interface ReachProof {
@@ -187,7 +198,7 @@ export class Admin {
     if (!isRevocationReason(reason)) return json(400, { error: 'no such reason' })
     const role = parameters.get('role') ?? 'live'
     if (!isDuty(role)) return json(400, { error: 'no such role' })
-    const actions: Readonly<Record<string, (id: string) => boolean | Promise<boolean>>> = {
+    const actions: Readonly<Record<string, (id: string) => Outcome | Promise<Outcome>>> = {
       'certificates renew': (host) => state.renew(host, role),
       'certificates reload': (host) => state.reload(host),
       'certificates condemn': (host) => state.condemn(host),
@@ -203,7 +214,8 @@ export class Admin {
     const id = decodeSegment(encoded)
     if (act === undefined || id === undefined) return json(404, { error: 'no such path' })
     try {
-      if (await act(id)) return json(202, { id })
+      const outcome = await act(id)
+      if (outcome) return json(202, { id, ...(outcome === true ? {} : outcome) })
     } catch (error) {
       if (!(error instanceof IssueError)) throw error
       return json(502, { error: error.message })

@@ -91,12 +91,13 @@ export function adminState(parts: AdminParts): AdminState {
     },
     revoke: async (host, role, reason) => {
       const certificate = inventory.holding(host)[role]
-      if (certificate === undefined) return false
+      if (certificate === undefined) return undefined
       // Before its CA is asked, which may be down: a key that others have is served no longer.
       if (reason === 'keyCompromise') await judge.condemn(certificate, 'compromised')
-      await issuer(certificate.source)?.revoke?.(certificate, REVOCATION_REASONS[reason])
+      const adapter = issuer(certificate.source)
+      await adapter?.revoke?.(certificate, REVOCATION_REASONS[reason])
       if (reason !== 'keyCompromise') await judge.condemn(certificate, 'revoked')
-      return true
+      return { source: certificate.source, byCa: adapter?.revoke !== undefined }
     },
   }
 }

@@ -34,11 +34,15 @@ const RATE_LIMITED = 'urn:ietf:params:acme:error:rateLimited'
 /** Revocation and renewal information pass: nothing that protects a host waits for a rehearsal. */
 export class RehearsedIssuer implements Issuer {
   readonly id: string
+  /** Where the real one has it: a CA that revokes nothing seems to do no more in a drill. */
+  readonly revoke?: NonNullable<Issuer['revoke']>
   readonly #options: RehearsalOptions
 
   constructor(options: RehearsalOptions) {
-    this.id = options.issuer.id
+    const { issuer } = options
+    this.id = issuer.id
     this.#options = options
+    if (issuer.revoke !== undefined) this.revoke = issuer.revoke.bind(issuer)
   }
 
   /** Always rejects. */
@@ -69,10 +73,6 @@ export class RehearsedIssuer implements Issuer {
 
   async renewalInfo(certificate: Certificate, signal: AbortSignal): Promise<RenewalInfo | undefined> {
     return this.#options.issuer.renewalInfo?.(certificate, signal)
-  }
-
-  async revoke(certificate: Certificate, reason: number): Promise<void> {
-    await this.#options.issuer.revoke?.(certificate, reason)
   }
 
   /** What comes of a request that gets no answer, or none of use. */

@@ -50,6 +50,12 @@ export class AdminClient {
     return (await this.#request(path, 'POST', limitMs)).status !== 404
   }
 
+  /** As `get`. @returns undefined when the endpoint knows no such thing (404) */
+  async postForAnswer<T>(path: string, limitMs: number): Promise<T | undefined> {
+    const response = await this.#request(path, 'POST', limitMs)
+    return response.status === 404 ? undefined : ((await response.json()) as T)
+  }
+
   /** Posts, and gives the lines of the answer (NDJSON) as they come. Leaving off closes the connection. */
   async *postForLines<T>(path: string): AsyncGenerator<T> {
     const { body } = await this.#request(path, 'POST', LIMIT_MS)

@@ -7,6 +7,7 @@ import type { Ca } from '../../src/config/cas.ts'
 import { IssueError } from '../../src/errors.ts'
 import { silentLog } from '../../src/log.ts'
 import { SECOND } from '../../src/time.ts'
+import { makeCertificate } from '../support/certificates.ts'
 
 const never = new AbortController().signal
 const request = { names: ['app.example.com'], keyType: 'ecdsa-p256', challenges: [] } as const
@@ -86,6 +87,17 @@ t.test('probes fail in an outage, and reach the real CA where only orders do', a
   const limited = setUp('rate-limit')
   await limited.issuer.probe(never)
   t.equal(limited.asked.probes, 1)
+})
+
+t.test('revocation reaches the real CA, where that revokes at all', async (t) => {
+  const rehearse = (issuer: Issuer) =>
+    new RehearsedIssuer({ issuer, outage: '503', clock: new VirtualClock(), over: never })
+  const { issuer } = realIssuer()
+  t.equal(rehearse(issuer).revoke, undefined)
+  const certificate = await makeCertificate({ names: ['app.example.com'] })
+  const revoked: unknown[] = []
+  await rehearse({ ...issuer, revoke: async (...what) => void revoked.push(what) }).revoke?.(certificate, 4)
+  t.strictSame(revoked, [[certificate, 4]])
 })
 
 t.test('what a rehearsal does to breaker and ledger is gone, and was never kept', async (t) => {

@@ -1,4 +1,4 @@
-/** `certs account` against a real CA, through the running instance and without one. */
+/** `certs account` and `certs revoke` against a real CA, through the running instance and without one. */
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
@@ -41,6 +41,15 @@ t.test('rollover by the running instance', async (t) => {
   t.match(await account('internal', 'rollover'), { code: 1, err: /the running instance has no CA internal/ })
   await program.end('SIGTERM')
   t.notMatch(program.out, /PRIVATE KEY/)
+})
+
+t.test('revocation by the CA that issued it', async (t) => {
+  const program = await serve(t, setup)
+  t.match(await run(folder, ['certs', 'revoke', 'app.example.com']), {
+    code: 0,
+    out: /^The live certificate for app\.example\.com is revoked: it gives way to others\. [^\n]*\n$/,
+  })
+  await program.end('SIGTERM')
 })
 
 t.test('rollover, then the end, while none runs', async (t) => {

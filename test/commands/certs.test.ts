@@ -1,7 +1,10 @@
 /** `certs` against a running instance of its own: waiting for a first certificate, revoking, renewing all, roots. */
 import { X509Certificate } from 'node:crypto'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import t from 'tap'
-import { get, launch, prepare, rootOf, run, serve, startApp, until, writeConfig } from './program.ts'
+import { makeCertificate } from '../support/certificates.ts'
+import { admin, get, launch, prepare, rootOf, run, serve, startApp, until, writeConfig } from './program.ts'
 
 const setup = await prepare(t, await startApp(t))
 await writeConfig(setup, setup.config)
@@ -56,11 +59,24 @@ t.test('renew --all orders for every host', async (t) => {
   await until(async () => (await get(setup, '/')).fingerprint !== before.fingerprint)
 })
 
+t.test('revoke: where no CA can be asked, it is said', async (t) => {
+  const own = await makeCertificate({ names: ['localhost'] })
+  await writeFile(join(setup.folder, 'own.pem'), own.chainPem + own.keyPem)
+  t.match(await certs('import', 'localhost', '--certificate', 'own.pem'), { code: 0 })
+  const held = async () => (await admin(setup, '/api/certificates')).text()
+  t.match(await held(), own.fingerprint)
+  t.match(await certs('revoke', 'localhost', '--reason', 'superseded'), {
+    code: 0,
+    out: /^The live certificate for localhost is given up here: it gives way to others\..*\nNo CA was asked: ask its CA to revoke it\.\n$/,
+  })
+  await until(async () => !(await held()).includes(own.fingerprint))
+})
+
 t.test('revoke: another certificate is served, and a reason that is none is refused', async (t) => {
   const before = await get(setup, '/')
   t.match(await certs('revoke', 'localhost', '--reason', 'keyCompromise'), {
     code: 0,
-    out: /is revoked: its key is never used again/,
+    out: /is given up here: its key is never used again.*\nAn internal CA revokes nothing: /,
   })
   // Refused while there is nothing else, for the key is somebody else's too.
   const now = () =>

@@ -1,6 +1,8 @@
 /** What `certs` asks of the running instance: new certificates, revocation, distrust. */
+import type { Revocation } from '../../admin/api.ts'
 import type { HostView } from '../../admin/views.ts'
 import { REVOCATION_REASONS } from '../../ca/issuer.ts'
+import { typeOf } from '../../config/cas.ts'
 import type { LoadedConfig } from '../../config/load.ts'
 import { type Duty, isDuty } from '../../renew/plan.ts'
 import { MINUTE } from '../../time.ts'
@@ -51,11 +53,20 @@ export async function revoke(
   if (!Object.hasOwn(REVOCATION_REASONS, reason))
     throw new UsageError(`no reason "${reason}": there are ${Object.keys(REVOCATION_REASONS).join(', ')}`)
   const path = `/api/certificates/${encodeURIComponent(host)}/revoke?role=${knownRole(role)}&reason=${reason}`
-  const known = await new AdminClient(loaded.config).post(path, REVOCATION_LIMIT_MS)
-  if (!known) throw new Error(`the running instance has no ${role} certificate for ${host}`)
+  const revocation = await new AdminClient(loaded.config).postForAnswer<Revocation>(path, REVOCATION_LIMIT_MS)
+  if (revocation === undefined) throw new Error(`the running instance has no ${role} certificate for ${host}`)
   const meaning = reason === 'keyCompromise' ? 'its key is never used again' : 'it gives way to others'
-  print(`The ${role} certificate for ${host} is revoked: ${meaning}. Follow it with \`holdfast status\`.`)
+  const fate = revocation.byCa ? 'revoked' : 'given up here'
+  print(`The ${role} certificate for ${host} is ${fate}: ${meaning}. Follow it with \`holdfast status\`.`)
+  if (!revocation.byCa) print(restOf(revocation, loaded))
   return 0
+}
+
+/** What is left to do where no CA has revoked the certificate. */
+function restOf({ source }: Revocation, { config }: LoadedConfig): string {
+  if (typeOf(source, config.cas[source]) === 'internal')
+    return 'An internal CA revokes nothing: whoever trusts its root would take the certificate until it ends.'
+  return 'No CA was asked: ask its CA to revoke it.'
 }
 
 /** What a distrusted CA issued gives way to a standby at the next handshake, and is replaced by other CAs. */
