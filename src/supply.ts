@@ -14,7 +14,7 @@ import { CertificateFiles } from './cert/files.ts'
 import type { Inventory } from './cert/inventory.ts'
 import type { Verdicts } from './cert/verdicts.ts'
 import type { Solver } from './challenge/solver.ts'
-import type { Ca } from './config/cas.ts'
+import { distrustedOf } from './config/cas.ts'
 import type { Config } from './config/schema.ts'
 import { type FilePolicy, resolveCas, resolveSites } from './config/sites.ts'
 import { Deliveries } from './deliver/deliveries.ts'
@@ -251,10 +251,6 @@ export class Supply {
     this.#news.caChanged(snapshot)
     this.renewer.wake()
   }
-}
-
-function distrustedOf(cas: ReadonlyMap<string, Ca>): ReadonlySet<string> {
-  return new Set([...cas.values()].filter(({ distrusted }) => distrusted).map(({ name }) => name))
 }
 
 interface FileSource extends FilePolicy {

@@ -1,8 +1,10 @@
 /** `holdfast certs`: what the store holds, out of it and into it; also while no instance runs and while every CA is down. */
 import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
+import { distrustedOf } from '../config/cas.ts'
 import { type LoadedConfig, loadChosenConfig } from '../config/load.ts'
 import { normalizeHost } from '../config/schema.ts'
+import { resolveCas } from '../config/sites.ts'
 import { MINUTE, parseDuration, SystemClock } from '../time.ts'
 import { changeAccount } from './certs/account.ts'
 import { exported, rootOf, write } from './certs/export.ts'
@@ -16,6 +18,7 @@ import { UsageError } from './terminal.ts'
 export const CERTS_USAGE = `Usage: holdfast certs list [--json]
        holdfast certs export HOST [--role live|standby] [--out FILE] [--format pem|pkcs12] [--passphrase-file FILE]
                                   [--wait [DURATION]]   until there is a valid one; 5m when no duration is given
+                                  without --role: the one that is served, which is the standby while the live one is bad
        holdfast certs export --root CA [--out FILE]
        holdfast certs import HOST --certificate FILE [--key FILE] [--passphrase-file FILE]
        holdfast certs renew HOST | --all [--role live|standby]
@@ -49,6 +52,7 @@ export async function certs(args: string[], env: NodeJS.ProcessEnv): Promise<num
     throw new UsageError(`say what to do: certs ${ACTIONS.join(', ')} (see \`holdfast certs --help\`)`)
   const loaded = await loadChosenConfig(values.config, env)
   const [operand] = operands
+  const { role = 'live' } = values
   switch (action) {
     case 'list':
       return withRecords(loaded, (records) => list(records, values.json))
@@ -63,9 +67,9 @@ export async function certs(args: string[], env: NodeJS.ProcessEnv): Promise<num
         passphrase: passphraseOf(values),
       })
     case 'renew':
-      return values.all ? renewAll(loaded, values.role) : renew(loaded, needHost(operand), values.role)
+      return values.all ? renewAll(loaded, role) : renew(loaded, needHost(operand), role)
     case 'revoke':
-      return revoke(loaded, needHost(operand), values)
+      return revoke(loaded, needHost(operand), { role, reason: values.reason })
     case 'roots':
       return roots(loaded, operands, values)
     case 'distrust':
@@ -85,7 +89,7 @@ function parse(args: string[]) {
       config: { type: 'string', short: 'c' },
       json: { type: 'boolean', default: false },
       all: { type: 'boolean', default: false },
-      role: { type: 'string', default: 'live' },
+      role: { type: 'string' },
       reason: { type: 'string', default: 'unspecified' },
       out: { type: 'string', short: 'o' },
       format: { type: 'string', default: 'pem' },
@@ -129,6 +133,7 @@ function exportOne(
             format,
             passphrase: passphraseOf(values),
             waitMs,
+            distrusted: distrustedOf(resolveCas(loaded.config)),
           })
         : await rootOf(records, root)
     write(out, content)

@@ -103,3 +103,8 @@ export function obstacleOf(ca: Ca, host: string): Obstacle | undefined {
 export function canServe(ca: Ca, host: string): boolean {
   return obstacleOf(ca, host) === undefined
 }
+
+/** The names of those that the config distrusts. */
+export function distrustedOf(cas: ReadonlyMap<string, Ca>): ReadonlySet<string> {
+  return new Set([...cas.values()].filter(({ distrusted }) => distrusted).map(({ name }) => name))
+}

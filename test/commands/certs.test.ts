@@ -14,7 +14,7 @@ t.test('export --wait gives up with one line when nothing comes', async (t) => {
   t.strictSame(await certs('export', 'localhost', '--wait', '50ms'), {
     code: 1,
     out: '',
-    err: 'holdfast: no valid live certificate for localhost has come within 50ms\n',
+    err: 'holdfast: no valid certificate for localhost has come within 50ms\n',
   })
   t.match(await certs('export', 'localhost', '--wait=soon'), { code: 2, err: /"soon" is not a duration/ })
 })

@@ -240,7 +240,7 @@ t.test('certs: what cannot be done is one line', async (t) => {
       '1 holdfast: the running instance has no host app.test that a CA supplies\n',
       '1 holdfast: the running instance has no host localhost that has a standby\n',
       '2 holdfast: --role interim: there are live, standby\n',
-      '1 holdfast: the store holds no live certificate for app.test\n',
+      '1 holdfast: the store holds no certificate for app.test that may be served\n',
       '2 holdfast: say what to do: certs list, export, import, renew, revoke, roots, distrust, trust, account (see `holdfast certs --help`)\n',
       '2 holdfast: certs import: --certificate FILE is missing\n',
     ],
