@@ -104,6 +104,15 @@ export function canServe(ca: Ca, host: string): boolean {
   return obstacleOf(ca, host) === undefined
 }
 
+/**
+ * Who runs it: two names for one company are one CA, for what fails there fails both. By the names that CAA records use
+ * for it; without any, it is the server of its directory. @param caaIdentities those that it tells itself, where they are known
+ */
+export function operatorOf(ca: Ca, caaIdentities: readonly string[] = []): string {
+  if (ca.type === 'internal') return ca.name
+  return ca.caaIdentities[0] ?? caaIdentities[0] ?? new URL(ca.directory).origin
+}
+
 /** The names of those that the config distrusts. */
 export function distrustedOf(cas: ReadonlyMap<string, Ca>): ReadonlySet<string> {
   return new Set([...cas.values()].filter(({ distrusted }) => distrusted).map(({ name }) => name))

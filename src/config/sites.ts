@@ -4,7 +4,7 @@
  */
 import { isPrivateHost } from './addresses.ts'
 import { type Balancing, balancingOf, streamBalancingOf } from './balancing.ts'
-import { type Ca, canServe, INTERNAL, resolveCa, typeOf } from './cas.ts'
+import { type Ca, canServe, INTERNAL, operatorOf, resolveCa, typeOf } from './cas.ts'
 import { type Delivery, deliveryOf } from './deliver.ts'
 import type { CaConfig, Config, RouteConfig, SiteConfig, UpstreamConfig } from './schema.ts'
 import { answerOf, type Shaping, shapingOf } from './shaping.ts'
@@ -15,6 +15,8 @@ export interface IssuedPolicy {
   readonly kind: 'issued'
   /** Names of CAs in order of preference; at least one, and each can serve every host of the site. */
   readonly cas: readonly string[]
+  /** Who runs each of them. */
+  readonly operators: ReadonlyMap<string, string>
   readonly standby: Config['tls']['standby']
   /** In order of preference, and only those that a listener can answer. */
   readonly challenges: Config['tls']['challenges']
@@ -171,7 +173,15 @@ function policiesOf(site: SiteConfig, config: Config): { hosts: string[]; tls: T
     interim: site.tls.interim ?? config.tls.interim,
   } as const
   const hostsByCas = Map.groupBy(site.hosts, (host) => servingCas(host, site, config).join())
-  return [...hostsByCas].map(([cas, hosts]) => ({ hosts, tls: { ...policy, cas: cas.split(',') } }))
+  return [...hostsByCas].map(([list, hosts]) => {
+    const cas = list.split(',')
+    return { hosts, tls: { ...policy, cas, operators: operatorsOf(cas, config) } }
+  })
+}
+
+function operatorsOf(cas: readonly string[], config: Config): ReadonlyMap<string, string> {
+  const resolved = cas.flatMap((name) => resolveCa(name, config.cas[name]) ?? [])
+  return new Map(resolved.map((ca) => [ca.name, operatorOf(ca)]))
 }
 
 /** Of the listed CAs those that can serve the host; the internal one where none can (`consistency.ts` says when not). */

@@ -42,6 +42,8 @@ export interface Backoff {
 export interface Policy {
   /** In order of preference. */
   readonly cas: readonly string[]
+  /** Who runs each of them; absent, or not named there: each CA is its own. */
+  readonly operators?: ReadonlyMap<string, string>
   readonly standby: 'always' | 'on-degraded' | 'off'
 }
 
@@ -150,7 +152,21 @@ function candidatesFor(
   if (live === undefined || policy.standby === 'off') return []
   const degraded = candidates.some((candidate) => candidate.id === live.source && candidate.degraded)
   const wanted = policy.standby === 'always' || degraded || (standby !== undefined && standby.notAfter > now)
-  return wanted ? candidates.filter((candidate) => candidate.id !== live.source) : []
+  return wanted ? independentOf(live.source, policy, candidates) : []
+}
+
+/** The CAs of other operators; where none of these will ever take an order, those that merely have another name. */
+function independentOf(
+  source: string,
+  { operators }: Policy,
+  candidates: readonly Candidate[],
+): readonly Candidate[] {
+  const operatorOf = (ca: string): string => operators?.get(ca) ?? ca
+  const others = candidates.filter(({ id }) => id !== source)
+  const foreign = others.filter(({ id }) => operatorOf(id) !== operatorOf(source))
+  // Asks for no `openAt` where nothing hangs on it: that is work.
+  if (foreign.length === others.length) return others
+  return foreign.some(({ openAt }) => openAt < Number.POSITIVE_INFINITY) ? foreign : others
 }
 
 /** When the duty wants a new certificate: now where it has none that serves it. */

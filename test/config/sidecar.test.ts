@@ -47,8 +47,13 @@ t.test('lists are separated by commas or spaces, and empty variables are as good
   t.strictSame(
     resolveSites(config).map((site) => site.tls),
     [
-      { kind: 'issued', cas: ['letsencrypt'], ...policy },
-      { kind: 'issued', cas: ['internal'], ...policy },
+      {
+        kind: 'issued',
+        cas: ['letsencrypt'],
+        operators: new Map([['letsencrypt', 'letsencrypt.org']]),
+        ...policy,
+      },
+      { kind: 'issued', cas: ['internal'], operators: new Map([['internal', 'internal']]), ...policy },
     ],
   )
 })

@@ -157,6 +157,7 @@ t.test('a site takes from the top what it does not say itself', async (t) => {
       {
         kind: 'issued',
         cas: ['letsencrypt'],
+        operators: new Map([['letsencrypt', 'letsencrypt.org']]),
         standby: 'off',
         challenges: ['http-01'],
         keyType: 'rsa-2048',
@@ -166,6 +167,7 @@ t.test('a site takes from the top what it does not say itself', async (t) => {
       {
         kind: 'issued',
         cas: ['letsencrypt'],
+        operators: new Map([['letsencrypt', 'letsencrypt.org']]),
         standby: 'on-degraded',
         challenges: ['tls-alpn-01'],
         keyType: 'ecdsa-p384',
@@ -175,6 +177,27 @@ t.test('a site takes from the top what it does not say itself', async (t) => {
       { kind: 'file', certificate: '/c.p12', key: undefined, passphrase: 'p' },
     ],
   )
+})
+
+t.test('who runs a CA: a company by its CAA names, else the server of the directory', async (t) => {
+  const cas = {
+    zerossl,
+    sectigo: zerossl,
+    corp,
+    other: { directory: 'https://ca.corp.example/other' },
+    le: { directory: 'https://acme-v02.api.letsencrypt.org/directory' },
+    internal: {},
+  }
+  const sites = [{ hosts: ['a.example.com'], upstreams, tls: { cas: Object.keys(cas) } }]
+  const [site] = resolve({ cas, sites }).sites
+  t.strictSame(site?.tls.kind === 'issued' && Object.fromEntries(site.tls.operators), {
+    zerossl: 'sectigo.com',
+    sectigo: 'sectigo.com',
+    corp: 'https://ca.corp.example',
+    other: 'https://ca.corp.example',
+    le: 'letsencrypt.org',
+    internal: 'internal',
+  })
 })
 
 t.test('a challenge that no listener answers is left out', async (t) => {

@@ -22,6 +22,17 @@ function held(source: string, age: number, lifetimeMs = 90 * DAY, more: Partial<
   return { source, notBefore, notAfter: notBefore + lifetimeMs, fingerprint: '0'.repeat(64), ...more }
 }
 
+/** `a` and `b` are one. */
+const COMPANIES = {
+  cas: ['a', 'b', 'c'],
+  operators: new Map([
+    ['a', 'one'],
+    ['b', 'one'],
+    ['c', 'two'],
+  ]),
+  standby: 'always',
+} as const
+
 function situation(more: Partial<Situation>): Situation {
   return {
     now: NOW,
@@ -80,6 +91,30 @@ t.test('what is ordered, from whom', async (t) => {
         policy: { cas: ['a', 'b'], standby: 'on-degraded' },
         candidates: [down('a'), open('b')],
       },
+      { duty: 'standby', cas: ['b'] },
+    ],
+    [
+      'another name of the CA of the live one, and another company: a standby from the company',
+      { live: held('a', 0.1), policy: COMPANIES, candidates: [open('a'), open('b'), open('c')] },
+      { duty: 'standby', cas: ['c'] },
+    ],
+    [
+      'the other company down: it is waited for',
+      { live: held('a', 0.1), policy: COMPANIES, candidates: [open('a'), open('b'), down('c')] },
+      undefined,
+    ],
+    [
+      'the other company never asked, for it is distrusted: a standby from the other name',
+      {
+        live: held('a', 0.1),
+        policy: COMPANIES,
+        candidates: [open('a'), open('b'), down('c', Number.POSITIVE_INFINITY)],
+      },
+      { duty: 'standby', cas: ['b'] },
+    ],
+    [
+      'no other company: a standby from the other name',
+      { live: held('a', 0.1), policy: { ...COMPANIES, cas: ['a', 'b'] } },
       { duty: 'standby', cas: ['b'] },
     ],
     ['both young: nothing', { live: held('a', 0.1), standby: held('b', 0.1) }, undefined],

@@ -93,7 +93,7 @@ function checkCertificate(
 
 function checkStandby(
   host: string,
-  { standby: wanted }: IssuedPolicy,
+  { standby: wanted, operators }: IssuedPolicy,
   live: Certificate,
   standby: Certificate | undefined,
 ): Finding[] {
@@ -109,6 +109,16 @@ function checkStandby(
   if (standby.source === live.source)
     return [
       fail('standby', `is from ${live.source}, as the live one is`, `run \`holdfast certs renew ${host}\``),
+    ]
+  const operator = operators.get(live.source)
+  const hasOther = [...operators.values()].some((each) => each !== operator)
+  if (operator !== undefined && operators.get(standby.source) === operator && hasOther)
+    return [
+      fail(
+        'standby',
+        `is from ${standby.source}, of the company that ${live.source} is of`,
+        `run \`holdfast certs renew ${host} --role standby\``,
+      ),
     ]
   if (standby.leaf.publicKey.equals(live.leaf.publicKey))
     return [fail('standby', 'has the key of the live one', `run \`holdfast certs renew ${host}\``)]

@@ -10,7 +10,7 @@ import type { Anchors } from '../../ca/issuers.ts'
 import type { Holding } from '../../cert/inventory.ts'
 import { readVerdicts } from '../../cert/verdicts.ts'
 import { isPrivateHost } from '../../config/addresses.ts'
-import type { Ca } from '../../config/cas.ts'
+import { type Ca, operatorOf } from '../../config/cas.ts'
 import type { Config } from '../../config/schema.ts'
 import { givenUpCas, type IssuedPolicy, resolveSites, type TlsPolicy } from '../../config/sites.ts'
 import { type Records, SOLE_RECORD } from '../../store/records.ts'
@@ -193,7 +193,7 @@ class HostExamination {
       return { authority, findings, usable, standing: standingOf(authority, findings, canValidate) }
     })
     const usable = byCa.filter((each) => each.usable).map(({ authority }) => authority)
-    const operators = new Set(usable.map(operatorOf))
+    const operators = new Set(usable.map(({ ca, caaIdentities }) => operatorOf(ca, caaIdentities)))
     return {
       host,
       usable: usable.map(({ ca }) => ca.name),
@@ -225,12 +225,6 @@ function checkAudience(host: string, ca: Ca): Finding[] {
   if (ca.type !== 'internal' || isPrivateHost(host)) return []
   const says = 'only clients that were given its root trust it, so that it is no second CA for the public'
   return [fail('trust', says, `add a public CA to \`tls.cas\` for ${host}`)]
-}
-
-/** Two names for one company are one CA: what fails there fails both. */
-function operatorOf({ ca, caaIdentities }: AuthorityReport): string {
-  if (ca.type === 'internal') return ca.name
-  return caaIdentities[0] ?? new URL(ca.directory).origin
 }
 
 function countCas(

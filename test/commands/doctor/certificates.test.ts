@@ -20,6 +20,10 @@ const b = await make('b')
 const policy: IssuedPolicy = {
   kind: 'issued',
   cas: ['a', 'b'],
+  operators: new Map([
+    ['a', 'a.example'],
+    ['b', 'b.example'],
+  ]),
   standby: 'always',
   challenges: ['http-01'],
   keyType: 'ecdsa-p256',
@@ -100,6 +104,19 @@ t.test('a standby that shares the CA or the key', async (t) => {
   t.equal(
     shared.at(-1),
     `fail standby: has the key of the live one | fix: run \`holdfast certs renew ${host}\``,
+  )
+})
+
+t.test('a standby from the same company under another name, where there is another company', async (t) => {
+  const operators = new Map([
+    ['a', 'one.example'],
+    ['b', 'one.example'],
+  ])
+  const last = (more: Partial<IssuedPolicy>) => check({ live: a, standby: b }, more, left).at(-1)
+  t.equal(last({ operators }), 'ok standby: is from another CA (b), with another key')
+  t.equal(
+    last({ cas: ['a', 'b', 'c'], operators: new Map([...operators, ['c', 'two.example']]) }),
+    `fail standby: is from b, of the company that a is of | fix: run \`holdfast certs renew ${host} --role standby\``,
   )
 })
 
