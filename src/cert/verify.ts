@@ -1,6 +1,7 @@
 /**
  * Would a browser accept this chain? Builds a path from the leaf to a trusted root (RFC 5280 section 6) and judges
- * every link. The issuers in `ca/` ask before anything that a CA sent is kept. No trust decision is made elsewhere.
+ * every link. Not judged: Certificate Transparency and the longest lifetime that browsers allow, which public CAs see to.
+ * The issuers in `ca/` ask before anything that a CA sent is kept. No trust decision is made elsewhere.
  */
 import type { KeyObject, X509Certificate } from 'node:crypto'
 import { getCACertificates } from 'node:tls'
