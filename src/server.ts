@@ -27,7 +27,7 @@ import { targetsOf } from './renew/task.ts'
 import { openStore } from './store/open.ts'
 import { Records } from './store/records.ts'
 import { Supply } from './supply.ts'
-import { type Cancel, type Clock, formatDuration, HOUR, SystemClock } from './time.ts'
+import { type Cancel, type Clock, formatClockError, HOUR, SystemClock } from './time.ts'
 
 /** Whoever steals the keys can read tickets of this time; a session is resumed for 2 hours at the most. */
 const TICKET_KEYS_MS = 12 * HOUR
@@ -189,10 +189,9 @@ export class Server {
       this.#log.info('the clock of this machine is right again')
       return
     }
-    const off = `${formatDuration(Math.abs(errorMs))} ${errorMs > 0 ? 'ahead' : 'behind'}`
     this.#log.warn(
       { errorMs: Math.round(errorMs) },
-      `the clock of this machine is ${off}, by what the CAs say: Holdfast goes by theirs; set it right, and keep it so by NTP`,
+      `the clock of this machine is ${formatClockError(errorMs)}, by what the CAs say: Holdfast goes by theirs; set it right, and keep it so by NTP`,
     )
   }
 

@@ -122,6 +122,11 @@ export function parseDuration(text: string): number | undefined {
   return total
 }
 
+/** How far a clock is off, in milliseconds: `2m ahead`, `30d behind`. */
+export function formatClockError(errorMs: number): string {
+  return `${formatDuration(Math.abs(errorMs))} ${errorMs > 0 ? 'ahead' : 'behind'}`
+}
+
 /** Milliseconds to the two largest units that matter: `5d3h`, `90ms`, `2m`. */
 export function formatDuration(ms: number): string {
   if (ms < 0) return `-${formatDuration(-ms)}`

@@ -19,7 +19,7 @@ export interface AcmeAccountOptions {
   readonly eab: ExternalAccountBinding | undefined
   readonly records: AccountRecords
   /** Work begins as the account of this URL. */
-  readonly onUse?: (url: string) => void
+  readonly onUse: ((url: string) => void) | undefined
   readonly log: Log
 }
 

@@ -122,19 +122,17 @@ class Attempt {
     const { accountUrl, directory } = this.#wire
     const isAnothers = replaces?.account !== undefined && replaces.account !== accountUrl
     if (replaces === undefined) return this.#wire.newOrder(plain, this.#signal)
-    if (isAnothers || directory.renewalInfo === undefined) {
-      onOrderedAnew()
-      return this.#wire.newOrder(plain, this.#signal)
+    if (!isAnothers && directory.renewalInfo !== undefined) {
+      try {
+        return await this.#wire.newOrder({ ...plain, replaces: replaces.ariId }, this.#signal)
+      } catch (error) {
+        // RFC 9773 section 5 lets a CA refuse it; a courtesy to the CA must not cost a certificate.
+        if (!isRequestRefused(error)) throw error
+        log.info({ ca, err: error }, `${ca}: refuses the order as a replacement, ordering anew`)
+      }
     }
-    try {
-      return await this.#wire.newOrder({ ...plain, replaces: replaces.ariId }, this.#signal)
-    } catch (error) {
-      // RFC 9773 section 5 lets a CA refuse it; a courtesy to the CA must not cost a certificate.
-      if (!isRequestRefused(error)) throw error
-      log.info({ ca, err: error }, `${ca}: refuses the order as a replacement, ordering anew`)
-      onOrderedAnew()
-      return this.#wire.newOrder(plain, this.#signal)
-    }
+    onOrderedAnew()
+    return this.#wire.newOrder(plain, this.#signal)
   }
 
   /** Of what the CA offers: a certificate of its default profile is better than none. */

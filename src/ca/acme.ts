@@ -83,14 +83,7 @@ export class AcmeIssuer implements Issuer {
     const { id: ca, contact, eab, records, log, onAccount } = options
     this.id = ca
     this.#options = options
-    this.#account = new AcmeAccount({
-      ca,
-      contact,
-      eab,
-      records,
-      log,
-      ...(onAccount === undefined ? {} : { onUse: onAccount }),
-    })
+    this.#account = new AcmeAccount({ ca, contact, eab, records, log, onUse: onAccount })
   }
 
   /** Leaves nothing presented and no authorization pending where it can help it, also when it is aborted. */

@@ -9,7 +9,7 @@ import { PROBE_INTERVAL_MS } from '../config/cas.ts'
 import { type IssueCode, IssueError } from '../errors.ts'
 import type { Log } from '../log.ts'
 import { backoffMs, type Cancel, type Clock, HOUR, MINUTE, SECOND, sleep, withDeadline } from '../time.ts'
-import type { Issuer } from './issuer.ts'
+import { type Issuer, LONGEST_ORDER_MS } from './issuer.ts'
 
 /** A CA that answered an order within this long needs no trial. */
 const PROOF_MS = 30 * SECOND
@@ -24,8 +24,6 @@ const CALM_MS = HOUR
 const USUAL_ORDER_MS = 5 * SECOND
 /** Most orders are done within this many times the average. */
 const USUAL_FACTOR = 1.5
-/** No order takes longer: the issuers see to that. */
-const LONGEST_ORDER_MS = 2 * MINUTE
 
 /** `up`: takes orders. `down`: the breaker is open. `trial`: it may be back; one order at a time finds out. */
 export type CaState = 'up' | 'trial' | 'down'

@@ -2,6 +2,10 @@
 import type { Certificate } from '../cert/certificate.ts'
 import type { KeyType } from '../cert/x509.ts'
 import type { ChallengeType } from '../challenge/solver.ts'
+import { MINUTE } from '../time.ts'
+
+/** No order takes longer: the adapters see to that. */
+export const LONGEST_ORDER_MS = 2 * MINUTE
 
 export interface IssueRequest {
   /** A-label DNS names, `*.` wildcards, or IP addresses; the first is the subject. At least one. */

@@ -7,6 +7,7 @@
 import { isIP } from 'node:net'
 import { getDomain } from 'tldts'
 import { type Clock, HOUR, MINUTE } from '../time.ts'
+import { LONGEST_ORDER_MS } from './issuer.ts'
 
 /**
  * `account`: all orders; `domain`: certificates a registered domain; `names`: certificates of exactly one set of names;
@@ -24,8 +25,6 @@ export interface RateLimit {
 /** After refusals of this many different domains within an hour the whole account counts as limited. */
 const DOMAINS_THAT_SPEAK_FOR_ALL = 3
 const DEFAULT_RETRY_AFTER_MS = 10 * MINUTE
-/** The issuers see to it. */
-const LONGEST_ORDER_MS = 2 * MINUTE
 
 export interface LedgerSnapshot {
   /** `scope key` to the times of the events, milliseconds since the epoch, oldest first. */

@@ -3,7 +3,7 @@ import { parseArgs } from 'node:util'
 import type { CaView, CertificateView, ClockView, ForecastView, HostView } from '../admin/views.ts'
 import { loadChosenConfig } from '../config/load.ts'
 import type { UpstreamStatus } from '../http/gateway.ts'
-import { formatDuration, SECOND } from '../time.ts'
+import { formatClockError, formatDuration, SECOND } from '../time.ts'
 import { stateOf } from '../upstreams/balancer.ts'
 import { AdminClient } from './admin-client.ts'
 import { count, paint, print, table } from './terminal.ts'
@@ -73,7 +73,7 @@ function describe(
 
 function warningOfClock({ errorSeconds }: ClockView): string[] {
   if (errorSeconds === 0) return []
-  const off = `${formatDuration(Math.abs(errorSeconds) * SECOND)} ${errorSeconds > 0 ? 'ahead' : 'behind'}`
+  const off = formatClockError(errorSeconds * SECOND)
   return [paint('yellow', `The clock of this machine is ${off}: Holdfast goes by that of the CAs.`)]
 }
 

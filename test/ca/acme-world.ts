@@ -14,7 +14,7 @@ import { openFileStore } from '../../src/store/fs.ts'
 import { Records } from '../../src/store/records.ts'
 import { MINUTE, SystemClock } from '../../src/time.ts'
 import { type Dns, startDns } from '../peers/dns.ts'
-import { type FaultProxy, startFaultProxy } from '../peers/fault-proxy.ts'
+import { type FaultProxy, startFaultProxyBefore } from '../peers/fault-proxy.ts'
 import { type Pebble, type PebbleOptions, startPebble } from '../peers/pebble.ts'
 import { type MemoryLog, memoryLog } from '../support/log.ts'
 
@@ -70,15 +70,7 @@ export async function startWorld(t: Test): Promise<World> {
       t.teardown(() => pebble.stop())
       return pebble
     },
-    async startFaultProxy(pebble) {
-      const proxy = await startFaultProxy({
-        upstream: pebble.directory,
-        upstreamRoot: pebble.minicaPem,
-        signer: () => pebble.signer(),
-      })
-      t.teardown(() => proxy.stop())
-      return proxy
-    },
+    startFaultProxy: (pebble) => startFaultProxyBefore(t, pebble),
     async issuer(ca, { trust, ...options } = {}) {
       const anchors = trust ?? [new X509Certificate(await ca.root())]
       return new AcmeIssuer({

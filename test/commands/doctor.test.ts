@@ -17,7 +17,7 @@ import { openStore } from '../../src/store/open.ts'
 import { Records } from '../../src/store/records.ts'
 import { MINUTE, SystemClock } from '../../src/time.ts'
 import { startDns } from '../peers/dns.ts'
-import { startFaultProxy } from '../peers/fault-proxy.ts'
+import { startFaultProxyBefore } from '../peers/fault-proxy.ts'
 import { startPebble } from '../peers/pebble.ts'
 import { freePort } from '../peers/process.ts'
 import { keepAlive } from '../support/alive.ts'
@@ -33,12 +33,8 @@ const dns = await startDns()
 const pebble = { dnsServer: dns.address, httpPort: ports.http, tlsPort: ports.https }
 // The older one does not say what CAA calls it: two that say the same would be one company to doctor.
 const [a, b] = await Promise.all([startPebble({ ...pebble, version: '2.4' }), startPebble(pebble)])
-const fault = await startFaultProxy({
-  upstream: a.directory,
-  upstreamRoot: a.minicaPem,
-  signer: () => a.signer(),
-})
-t.teardown(() => Promise.all([fault.stop(), a.stop(), b.stop(), dns.stop()]))
+const fault = await startFaultProxyBefore(t, a)
+t.teardown(() => Promise.all([a.stop(), b.stop(), dns.stop()]))
 
 const folder = t.testdir({
   'a-endpoint.pem': fault.rootPem,

@@ -16,7 +16,7 @@ import { Server, type ServerOptions } from '../../src/server.ts'
 import type { Clock } from '../../src/time.ts'
 import { Workers } from '../../src/workers.ts'
 import { type Dns, startDns } from '../peers/dns.ts'
-import { type FaultProxy, startFaultProxy } from '../peers/fault-proxy.ts'
+import { type FaultProxy, startFaultProxyBefore } from '../peers/fault-proxy.ts'
 import { type Pebble, startPebble } from '../peers/pebble.ts'
 import { freePort } from '../peers/process.ts'
 import { type MemoryLog, memoryLog } from '../support/log.ts'
@@ -93,7 +93,7 @@ export async function startRig(t: Test, options: RigOptions): Promise<Rig> {
   const older = options.versionOfB === undefined ? {} : { version: options.versionOfB }
   const [a, b] = await Promise.all([startPebble(pebble), startPebble({ ...pebble, ...older })])
   t.teardown(() => Promise.all([a.stop(), b.stop()]))
-  const faults = { a: await startFaultBefore(t, a), b: await startFaultBefore(t, b) }
+  const faults = { a: await startFaultProxyBefore(t, a), b: await startFaultProxyBefore(t, b) }
   const upstream = await startApp(t)
   const directory = await mkdtemp(join(tmpdir(), 'holdfast-path-'))
   t.teardown(() => rm(directory, { recursive: true, force: true }))
@@ -165,22 +165,12 @@ export async function startRig(t: Test, options: RigOptions): Promise<Rig> {
       answerTo(httpRequest({ port: ports.http, host: '127.0.0.1', headers: { host }, path, agent: false })),
     internalRoot: () => readFile(join(directory, 'data/authorities/internal/root.pem'), 'utf8'),
     restart: async () => {
-      const again = await Server.create(await loadConfig(file, {}), log.log)
+      const again = await Server.create(await loadConfig(file, {}), log.log, serverOptions)
       t.teardown(() => again.stop())
       return again
     },
     admin: (path, method = 'GET') => fetch(`http://127.0.0.1:${ports.admin}${path}`, { method }),
   }
-}
-
-async function startFaultBefore(t: Test, pebble: Pebble): Promise<FaultProxy> {
-  const proxy = await startFaultProxy({
-    upstream: pebble.directory,
-    upstreamRoot: pebble.minicaPem,
-    signer: () => pebble.signer(),
-  })
-  t.teardown(() => proxy.stop())
-  return proxy
 }
 
 async function startApp(t: Test): Promise<string> {

@@ -8,8 +8,10 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer, type Server } from 'node:https'
 import type { Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
+import type { Test } from 'tap'
 import { Authority, type Credentials, namesOf } from './authority.ts'
 import { type Exchange, exchange } from './exchange.ts'
+import type { Pebble } from './pebble.ts'
 import { freePort } from './process.ts'
 
 const DAY_MS = 86_400_000
@@ -93,6 +95,17 @@ export async function startFaultProxy(options: FaultProxyOptions): Promise<Fault
   const endpoint = await root.issue(['localhost', '127.0.0.1'])
   const proxy = new FaultProxy(options, await freePort(), root.certificatePem, endpoint)
   await proxy.setFault(undefined)
+  return proxy
+}
+
+/** In front of a Pebble, whose keys it may sign lies with; ends with `t`. */
+export async function startFaultProxyBefore(
+  t: Test,
+  pebble: Pick<Pebble, 'directory' | 'minicaPem' | 'signer'>,
+): Promise<FaultProxy> {
+  const { directory: upstream, minicaPem: upstreamRoot } = pebble
+  const proxy = await startFaultProxy({ upstream, upstreamRoot, signer: () => pebble.signer() })
+  t.teardown(() => proxy.stop())
   return proxy
 }
 
