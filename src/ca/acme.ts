@@ -49,6 +49,8 @@ export interface AcmeIssuerOptions {
   readonly endpointRoots?: string | undefined
   /** Where the chains that it issues must end, now. */
   readonly trust: () => 'any' | readonly X509Certificate[]
+  /** What ends in one of them is held to the rules of browsers. */
+  readonly browserRoots?: readonly X509Certificate[]
   /** At most one of a type. */
   readonly solvers: readonly Solver[]
   readonly records: AccountRecords
@@ -241,10 +243,10 @@ export class AcmeIssuer implements Issuer {
   }
 
   #verified({ account, chainPem, keyPem }: Issued, { names }: IssueRequest): Certificate {
-    const { id: ca, trust } = this.#options
+    const { id: ca, trust, browserRoots = [] } = this.#options
     try {
       const certificate = new Certificate(chainPem, keyPem, ca, `certificate from ${ca}`, account)
-      verifyChain(certificate, { names, roots: trust(), now: this.#timeFor(certificate) })
+      verifyChain(certificate, { names, roots: trust(), browserRoots, now: this.#timeFor(certificate) })
       return certificate
     } catch (cause) {
       if (!(cause instanceof CertificateError)) throw cause

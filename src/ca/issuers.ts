@@ -22,6 +22,8 @@ export interface IssuersOptions {
   readonly onTime?: (ca: string, witness: string, time: number) => void
   /** Something is asked of a CA as the account of this URL. */
   readonly onAccount?: (ca: string, url: string) => void
+  /** The runtime's bundle when absent. */
+  readonly browserRoots?: readonly X509Certificate[]
 }
 
 /** Where chains must end. */
@@ -29,7 +31,8 @@ export type Anchors = 'any' | readonly X509Certificate[]
 
 export class Issuers {
   readonly #options: IssuersOptions
-  readonly #publicRoots = publicRoots()
+  /** Those that browsers ship. */
+  readonly #publicRoots: readonly X509Certificate[]
   /** Roots that the operator has pinned, by CA. */
   #pins: ReadonlyMap<string, readonly X509Certificate[]> = new Map()
   /** What the config says, by CA; `isPublic`: pinned roots count too. */
@@ -37,6 +40,7 @@ export class Issuers {
 
   constructor(options: IssuersOptions) {
     this.#options = options
+    this.#publicRoots = options.browserRoots ?? publicRoots()
   }
 
   /** Reads the pinned roots, for the issuers that were made before as well. */
@@ -48,6 +52,7 @@ export class Issuers {
   /** Reads the PEM files that the CA names (blocking). @throws CertificateError, or the file's own error */
   create(ca: Ca): Issuer {
     const { solvers, onAccount, onTime, ...shared } = this.#options
+    const browserRoots = this.#publicRoots
     const { name: id } = ca
     if (ca.type === 'internal') return new InternalIssuer({ ...shared, id, lifetimeMs: ca.lifetimeMs })
     const endpointRoots = ca.roots === undefined ? undefined : readFileSync(ca.roots, 'utf8')
@@ -63,6 +68,7 @@ export class Issuers {
       id,
       endpointRoots,
       trust,
+      browserRoots,
       solvers,
       onAccount: (url) => onAccount?.(id, url),
       onTime: (time) => onTime?.(id, witness, time),
@@ -85,7 +91,12 @@ export class Issuers {
   verify(certificate: Certificate): X509Certificate | undefined {
     const roots = this.anchors(certificate.source)
     if (roots === undefined) return undefined
-    return verifyChain(certificate, { names: certificate.names, roots, now: this.#options.clock.now() })
+    return verifyChain(certificate, {
+      names: certificate.names,
+      roots,
+      browserRoots: this.#publicRoots,
+      now: this.#options.clock.now(),
+    })
   }
 
   #anchorsIn({ trust }: AcmeCa, endpointRoots: string | undefined): Anchors {

@@ -1,11 +1,12 @@
 /**
  * Would a browser accept this chain? Builds a path from the leaf to a trusted root (RFC 5280 section 6) and judges
- * every link. Not judged: Certificate Transparency and the longest lifetime that browsers allow, which public CAs see to.
+ * every link, and the leaf by what browsers ask for beyond that (`browser-rules.ts`).
  * The issuers in `ca/` ask before anything that a CA sent is kept. No trust decision is made elsewhere.
  */
 import type { KeyObject, X509Certificate } from 'node:crypto'
 import { getCACertificates } from 'node:tls'
 import { CertificateError } from '../errors.ts'
+import { faultInBrowsers } from './browser-rules.ts'
 import { type Certificate, commonNameOf, formatMoment, parseCertificates } from './certificate.ts'
 import { permits } from './name-constraints.ts'
 import { type Profile, profileOf } from './profile.ts'
@@ -15,6 +16,8 @@ export interface VerifyOptions {
   readonly names: readonly string[]
   /** Where the chain must end. `any`: everything is checked but that. */
   readonly roots: readonly X509Certificate[] | 'any'
+  /** Roots that browsers ship: a chain that ends in one of them is held to their rules as well. None when absent. */
+  readonly browserRoots?: readonly X509Certificate[]
   readonly now: number
 }
 
@@ -104,12 +107,26 @@ class PathBuilder {
       )
     try {
       const link = { certificate: leaf, profile: profileOf(leaf), title: 'the leaf', isAnchor: false }
-      const fault = faultOfLeaf(link) ?? this.#faultOfLink(link) ?? this.#deadEndAbove(link, [])?.fault
+      const fault =
+        faultOfLeaf(link) ??
+        this.#faultOfLink(link) ??
+        this.#deadEndAbove(link, [])?.fault ??
+        this.#faultInBrowsers(link)
       return this.#signaturesLeft < 0 ? fault && TOO_MANY_PATHS : fault
     } catch (error) {
       if (error instanceof RangeError) return invalid(`it holds a malformed certificate (${error.message})`)
       throw error
     }
+  }
+
+  /** Of a leaf from which a path leads to the anchor. */
+  #faultInBrowsers({ certificate, profile }: Link): Fault | undefined {
+    const { anchor } = this
+    const { browserRoots = [] } = this.#options
+    if (!browserRoots.some(({ fingerprint256 }) => fingerprint256 === anchor?.fingerprint256))
+      return undefined
+    const message = faultInBrowsers(certificate, profile)
+    return message === undefined ? undefined : invalid(message)
   }
 
   /**

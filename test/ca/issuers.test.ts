@@ -1,3 +1,4 @@
+import { X509Certificate } from 'node:crypto'
 import t from 'tap'
 import { clockOf, Issuers } from '../../src/ca/issuers.ts'
 import { resolveCa } from '../../src/config/cas.ts'
@@ -6,7 +7,7 @@ import { openFileStore } from '../../src/store/fs.ts'
 import { Records } from '../../src/store/records.ts'
 import { MINUTE, SystemClock } from '../../src/time.ts'
 import { makeAuthority, makeCertificate } from '../support/certificates.ts'
-import { startWorld } from './acme-world.ts'
+import { issueErrorOf, requestFor, startWorld } from './acme-world.ts'
 
 t.test('CAs of one host are one witness of the time, since they go by one clock', async (t) => {
   const world = await startWorld(t)
@@ -31,6 +32,39 @@ t.test('CAs of one host are one witness of the time, since they go by one clock'
   ])
   for (const [, , time] of witnesses) t.ok(Math.abs(time - Date.now()) < MINUTE)
 })
+
+t.test(
+  'what a CA issues below a root that browsers ship is held to their rules, and what is held of it',
+  async (t) => {
+    const world = await startWorld(t)
+    const pebble = await world.startPebble()
+    const folder = t.testdir({ 'endpoint.pem': pebble.minicaPem, 'root.pem': await pebble.root() })
+    const ca = resolveCa('a', {
+      contact: [],
+      directory: pebble.directory,
+      roots: `${folder}/endpoint.pem`,
+      trust: `${folder}/root.pem`,
+    })
+    if (ca === undefined) return t.fail('no such CA')
+    const options = {
+      records: await world.records(),
+      clock: new SystemClock(),
+      log: silentLog(),
+      solvers: [world.http01],
+    }
+    const request = requestFor(['app.example.com'])
+    const forever = new AbortController().signal
+    const certificate = await new Issuers(options).create(ca).issue(request, forever)
+    // As if browsers shipped the root of Pebble, which asks no log.
+    const issuers = new Issuers({ ...options, browserRoots: [new X509Certificate(await pebble.root())] })
+    t.match(await issueErrorOf(issuers.create(ca).issue(request, forever)), {
+      code: 'CA_BAD_CERTIFICATE',
+      blame: 'ca',
+      message: /SCTs from 0 Certificate Transparency logs/,
+    })
+    t.throws(() => issuers.verify(certificate), { code: 'CHAIN_INVALID' })
+  },
+)
 
 t.test('an operator is one witness of the time, by whatever names his CAs are reached', async (t) => {
   const clockOfPreset = (name: string): string => {

@@ -8,6 +8,7 @@ import { generateKeyPem } from '../../src/cert/x509.ts'
 import { CertificateError } from '../../src/errors.ts'
 import { DAY, HOUR } from '../../src/time.ts'
 import { type Credentials, type OddCertificate, signOdd } from '../support/openssl.ts'
+import { signWithTimestamps, timestampOf } from '../support/transparency.ts'
 
 const NOW = Date.now()
 /** What openssl makes is valid from the second in which it was made. */
@@ -401,6 +402,27 @@ t.test('gives up on a chain of CAs that all signed one another', async (t) => {
     Array.from({ length: 8 }, () => authority('Loop', first, { keyPem: shared, pathLength: 9 })),
   )
   t.equal(faultOf(chainOf(await leafBelow(first), first, ...others)), 'it has more paths than can be tried')
+})
+
+t.test('a chain to a root that browsers ship is held to their rules, and no other', async (t) => {
+  const browserRoots = rootsOf(root)
+  const inTwoLogs = await signWithTimestamps([timestampOf(1), timestampOf(2)], { days: 90, issuer: root })
+  t.equal(faultOf(chainOf(inTwoLogs), { browserRoots }), undefined)
+  t.match(faultOf(chainOf(leaf, intermediate), { browserRoots }), /^the leaf has SCTs from 0 /)
+  t.equal(
+    faultOf(chainOf(leaf, intermediate), { browserRoots: rootsOf(await authority('Other')) }),
+    undefined,
+  )
+  t.equal(faultOf(chainOf(leaf, intermediate), { browserRoots, roots: 'any' }), undefined)
+})
+
+t.test('what is malformed in what browsers ask for is told', async (t) => {
+  const list = Buffer.from([0, 9, 0])
+  const own = await signWithTimestamps([], { days: 90, issuer: root, list })
+  t.match(
+    faultOf(chainOf(own), { browserRoots: rootsOf(root) }),
+    /malformed certificate \(the list of SCTs is cut short\)/,
+  )
 })
 
 t.test("the runtime's roots are a hundred CAs or more", async (t) => {

@@ -52,8 +52,9 @@ export async function importCertificate(
 
 /** It is the operator's own to decide whom his clients trust: he is told, and not kept from it. */
 function warnOfStrangers(certificate: Certificate, host: string, now: number): void {
+  const roots = publicRoots()
   try {
-    verifyChain(certificate, { names: [host], roots: publicRoots(), now })
+    verifyChain(certificate, { names: [host], roots, browserRoots: roots, now })
   } catch (error) {
     complain(`browsers refuse it, unless they were told to trust its root: ${messageOf(error)}`)
   }

@@ -4,7 +4,7 @@ import { type Anchors, Issuers } from '../../ca/issuers.ts'
 import { type Certificate, formatMoment } from '../../cert/certificate.ts'
 import { loadCertificateFile } from '../../cert/files.ts'
 import type { Holding } from '../../cert/inventory.ts'
-import { parseRoots, publicRoots, verifyChain } from '../../cert/verify.ts'
+import { parseRoots, publicRoots, type VerifyOptions, verifyChain } from '../../cert/verify.ts'
 import type { Ca } from '../../config/cas.ts'
 import type { FilePolicy, IssuedPolicy } from '../../config/sites.ts'
 import { messageOf } from '../../errors.ts'
@@ -16,15 +16,18 @@ import { type Finding, fail, ok, warn } from './finding.ts'
 /** A certificate with less left than this share of its lifetime is late: it falls due at a third. */
 const LATE_SHARE = 0.2
 
-/** Where the chains of each CA must end, by the CA's name; `file` and `import` are the operator's own. Blocks for some 10 ms. */
-export async function loadRoots(
+/** How the chains of a source are to be judged: a CA by its name; `file` and `import` are the operator's own. */
+export type TrustOf = (source: string) => Pick<VerifyOptions, 'roots' | 'browserRoots'>
+
+/** Blocks for some 10 ms. */
+export async function loadTrust(
   cas: ReadonlyMap<string, Ca>,
   records: Records | undefined,
   clock: Clock,
-): Promise<(source: string) => Anchors> {
-  const everywhere = publicRoots()
-  if (records === undefined) return () => everywhere
-  const issuers = new Issuers({ records, clock, log: silentLog(), solvers: [] })
+): Promise<TrustOf> {
+  const browserRoots = publicRoots()
+  if (records === undefined) return () => ({ roots: browserRoots, browserRoots })
+  const issuers = new Issuers({ records, clock, log: silentLog(), solvers: [], browserRoots })
   await issuers.load()
   const internal = new Map<string, Anchors>()
   for (const ca of cas.values()) {
@@ -33,7 +36,10 @@ export async function loadRoots(
     const authority = await records.loadAuthority(ca.name)
     internal.set(ca.name, authority === undefined ? 'any' : parseRoots(authority.rootPem, ca.name))
   }
-  return (source) => internal.get(source) ?? issuers.anchors(source) ?? everywhere
+  return (source) => ({
+    roots: internal.get(source) ?? issuers.anchors(source) ?? browserRoots,
+    browserRoots,
+  })
 }
 
 /** Of a host that CAs supply. */
@@ -41,15 +47,15 @@ export function checkHolding(
   host: string,
   policy: IssuedPolicy,
   { live, standby }: Holding,
-  rootsOf: (source: string) => Anchors,
+  trustOf: TrustOf,
   now: number,
 ): Finding[] {
   if (live === undefined) {
     const fix = `start \`holdfast serve\`, then \`holdfast status\` tells how ${host} fares`
     return [warn('live', 'there is no certificate yet', fix)]
   }
-  const findings = [checkCertificate('live', host, live, rootsOf, now)]
-  if (standby !== undefined) findings.push(checkCertificate('standby', host, standby, rootsOf, now))
+  const findings = [checkCertificate('live', host, live, trustOf, now)]
+  if (standby !== undefined) findings.push(checkCertificate('standby', host, standby, trustOf, now))
   if (policy.cas.length > 1) findings.push(...checkStandby(host, policy, live, standby))
   return findings
 }
@@ -58,13 +64,13 @@ export function checkHolding(
 export async function checkFile(
   host: string,
   policy: FilePolicy,
-  rootsOf: (source: string) => Anchors,
+  trustOf: TrustOf,
   now: number,
 ): Promise<Finding[]> {
   const byHand = 'renewed by hand: no CA supplies it'
   try {
     const certificate = await loadCertificateFile(policy, now)
-    const finding = checkCertificate('file', host, certificate, rootsOf, now)
+    const finding = checkCertificate('file', host, certificate, trustOf, now)
     return [finding.verdict === 'ok' ? ok('file', `${finding.says}; ${byHand}`) : finding]
   } catch (error) {
     return [fail('file', messageOf(error), `put a valid certificate for ${host} there`)]
@@ -75,13 +81,13 @@ function checkCertificate(
   check: string,
   host: string,
   certificate: Certificate,
-  rootsOf: (source: string) => Anchors,
+  trustOf: TrustOf,
   now: number,
 ): Finding {
   const { source, notBefore, notAfter } = certificate
   const renewal = check === 'file' ? `replace it` : `run \`holdfast certs renew ${host}\``
   try {
-    verifyChain(certificate, { names: [host], roots: rootsOf(source), now })
+    verifyChain(certificate, { names: [host], ...trustOf(source), now })
   } catch (error) {
     return fail(check, messageOf(error), renewal)
   }

@@ -6,7 +6,6 @@
 import type { ReachProof } from '../../admin/api.ts'
 import type { HostView } from '../../admin/views.ts'
 import type { CaaLookup } from '../../ca/caa.ts'
-import type { Anchors } from '../../ca/issuers.ts'
 import type { Holding } from '../../cert/inventory.ts'
 import { readVerdicts } from '../../cert/verdicts.ts'
 import { isPrivateHost } from '../../config/addresses.ts'
@@ -17,7 +16,7 @@ import { type Records, SOLE_RECORD } from '../../store/records.ts'
 import type { Clock } from '../../time.ts'
 import { type AuthorityReport, examineAuthority } from './authority.ts'
 import { checkCaa, loadCaaState } from './caa.ts'
-import { checkFile, checkHolding, loadRoots } from './certificates.ts'
+import { checkFile, checkHolding, loadTrust, type TrustOf } from './certificates.ts'
 import { checkClock } from './clock.ts'
 import { type Finding, fail, failed, ok, warn } from './finding.ts'
 import { checkGivenUp, checkName } from './names.ts'
@@ -68,16 +67,16 @@ export async function examine(options: ExaminationOptions): Promise<Diagnosis> {
   const sites = resolveSites(config)
   const used = new Set(sites.flatMap(({ tls }) => (tls.kind === 'issued' ? tls.cas : [])))
   const distrusted = readVerdicts(await records?.loadState('verdicts', SOLE_RECORD))?.distrusted ?? []
-  const [authorities, rootsOf, holdings] = await Promise.all([
+  const [authorities, trustOf, holdings] = await Promise.all([
     Promise.all(
       [...cas.values()]
         .filter(({ name }) => used.has(name))
         .map((ca) => examineAuthority(ca, { records, clock, distrusted })),
     ),
-    loadRoots(cas, records, clock),
+    loadTrust(cas, records, clock),
     loadHoldings(records),
   ])
-  const examination = new HostExamination(options, authorities, rootsOf, holdings)
+  const examination = new HostExamination(options, authorities, trustOf, holdings)
   const hosts = sites.flatMap((site) => site.hosts.map((host) => ({ host, tls: site.tls })))
   return {
     machine: [
@@ -120,7 +119,7 @@ async function loadHoldings(records: Records | undefined): Promise<ReadonlyMap<s
 class HostExamination {
   readonly #options: ExaminationOptions
   readonly #authorities: ReadonlyMap<string, AuthorityReport>
-  readonly #rootsOf: (source: string) => Anchors
+  readonly #trustOf: TrustOf
   readonly #holdings: ReadonlyMap<string, Holding>
   readonly #givenUp: ReadonlyMap<string, readonly Ca[]>
   /** Of everything that this instance may show; undefined: none runs. */
@@ -129,12 +128,12 @@ class HostExamination {
   constructor(
     options: ExaminationOptions,
     authorities: readonly AuthorityReport[],
-    rootsOf: (source: string) => Anchors,
+    trustOf: TrustOf,
     holdings: ReadonlyMap<string, Holding>,
   ) {
     this.#options = options
     this.#authorities = new Map(authorities.map((authority) => [authority.ca.name, authority]))
-    this.#rootsOf = rootsOf
+    this.#trustOf = trustOf
     this.#holdings = holdings
     this.#givenUp = givenUpCas(options.config)
     const { running } = options
@@ -146,7 +145,7 @@ class HostExamination {
     if (tls.kind === 'issued') return this.#examineIssued(host, tls, now)
     const findings =
       tls.kind === 'file'
-        ? await checkFile(host, tls, this.#rootsOf, now)
+        ? await checkFile(host, tls, this.#trustOf, now)
         : [ok('certificate', 'is the upstream’s: TLS is passed through')]
     return { host, usable: [], dependsOnOne: false, cas: [], failover: '-', findings }
   }
@@ -154,7 +153,7 @@ class HostExamination {
   async #examineIssued(host: string, policy: IssuedPolicy, now: number): Promise<HostReport> {
     const holding = this.#holdings.get(host) ?? {}
     const isKnown = this.#options.records !== undefined
-    const held = isKnown ? checkHolding(host, policy, holding, this.#rootsOf, now) : []
+    const held = isKnown ? checkHolding(host, policy, holding, this.#trustOf, now) : []
     const authorities = policy.cas.flatMap((name) => this.#authorities.get(name) ?? [])
     const ready = authorities.filter(({ usable }) => usable).map(({ ca }) => ca.name)
     const givenUp = (this.#givenUp.get(host) ?? []).map((ca) => ({ ca: ca.name, ...checkGivenUp(host, ca) }))

@@ -32,7 +32,7 @@ const policy: IssuedPolicy = {
 }
 
 function check(holding: Holding, more: Partial<IssuedPolicy> = {}, at = now): string[] {
-  return checkHolding(host, { ...policy, ...more }, holding, () => [root], at).map((each) =>
+  return checkHolding(host, { ...policy, ...more }, holding, () => ({ roots: [root] }), at).map((each) =>
     wordsOf(each).replace(/ \(until .*?\)/, ''),
   )
 }
@@ -128,12 +128,12 @@ t.test('a certificate of the operator’s own', async (t) => {
     key: undefined,
     passphrase: undefined,
   } as const
-  const [good] = await checkFile(host, file, () => [root], left)
+  const [good] = await checkFile(host, file, () => ({ roots: [root] }), left)
   t.match(
     good && wordsOf(good),
     /^ok file: from file, verifies, 89d left .*; renewed by hand: no CA supplies it$/,
   )
-  const [bad] = await checkFile(host, file, () => [root], left + 100 * DAY)
+  const [bad] = await checkFile(host, file, () => ({ roots: [root] }), left + 100 * DAY)
   t.match(
     bad && wordsOf(bad),
     /^fail file: .*expired on .* \| fix: put a valid certificate for app\.example\.com there$/,
