@@ -112,7 +112,7 @@ function planDuty(situation: Situation, duty: Duty): Plan {
   const candidates = candidatesFor(situation, duty).map((candidate) => rested(candidate, situation, duty))
   if (candidates.length === 0) return { order: undefined, wakeAt: now + LONGEST_SLEEP_MS }
 
-  const notBefore = dueAt(situation, duty)
+  const notBefore = dueAt(situation, duty, candidates)
   if (notBefore > now) return { order: undefined, wakeAt: notBefore }
 
   const open = candidates.filter((candidate) => candidate.openAt <= now)
@@ -169,17 +169,16 @@ function independentOf(
   return foreign.some(({ openAt }) => openAt < Number.POSITIVE_INFINITY) ? foreign : others
 }
 
-/** When the duty wants a new certificate: now where it has none that serves it. */
-function dueAt({ now, policy, live, standby }: Situation, duty: Duty): number {
-  const held = duty === 'live' ? live : standby
-  if (held === undefined || held.condemned || isForeign(held, policy)) return now
-  if (duty === 'standby' && held.source === live?.source) return now
-  return renewalDueAt(held, duty)
-}
-
-/** Did a CA issue it that the policy no longer names? */
-function isForeign({ source }: Held, policy: Policy): boolean {
-  return source !== IMPORTED && !policy.cas.includes(source)
+/** When the duty wants a new certificate: now where it has none that serves it, as one of a CA that would not be asked for it. */
+function dueAt(situation: Situation, duty: Duty, candidates: readonly Candidate[]): number {
+  const { now, live } = situation
+  const held = situation[duty]
+  if (held === undefined || held.condemned) return now
+  const isFitting =
+    held.source === IMPORTED
+      ? duty === 'live' || live?.source !== IMPORTED
+      : candidates.some(({ id }) => id === held.source)
+  return isFitting ? renewalDueAt(held, duty) : now
 }
 
 /**

@@ -117,6 +117,26 @@ t.test('what is ordered, from whom', async (t) => {
       { live: held('a', 0.1), policy: { ...COMPANIES, cas: ['a', 'b'] } },
       { duty: 'standby', cas: ['b'] },
     ],
+    [
+      'a young standby from another name of the CA of the live one, and another company: a standby from the company',
+      {
+        live: held('a', 0.1),
+        standby: held('b', 0.1),
+        policy: COMPANIES,
+        candidates: [open('a'), open('b'), open('c')],
+      },
+      { duty: 'standby', cas: ['c'] },
+    ],
+    [
+      'the same where the other company is never asked: nothing',
+      {
+        live: held('a', 0.1),
+        standby: held('b', 0.1),
+        policy: COMPANIES,
+        candidates: [open('a'), open('b'), down('c', Number.POSITIVE_INFINITY)],
+      },
+      undefined,
+    ],
     ['both young: nothing', { live: held('a', 0.1), standby: held('b', 0.1) }, undefined],
     [
       'live past two thirds: live',
