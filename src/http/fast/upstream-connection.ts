@@ -29,8 +29,8 @@ export interface UpstreamUser extends ContentSink {
 }
 
 /**
- * `closed`: the connection ended. `reset`: the upstream gave up this exchange only. `refused`: it says that it has not
- * processed the request. `unsupported`: it cannot be asked for this; it is not at fault.
+ * `closed`: the connection ended. `reset`: the upstream gave up this exchange only. `refused`: it has not
+ * processed the request, as it says, or for want of having got it. `unsupported`: it cannot be asked for this; it is not at fault.
  */
 export type UpstreamFault = 'closed' | 'reset' | 'invalid' | 'timeout' | 'refused' | 'unsupported'
 
