@@ -2,6 +2,7 @@
  * The only file that asks the real time. Everything else is given a `Clock`, so that tests and `simulate` can
  * play years in a second.
  */
+import { performance } from 'node:perf_hooks'
 
 export const SECOND = 1000
 export const MINUTE = 60 * SECOND

@@ -191,20 +191,28 @@ export class Balancer {
    * that fail their health check come last of all, yet before a refusal: it may be the check that is wrong.
    */
   #gather(now: number, tried: readonly Backend[]): readonly Member[] {
-    const candidates = this.#candidates
-    candidates.length = 0
     for (const tier of this.#tiers) {
-      for (const member of tier) {
-        const { backend } = member
-        if (member.failing || backend.ejectedUntil > now || member.full || tried.includes(backend)) continue
-        candidates.push(member)
-      }
-      if (candidates.length > 0) return candidates
+      const able = this.#select(
+        tier,
+        (member) =>
+          !member.failing &&
+          member.backend.ejectedUntil <= now &&
+          !member.full &&
+          !tried.includes(member.backend),
+      )
+      if (able.length > 0) return able
     }
-    if (tried.length > 0) return candidates
-    for (const member of this.members) if (!member.full && !member.failing) candidates.push(member)
-    if (candidates.length > 0) return candidates
-    for (const member of this.members) if (!member.full) candidates.push(member)
+    if (tried.length > 0) return []
+    const passing = this.#select(this.members, ({ full, failing }) => !full && !failing)
+    return passing.length > 0 ? passing : this.#select(this.members, ({ full }) => !full)
+  }
+
+  /** Those of `members` that pass, in the array that every pick reuses. It is cut only where it is longer: cutting to none frees its store. */
+  #select(members: readonly Member[], passes: (member: Member) => boolean): readonly Member[] {
+    const candidates = this.#candidates
+    let count = 0
+    for (const member of members) if (passes(member)) candidates[count++] = member
+    if (candidates.length > count) candidates.length = count
     return candidates
   }
 

@@ -36,6 +36,8 @@ import type { Upstreams } from './upstream.ts'
 const DIRECT_BYTES = 16 * 1024
 /** Room that is kept in `out` for a chunk's size line and its end. */
 const CHUNK_OVERHEAD = 32
+/** Up to here a loop over the octets costs less than a call into the runtime. */
+const LOOPED_BYTES = 32
 /** What may be on its way to the client without the upstream being told to wait. */
 const IN_FLIGHT_BYTES = 16 * 1024
 /** How much of a request is read and thrown away once its response is complete. */
@@ -618,7 +620,14 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, RequestFields, 
   }
 
   #gatherAll(bytes: Buffer): void {
-    this.#gather(bytes, 0, bytes.length)
+    const { length } = bytes
+    if (length > LOOPED_BYTES) {
+      this.#gather(bytes, 0, length)
+      return
+    }
+    this.#reserve(length)
+    const { out } = this.#engine
+    for (let i = 0; i < length; i++) out[this.#gathered++] = bytes[i] as number
   }
 
   #gatherText(text: string): void {

@@ -60,8 +60,10 @@ function lexRequestLine(head: Head, bytes: Buffer, start: number, end: number, o
   if (p === end) return 'incomplete'
   if (bytes[p] !== SP || o === 0) return 'method-invalid'
   head.method = methodName(bytes, methodStart, p)
-  if (head.method === 'CONNECT') return 'method-unsupported'
-  if (!KNOWN_METHODS.has(head.method)) return 'method-invalid'
+  if (head.method !== 'GET') {
+    if (head.method === 'CONNECT') return 'method-unsupported'
+    if (!KNOWN_METHODS.has(head.method)) return 'method-invalid'
+  }
   out[o++] = SP
   p++
 
