@@ -8,13 +8,14 @@ import type { Head } from './head.ts'
 import { CR, LF, writeAscii } from './octets.ts'
 
 const ID_NAME = Buffer.from('X-Request-Id: ')
+const NOTHING = Buffer.alloc(0)
 
 export class HopLines {
   readonly #connection: Connection
   readonly #clientAddress: string
   #host: string | undefined
   #via: Buffer | undefined
-  #lines: Buffer = Buffer.alloc(0)
+  #lines: Buffer = NOTHING
 
   /** `clientAddress`: see `plainAddress`. */
   constructor(connection: Connection, clientAddress: string) {

@@ -120,6 +120,15 @@ t.test('a standby from the same company under another name, where there is anoth
   )
 })
 
+t.test('what browsers would refuse below a root that they ship', async (t) => {
+  const trust = { roots: [root], browserRoots: [root] }
+  const [live] = checkHolding(host, { ...policy, cas: ['a'] }, { live: a }, () => trust, now)
+  t.match(
+    live && wordsOf(live),
+    /^fail live: .* SCTs from 0 Certificate Transparency logs, and browsers want 2 \| fix: /,
+  )
+})
+
 t.test('a certificate of the operator’s own', async (t) => {
   const folder = t.testdir({ 'own.pem': a.chainPem + a.keyPem })
   const file = {
