@@ -1,7 +1,9 @@
+import { execFile } from 'node:child_process'
 import { X509Certificate } from 'node:crypto'
 import { Resolver } from 'node:dns/promises'
 import { once } from 'node:events'
 import { connect } from 'node:net'
+import { promisify } from 'node:util'
 import { AuthorityKeyIdentifierExtension, X509Certificate as Parsed } from '@peculiar/x509'
 import t from 'tap'
 import { startDns } from './dns.ts'
@@ -149,3 +151,16 @@ function ariIdOf(pem: string): string {
   const keyId = leaf.getExtension(AuthorityKeyIdentifierExtension)?.keyId ?? ''
   return [keyId, leaf.serialNumber].map((hex) => Buffer.from(hex, 'hex').toString('base64url')).join('.')
 }
+
+t.test('no two tests are given the same port, though none has bound it yet', async (t) => {
+  const own = await Promise.all(Array.from({ length: 8 }, () => freePort()))
+  // One that begins to look where this one did, and goes past where it is now.
+  const program = `
+    Object.defineProperty(process, 'pid', { value: ${process.pid} })
+    const { freePort } = await import(${JSON.stringify(new URL('process.ts', import.meta.url).href)})
+    console.log(JSON.stringify(await Promise.all(Array.from({ length: 64 }, () => freePort()))))
+    process.exit()`
+  const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', program])
+  const others: number[] = JSON.parse(stdout)
+  t.equal(new Set([...own, ...others]).size, 8 + 64)
+})

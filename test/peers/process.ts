@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { connect, createServer } from 'node:net'
+import { connect, createServer, type ListenOptions, type Server } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -12,14 +12,17 @@ const START_LIMIT_MS = 20_000
 /** Below the range that the kernel hands to outgoing connections, so that a port stays free over a restart. */
 const PORTS = { first: 10_000, count: 22_000 }
 
-/** No port twice, and each process begins elsewhere: a port that was handed out is often bound only much later. */
+/** Each process begins elsewhere, so that few meet. */
 const candidates = walkPorts(process.pid * 64)
 
-/** A TCP port of 127.0.0.1 that nothing listens on now, and that no other test will be given. */
+/**
+ * A TCP port of 127.0.0.1 that nothing listens on now. No other test is given it while this process lives, for a port that
+ * was handed out is often bound only much later.
+ */
 export async function freePort(): Promise<number> {
   for (;;) {
     const port = candidates.next().value
-    if (await isFree(port)) return port
+    if ((await claim(port)) && (await isFree(port))) return port
   }
 }
 
@@ -27,16 +30,27 @@ function* walkPorts(start: number): Generator<number, never> {
   for (let step = 0; ; step++) yield PORTS.first + ((start + step) % PORTS.count)
 }
 
+/** By an abstract socket (unix(7)), which the kernel takes back when this process ends, however it does. */
+async function claim(port: number): Promise<boolean> {
+  const server = await listenOn({ path: `\0holdfast-test-port-${port}` })
+  server?.unref()
+  return server !== undefined
+}
+
 async function isFree(port: number): Promise<boolean> {
-  const server = createServer()
+  const server = await listenOn({ port, host: '127.0.0.1' })
+  server?.close()
+  return server !== undefined
+}
+
+/** Undefined: it is taken. */
+async function listenOn(where: ListenOptions): Promise<Server | undefined> {
+  const server = createServer().listen(where)
   try {
-    server.listen(port, '127.0.0.1')
     await once(server, 'listening')
-    return true
+    return server
   } catch {
-    return false
-  } finally {
-    server.close()
+    return undefined
   }
 }
 
