@@ -14,6 +14,7 @@ import { Deadlines } from './deadlines.ts'
 import { Head, type HttpVersion } from './head.ts'
 import { createStaticTable } from './hpack.ts'
 import { MAX_HEAD_BYTES } from './lexer.ts'
+import { NOTHING } from './octets.ts'
 
 /** One read from an upstream: as much as a socket buffer holds, so that a large body takes few calls. */
 const READ_BYTES = 256 * 1024
@@ -29,7 +30,6 @@ export interface Flushable {
   flush(): void
 }
 
-const NOTHING = Buffer.alloc(0)
 const SHORTEST_STEP_MS = 10
 
 export class Engine {

@@ -8,13 +8,12 @@
 import type { Socket } from 'node:net'
 import type { Engine } from './engine.ts'
 import { FLAG, FRAME, FRAME_HEADER_BYTES, writeFrameHeader } from './frames.ts'
+import { NOTHING } from './octets.ts'
 
 /** More than this gathered while a write is on its way: hold back what is not a control frame. */
 const CONGESTED_BYTES = 64 * 1024
 /** A client that makes us answer and does not read. */
 const MAX_OVERFLOW_BYTES = 4 * 1024 * 1024
-
-const NOTHING = Buffer.alloc(0)
 
 export class FrameBuffer {
   /** Valid from `reserve` to the end of the frame. */

@@ -5,10 +5,9 @@
 import { type ForwardedFields, forwardingFields } from '../forwarded.ts'
 import type { Connection } from '../wire.ts'
 import type { Head } from './head.ts'
-import { CR, LF, writeAscii } from './octets.ts'
+import { CR, LF, NOTHING, writeAscii } from './octets.ts'
 
 const ID_NAME = Buffer.from('X-Request-Id: ')
-const NOTHING = Buffer.alloc(0)
 
 export class HopLines {
   readonly #connection: Connection

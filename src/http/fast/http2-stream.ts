@@ -15,7 +15,7 @@ import { ERROR } from './frames.ts'
 import type { Head } from './head.ts'
 import type { HopLines } from './hop-lines.ts'
 import type { Http2Request } from './http2-request.ts'
-import { CR, copyOf, LF } from './octets.ts'
+import { CR, copyOf, LF, NOTHING } from './octets.ts'
 import { contentLengthOf, type OwnResponse, pageFor } from './own-response.ts'
 import { readPriority, UNSAID } from './priority.ts'
 import type { Upstreams } from './upstream.ts'
@@ -55,8 +55,6 @@ interface ComposedRequest {
   readonly framing: RequestFraming
   readonly expectsContinue: boolean
 }
-
-const NOTHING = Buffer.alloc(0)
 
 export class Http2Stream implements ExchangeClient {
   readonly id: number

@@ -11,6 +11,8 @@ export const COMMA = 0x2c
 export const COLON = 0x3a
 export const SEMICOLON = 0x3b
 
+export const NOTHING: Buffer = Buffer.alloc(0)
+
 /** 1 for each octet that `matches`. */
 function tableOf(matches: (octet: number) => boolean): Uint8Array {
   return Uint8Array.from({ length: 256 }, (_, octet) => (matches(octet) ? 1 : 0))

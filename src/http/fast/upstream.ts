@@ -263,7 +263,7 @@ export class UpstreamHttp1 implements UpstreamConnection, ContentSink, Timed, Fl
       return
     }
     if (this.#unsent !== undefined) {
-      this.#lose('closed', 'it sent a response that nobody asked for')
+      this.#lose('refused', 'it sent a response that nobody asked for')
       return
     }
     this.#await()
@@ -389,9 +389,9 @@ export class UpstreamHttp1 implements UpstreamConnection, ContentSink, Timed, Fl
 
   #lose(fault: UpstreamFault, detail: string): void {
     const user = this.#user
-    const isUnasked = this.#unsent !== undefined
+    const isUnsent = this.#unsent !== undefined
     this.destroy()
-    user?.onLost(isUnasked ? 'refused' : fault, detail, this.#responseStarted)
+    user?.onLost(isUnsent ? 'refused' : fault, detail, this.#responseStarted)
   }
 }
 
