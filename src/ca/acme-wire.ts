@@ -99,10 +99,10 @@ interface Aside {
   readonly link: string | undefined
 }
 
-/** acme-client asks for an account without end where the CA names none. No honest call comes near. */
+/** A round: acme-client asks for an account without end where the CA names none. No honest round comes near. */
 const MOST_EXCHANGES = 40
-/** Of the 6 tries that acme-client makes each: a CA that refuses half of all nonces still serves. */
-const NONCE_ROUNDS = 3
+/** Of the 6 tries that acme-client makes each: of a CA that refuses half of all nonces, one call in a billion fails. */
+const NONCE_ROUNDS = 5
 const NONCE = /^[\w-]+$/
 const TOKEN = /^[\w-]{1,256}$/
 const ALTERNATE = /<([^>]*)>[^<]*;\s*rel="?alternate"?/gi
