@@ -1,8 +1,8 @@
 /** What an HTTP/2 client may send: the answer is valid HTTP/2, and the same however the frames are cut. */
 import assert from 'node:assert/strict'
 import { FLAG, FRAME, MAX_FRAME_BYTES, PREFACE, SETTING, settingsFrame } from '../../src/http/fast/frames.ts'
-import { createStaticTable, HpackDecoder, HpackEncoder } from '../../src/http/fast/hpack.ts'
-import { frame, uint32 } from '../http/frame-peer.ts'
+import { createStaticTable, HpackDecoder } from '../../src/http/fast/hpack.ts'
+import { blockOf, frame, uint32 } from '../http/frame-peer.ts'
 import { HOST } from '../http/front.ts'
 import type { Target } from './fuzzer.ts'
 import { MemoryWire } from './memory-wire.ts'
@@ -11,24 +11,13 @@ import { Random } from './random.ts'
 /** Turns of the event loop after which everything that follows from an input has happened: each write takes one. */
 const TURNS = 6
 
-export function block(fields: readonly (readonly [string, string])[]): Buffer {
-  const out = Buffer.alloc(4096)
-  const encoder = new HpackEncoder()
-  let o = encoder.begin(out, 0)
-  for (const [name, value] of fields) {
-    const bytes = Buffer.from(name + value, 'latin1')
-    o = encoder.field(out, o, bytes, 0, name.length, name.length, bytes.length)
-  }
-  return Buffer.from(out.subarray(0, o))
-}
-
-const GET = block([
+const GET = blockOf([
   [':method', 'GET'],
   [':scheme', 'http'],
   [':path', '/a'],
   [':authority', HOST],
 ])
-const POST = block([
+const POST = blockOf([
   [':method', 'POST'],
   [':scheme', 'http'],
   [':path', '/a'],
@@ -52,7 +41,7 @@ export const FRAMES: readonly Buffer[] = [
   ),
   frame(FRAME.DATA, FLAG.END_STREAM, 1, 'body'),
   frame(FRAME.DATA, FLAG.PADDED, 1, '\x01b\0'),
-  frame(FRAME.HEADERS, WHOLE, 1, block([['x-sum', '1']])),
+  frame(FRAME.HEADERS, WHOLE, 1, blockOf([['x-sum', '1']])),
   frame(FRAME.PRIORITY, 0, 1, Buffer.alloc(5)),
   frame(FRAME.RST_STREAM, 0, 1, uint32(8)),
   frame(FRAME.PING, 0, 0, '12345678'),

@@ -4,17 +4,17 @@ import { once } from 'node:events'
 import { createServer, type Socket } from 'node:net'
 import { FLAG, FRAME, PREFACE, settingsFrame } from '../../src/http/fast/frames.ts'
 import { readResponses } from '../http/differential/observer.ts'
-import { frame, uint32 } from '../http/frame-peer.ts'
+import { blockOf, frame, uint32 } from '../http/frame-peer.ts'
 import { HOST, portOf } from '../http/front.ts'
-import { block, FRAMES } from './client-frames.ts'
+import { FRAMES } from './client-frames.ts'
 import type { Target } from './fuzzer.ts'
 import { MemoryWire } from './memory-wire.ts'
 
-const OK = block([
+const OK = blockOf([
   [':status', '200'],
   ['x-a', 'b'],
 ])
-const SIZED = block([
+const SIZED = blockOf([
   [':status', '200'],
   ['content-length', '4'],
 ])
@@ -24,19 +24,19 @@ const ANSWERS: readonly Buffer[] = [
     FRAME.HEADERS,
     FLAG.END_HEADERS,
     1,
-    block([
+    blockOf([
       [':status', '103'],
       ['link', '</a>'],
     ]),
   ),
   frame(FRAME.HEADERS, FLAG.END_HEADERS, 1, OK),
   frame(FRAME.HEADERS, FLAG.END_HEADERS, 1, SIZED),
-  frame(FRAME.HEADERS, FLAG.END_HEADERS | FLAG.END_STREAM, 1, block([[':status', '204']])),
+  frame(FRAME.HEADERS, FLAG.END_HEADERS | FLAG.END_STREAM, 1, blockOf([[':status', '204']])),
   frame(
     FRAME.HEADERS,
     FLAG.END_HEADERS,
     1,
-    block([
+    blockOf([
       [':status', '304'],
       ['content-length', '4'],
     ]),
@@ -44,14 +44,14 @@ const ANSWERS: readonly Buffer[] = [
   frame(FRAME.DATA, 0, 1, 'body'),
   frame(FRAME.DATA, FLAG.END_STREAM, 1, 'body'),
   frame(FRAME.DATA, FLAG.PADDED | FLAG.END_STREAM, 1, '\x02body\0\0'),
-  frame(FRAME.HEADERS, FLAG.END_HEADERS | FLAG.END_STREAM, 1, block([['x-sum', '1']])),
+  frame(FRAME.HEADERS, FLAG.END_HEADERS | FLAG.END_STREAM, 1, blockOf([['x-sum', '1']])),
   frame(FRAME.RST_STREAM, 0, 1, uint32(7)),
   ...['a\0b', 'a\rb', 'a\nb'].map((value) =>
     frame(
       FRAME.HEADERS,
       FLAG.END_HEADERS,
       1,
-      block([
+      blockOf([
         [':status', '200'],
         ['x-a', value],
       ]),
@@ -62,7 +62,7 @@ const ANSWERS: readonly Buffer[] = [
       FRAME.HEADERS,
       FLAG.END_HEADERS,
       1,
-      block([
+      blockOf([
         [':status', '200'],
         [name, 'a'],
       ]),

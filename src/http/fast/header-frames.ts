@@ -6,9 +6,8 @@ import { MAX_FIELDS } from '../headers.ts'
 import type { FrameBuffer } from './frame-buffer.ts'
 import { FLAG, FRAME, FRAME_HEADER_BYTES, MAX_FRAME_BYTES, writeFrameHeader } from './frames.ts'
 import type { HpackEncoder } from './hpack.ts'
-import { COLON, CR, SP } from './octets.ts'
 
-/** How much longer than its line a field may be in a header block. */
+/** How much longer than its line a field may be in a header block: see `HpackEncoder.lines`. */
 const FIELD_GROWTH_BYTES = 12
 
 /**
@@ -30,15 +29,7 @@ export function writeHeaderFrames(
   const blockStart = o + FRAME_HEADER_BYTES
   let blockEnd = encoder.begin(out, blockStart)
   if (status !== 0) blockEnd = encoder.status(out, blockEnd, status)
-  for (let p = start; p < end; ) {
-    let colon = p + 1
-    while (colon < end && lines[colon] !== COLON) colon++
-    let valueEnd = colon + 1
-    while (valueEnd < end && lines[valueEnd] !== CR) valueEnd++
-    const valueStart = lines[colon + 1] === SP ? colon + 2 : colon + 1
-    blockEnd = encoder.field(out, blockEnd, lines, p, colon, valueStart, valueEnd)
-    p = valueEnd + 2
-  }
+  blockEnd = encoder.lines(out, blockEnd, lines, start, end)
   const flags = endStream ? FLAG.END_STREAM : 0
   const length = blockEnd - blockStart
   if (length <= MAX_FRAME_BYTES) {

@@ -5,10 +5,10 @@
  * again is parsed and checked once. The encoder works on bytes, as `lexer.ts` left them, and puts into its table what it
  * has seen before, so that a value that never comes again costs no entry.
  *
- * `http2.ts` is the only caller; it keeps the limits on what decoding may yield.
+ * Serves `client-http2.ts` and `upstream-http2.ts`, which keep the limits on what decoding may yield.
  */
 import { decodeHuffman, encodeHuffman, huffmanLength } from './huffman.ts'
-import { LOWER } from './octets.ts'
+import { COLON, CR, LOWER, SP } from './octets.ts'
 
 /** SETTINGS_HEADER_TABLE_SIZE: its default, and all we keep for either direction. */
 export const TABLE_SIZE = 4096
@@ -248,6 +248,12 @@ const NEVER_INDEXED = new Uint8Array(STATIC_COUNT + 1)
 for (const wanted of ['set-cookie', 'authorization', 'www-authenticate', 'cookie'])
   NEVER_INDEXED[STATIC_TABLE.findIndex(([name]) => name === wanted) + 1] = 1
 
+/** Of the 32-bit FNV-1a. */
+const FNV_OFFSET = 0x811c9dc5
+const FNV_PRIME = 0x01000193
+/** What of a hash is kept: a number that takes no memory of its own. */
+const SMALL_INTEGER = 0x3fffffff
+
 interface EncoderEntry {
   readonly hash: number
   /** Name in lower case, then value. */
@@ -296,10 +302,41 @@ export class HpackEncoder {
   }
 
   /**
-   * One field of `bytes`: name in `[nameStart, nameEnd)`, in any case, value in `[valueStart, valueEnd)`. Writes at most the lengths of
-   * both and 12 octets; returns the offset after them.
+   * The field lines of `lines[start, end)`: `name: value` or `name:value`, the name in any case, each ended by CRLF. A
+   * pseudo-header's begins with its colon. Writes at most 12 octets more than a line's for each; returns the offset after them.
    */
-  field(
+  lines(out: Buffer, offset: number, lines: Buffer, start: number, end: number): number {
+    let o = offset
+    for (let p = start; p < end; ) {
+      // Its parts are found and hashed in one go: FNV-1a over the lower-case name, a colon and the value.
+      let hash = FNV_OFFSET
+      let nameEnd = p
+      let octet = lines[nameEnd] as number
+      do {
+        hash = Math.imul(hash ^ (LOWER[octet] as number), FNV_PRIME)
+        octet = lines[++nameEnd] as number
+      } while (octet !== COLON && nameEnd < end)
+      hash = Math.imul(hash ^ COLON, FNV_PRIME)
+      const valueStart = lines[nameEnd + 1] === SP ? nameEnd + 2 : nameEnd + 1
+      let valueEnd = valueStart
+      octet = lines[valueEnd] as number
+      while (octet !== CR && valueEnd < end) {
+        hash = Math.imul(hash ^ octet, FNV_PRIME)
+        octet = lines[++valueEnd] as number
+      }
+      hash &= SMALL_INTEGER
+      const entry = this.#byHash.get(hash)
+      o =
+        entry !== undefined && holds(entry, lines, p, nameEnd, valueStart, valueEnd)
+          ? writeInteger(out, o, 0x80, 7, STATIC_COUNT + this.#added - entry.serial)
+          : this.#literal(out, o, lines, p, nameEnd, valueStart, valueEnd, hash)
+      p = valueEnd + 2
+    }
+    return o
+  }
+
+  /** A field that the table does not hold. If it was seen lately, it does from now on. */
+  #literal(
     out: Buffer,
     offset: number,
     bytes: Buffer,
@@ -307,19 +344,15 @@ export class HpackEncoder {
     nameEnd: number,
     valueStart: number,
     valueEnd: number,
+    hash: number,
   ): number {
     const nameIndex = staticName(bytes, nameStart, nameEnd)
     if (NEVER_INDEXED[nameIndex] === 1) {
       return literal(out, offset, 0x10, 4, nameIndex, bytes, nameStart, nameEnd, valueStart, valueEnd)
     }
-    const hash = hashOf(bytes, nameStart, nameEnd, valueStart, valueEnd)
-    const entry = this.#byHash.get(hash)
-    if (entry !== undefined && holds(entry, bytes, nameStart, nameEnd, valueStart, valueEnd)) {
-      return writeInteger(out, offset, 0x80, 7, STATIC_COUNT + this.#added - entry.serial)
-    }
     const slot = hash & (this.#seen.length - 1)
     const size = nameEnd - nameStart + valueEnd - valueStart + ENTRY_OVERHEAD
-    if (this.#seen[slot] === hash && entry === undefined && size <= this.#maxSize >> 1) {
+    if (this.#seen[slot] === hash && !this.#byHash.has(hash) && size <= this.#maxSize >> 1) {
       this.#add(hash, bytes, nameStart, nameEnd, valueStart, valueEnd)
       return literal(out, offset, 0x40, 6, nameIndex, bytes, nameStart, nameEnd, valueStart, valueEnd)
     }
@@ -366,22 +399,6 @@ function staticName(bytes: Buffer, start: number, end: number): number {
     return index
   }
   return 0
-}
-
-/** FNV-1a over the lower-case name, a separator and the value, in the 30 bits of a number that takes no memory of its own. */
-function hashOf(
-  bytes: Buffer,
-  nameStart: number,
-  nameEnd: number,
-  valueStart: number,
-  valueEnd: number,
-): number {
-  let hash = 0x811c9dc5
-  for (let i = nameStart; i < nameEnd; i++)
-    hash = Math.imul(hash ^ (LOWER[bytes[i] as number] as number), 0x01000193)
-  hash = Math.imul(hash ^ 0x3a, 0x01000193)
-  for (let i = valueStart; i < valueEnd; i++) hash = Math.imul(hash ^ (bytes[i] as number), 0x01000193)
-  return hash & 0x3fffffff
 }
 
 function holds(

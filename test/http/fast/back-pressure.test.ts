@@ -9,7 +9,7 @@ import { connect as connectTls } from 'node:tls'
 import t, { type Test } from 'tap'
 import { FLAG, FRAME, MAX_WINDOW, PREFACE, SETTING, settingsFrame } from '../../../src/http/fast/frames.ts'
 import { Instance } from '../../soak/instance.ts'
-import { FramePeer, frame, uint32 } from '../frame-peer.ts'
+import { blockOf, FramePeer, frame, uint32 } from '../frame-peer.ts'
 import { HOST, portOf, pour, ROOT_PEM, stalled, until } from '../front.ts'
 
 const GIB = 2 ** 30
@@ -117,7 +117,7 @@ function http2Reader(window: number): Connect {
       PREFACE,
       settingsFrame([[SETTING.INITIAL_WINDOW_SIZE, window]]),
       frame(FRAME.WINDOW_UPDATE, 0, 0, uint32(MAX_WINDOW - 65_535)),
-      frame(FRAME.HEADERS, FLAG.END_STREAM | FLAG.END_HEADERS, 1, peer.block(fields)),
+      frame(FRAME.HEADERS, FLAG.END_STREAM | FLAG.END_HEADERS, 1, blockOf(fields)),
     )
     socket.pause()
     return { sent: NONE, destroy: () => socket.destroy() }

@@ -24,8 +24,8 @@ function encode(hpack: HpackEncoder, fields: readonly (readonly [string, string]
   const out = Buffer.alloc(64 * 1024)
   let o = hpack.begin(out, 0)
   for (const [name, value] of fields) {
-    const bytes = Buffer.from(name + value, 'latin1')
-    o = hpack.field(out, o, bytes, 0, name.length, name.length, bytes.length)
+    const bytes = Buffer.from(`${name}: ${value}\r\n`, 'latin1')
+    o = hpack.lines(out, o, bytes, 0, bytes.length)
   }
   return out.subarray(0, o)
 }

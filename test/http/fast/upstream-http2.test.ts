@@ -9,7 +9,7 @@ import { Names } from '../../../src/upstreams/names.ts'
 import { socketPath } from '../../support/sockets.ts'
 import { shownToUpstream } from '../contract/client-certificates.ts'
 import { answerOf, connectHttp2 } from '../contract/http2.ts'
-import { type Fields, FrameUpstream, frame, uint32 } from '../frame-peer.ts'
+import { blockOf, type Fields, FrameUpstream, frame, uint32 } from '../frame-peer.ts'
 import { Front, type FrontOptions, HOST, portOf, pour, stalled, until } from '../front.ts'
 import { RawClient, statusOf } from '../raw-client.ts'
 import { bodyOf, fieldOf, fieldsOf } from '../raw-upstream.ts'
@@ -190,7 +190,7 @@ t.test('responses', async (t) => {
     const answer = ask()
     const peer = await up.peer()
     await peer.fieldsOf(1)
-    const block = peer.block([...OK, ['x-seen', 'yes']])
+    const block = blockOf([...OK, ['x-seen', 'yes']])
     peer.send(
       frame(
         FRAME.HEADERS,
@@ -368,7 +368,7 @@ t.test('a malformed response is refused, and its connection serves on', async (t
     '101': [[':status', '101']],
     'a pseudo-header of requests': [...OK, [':path', '/']],
     'a pseudo-header after a field': [['x-a', '1'], ...OK],
-    'an upper-case name': [...OK, ['X\u0041', '1']],
+    'an upper-case name': [...OK, ['XA', '1']],
     'an empty name': [...OK, ['', '1']],
     'a line break in a value': [...OK, ['x-a', '1\r\nset-cookie: a=b']],
     'a NUL in a value': [...OK, ['x-a', '1\0']],
@@ -390,10 +390,7 @@ t.test('a malformed response is refused, and its connection serves on', async (t
       const answer = ask()
       const peer = await up.peer()
       await peer.fieldsOf(id)
-      // The encoder writes names in lower case.
-      const block = peer.block(fields)
-      if (what === 'an upper-case name') block[block.indexOf('xa')]! -= 32
-      peer.send(frame(FRAME.HEADERS, FLAG.END_HEADERS, id, block))
+      peer.send(frame(FRAME.HEADERS, FLAG.END_HEADERS, id, blockOf(fields)))
       t.equal((await answer).status, 502)
       t.equal(await peer.reset(id), ERROR.PROTOCOL_ERROR)
       t.match(front.requests.at(-1), { err: { code: 'UPSTREAM_INVALID' } })
