@@ -164,7 +164,6 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, RequestFields, 
       else break
     }
     this.#reading = false
-    this.#exchange?.uncork()
     this.#flush()
   }
 
@@ -244,7 +243,6 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, RequestFields, 
     if (this.#exchange !== exchange) return
     if (decision.action === 'forward') this.#forward(exchange, decision.route, request, expectContinue)
     else this.#decline(exchange, decision, request, expectContinue)
-    exchange.uncork()
     this.#flush()
   }
 
@@ -304,7 +302,7 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, RequestFields, 
       this.#touchBody()
       if (expectContinue) this.#gatherText('HTTP/1.1 100 Continue\r\n\r\n')
     }
-    exchange.send(route, request, framing === 'until-close' ? 'none' : framing, framing !== 'none')
+    exchange.send(route, request, framing === 'until-close' ? 'none' : framing)
   }
 
   #readBody(bytes: Buffer, start: number, end: number): number {

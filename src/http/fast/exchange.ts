@@ -113,11 +113,8 @@ export class Exchange implements CompressorUser, UpstreamUser, BalancedRequest, 
     return this.#route
   }
 
-  /**
-   * Sends the head, which is taken over; with a framing other than `none`, `writeBody` and `endBody` follow. `corked`:
-   * what is written is gathered until `uncork`, so that a head and the body that came with it take one call.
-   */
-  send(route: Route, head: Buffer, framing: RequestFraming, corked = false): void {
+  /** Sends the head, which is taken over; with a framing other than `none`, `writeBody` and `endBody` follow. */
+  send(route: Route, head: Buffer, framing: RequestFraming): void {
     this.#route = route
     this.#requestHead = head
     this.#framing = framing
@@ -127,7 +124,7 @@ export class Exchange implements CompressorUser, UpstreamUser, BalancedRequest, 
       this.#fail(tooLarge())
       return
     }
-    this.#choose(route.balancer.pick(this), corked)
+    this.#choose(route.balancer.pick(this))
   }
 
   /** For a request that is not sent on: its lines, in which `accept` looks. */
@@ -170,10 +167,6 @@ export class Exchange implements CompressorUser, UpstreamUser, BalancedRequest, 
   /** Of a tunnel: the client has said all. */
   endTunnel(): void {
     this.#connection?.end()
-  }
-
-  uncork(): void {
-    this.#connection?.uncork()
   }
 
   pause(): void {
@@ -240,8 +233,8 @@ export class Exchange implements CompressorUser, UpstreamUser, BalancedRequest, 
     return fieldOf(this.#requestHead?.toString('latin1') ?? '', name)
   }
 
-  #choose(backend: Backend | undefined, corked = false): void {
-    if (backend !== undefined) this.#connect(backend, false, corked)
+  #choose(backend: Backend | undefined): void {
+    if (backend !== undefined) this.#connect(backend, false)
     else if (this.#route?.balancer.wait(this) === false) this.#fail(this.#route.balancer.refusal())
   }
 
@@ -274,13 +267,12 @@ export class Exchange implements CompressorUser, UpstreamUser, BalancedRequest, 
     return true
   }
 
-  #connect(backend: Backend, fresh: boolean, corked = false): void {
+  #connect(backend: Backend, fresh: boolean): void {
     this.#backend = backend
     this.#occupies = true
     const connection = this.#upstreams.acquire(backend, this, fresh)
     this.#connection = connection
     this.#connected = connection.reused
-    if (corked) connection.cork()
     if (this.#requestHead !== undefined) connection.sendHead(this.#edited(this.#requestHead))
     if (this.#connected && this.#bodyStarted) this.#sendHeld()
   }

@@ -43,9 +43,6 @@ export interface UpstreamConnection {
   /** Takes content over, not framed; false: wait for `onDrain`. Once connected only. */
   writeBody(bytes: Buffer): boolean
   endBody(trailers: Buffer | undefined): void
-  /** Gathers what is written until `uncork` into one call. */
-  cork(): void
-  uncork(): void
   /** Of a tunnel: the client has said all. */
   end(): void
   pause(): void

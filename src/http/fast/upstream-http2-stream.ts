@@ -71,10 +71,6 @@ export class UpstreamHttp2Stream implements UpstreamConnection {
 
   /* What the exchange asks for */
 
-  /** Frames of a turn are gathered anyway. */
-  cork(): void {}
-  uncork(): void {}
-
   sendHead(head: Buffer): void {
     const user = this.#user
     if (user === undefined) return

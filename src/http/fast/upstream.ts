@@ -5,8 +5,8 @@
  * exchange of heads, content and the end; then it goes back to its pool, unless either side asked to close, the
  * request was not sent whole, or something followed the response.
  *
- * Heads for connections that are open go out together, once all that this turn of the event loop has brought is read: an
- * upstream that finds the next request when it is done with one need not be woken for it, which costs more than a write.
+ * Requests go out together, once all that this turn of the event loop has brought is read: an upstream that finds the
+ * next one when it is done with one need not be woken for it, which costs more than a write.
  *
  * Serves `exchange.ts`, which decides what a failure means.
  */
@@ -95,8 +95,10 @@ export class UpstreamHttp1 implements UpstreamConnection, ContentSink, Timed, Fl
   readonly #body = new BodyReader()
   #state: State = 'connecting'
   #user: UpstreamUser | undefined
-  /** The request's head, until it is written. */
+  /** The request's head, until the turn ends or a part of the body comes. */
   #unsent: Buffer | undefined
+  /** Are a head and a part of its body gathered until the turn ends? */
+  #corked = false
   /** Start of a response head whose rest has not come. */
   #partial: Buffer | undefined
   #responseStarted = false
@@ -166,19 +168,17 @@ export class UpstreamHttp1 implements UpstreamConnection, ContentSink, Timed, Fl
   }
 
   sendHead(head: Buffer): void {
-    if (this.#state === 'connecting') {
-      this.#write(head)
-      return
-    }
     this.#unsent = head
     this.#engine.flushSoon(this)
   }
 
   flush(): void {
     const head = this.#unsent
-    if (head === undefined) return
     this.#unsent = undefined
-    this.#write(head)
+    if (this.#corked) {
+      this.#corked = false
+      this.#socket.uncork()
+    } else if (head !== undefined) this.#write(head)
   }
 
   writeBody(bytes: Buffer): boolean {
@@ -190,17 +190,16 @@ export class UpstreamHttp1 implements UpstreamConnection, ContentSink, Timed, Fl
   }
 
   #write(bytes: Buffer): boolean {
-    this.flush()
+    const head = this.#unsent
+    if (head !== undefined) {
+      // What comes of the body in the head's turn goes out with it.
+      this.#unsent = undefined
+      this.#corked = true
+      this.#socket.cork()
+      this.#socket.write(head)
+    }
     if (this.#state !== 'connecting') this.#await()
     return this.#socket.write(bytes)
-  }
-
-  cork(): void {
-    this.#socket.cork()
-  }
-
-  uncork(): void {
-    this.#socket.uncork()
   }
 
   end(): void {
@@ -227,6 +226,7 @@ export class UpstreamHttp1 implements UpstreamConnection, ContentSink, Timed, Fl
     this.#state = 'dead'
     this.#user = undefined
     this.#unsent = undefined
+    this.#corked = false
     this.#engine.deadlines.delete(this)
     this.#socket.destroy()
   }
@@ -262,7 +262,7 @@ export class UpstreamHttp1 implements UpstreamConnection, ContentSink, Timed, Fl
       this.destroy()
       return
     }
-    if (this.#unsent !== undefined) {
+    if (this.#isUnsent) {
       this.#lose('refused', 'it sent a response that nobody asked for')
       return
     }
@@ -381,6 +381,11 @@ export class UpstreamHttp1 implements UpstreamConnection, ContentSink, Timed, Fl
     }
   }
 
+  /** Has the upstream got nothing of the request yet? */
+  get #isUnsent(): boolean {
+    return this.#unsent !== undefined || this.#corked
+  }
+
   #failConnect(error: Error, timedOut: boolean): void {
     const user = this.#user
     this.destroy()
@@ -389,7 +394,7 @@ export class UpstreamHttp1 implements UpstreamConnection, ContentSink, Timed, Fl
 
   #lose(fault: UpstreamFault, detail: string): void {
     const user = this.#user
-    const isUnsent = this.#unsent !== undefined
+    const isUnsent = this.#isUnsent
     this.destroy()
     user?.onLost(isUnsent ? 'refused' : fault, detail, this.#responseStarted)
   }
