@@ -2,7 +2,7 @@
  * Who may ask by name and password (RFC 7617). A password is hashed once, on the thread pool, a few at a time; after that
  * its requests are let in by a keyed digest, at once. Serves `shaping.ts`.
  */
-import { createHmac, randomBytes } from 'node:crypto'
+import { hash, randomBytes } from 'node:crypto'
 import type { Shaping } from '../config/shaping.ts'
 import { type PasswordHash, parsePasswordHash, verifyPassword } from '../password.ts'
 
@@ -43,7 +43,7 @@ export class BasicAuth {
   readonly challenge: string
   readonly #users: ReadonlyMap<string, PasswordHash>
   readonly #gate: Gate
-  /** So that the digests are worth nothing outside of this process. */
+  /** Goes before what is digested, so that the digests, which nobody sees, would be worth nothing elsewhere. */
   readonly #key = randomBytes(32)
   /** By digest; a user has one password, so there are no more than users. */
   readonly #granted = new Set<string>()
@@ -55,8 +55,8 @@ export class BasicAuth {
     this.#gate = gate
     this.#users = new Map(
       Object.entries(users).flatMap(([user, text]) => {
-        const hash = parsePasswordHash(text)
-        return hash === undefined ? [] : [[user, hash]]
+        const parsed = parsePasswordHash(text)
+        return parsed === undefined ? [] : [[user, parsed]]
       }),
     )
   }
@@ -65,7 +65,7 @@ export class BasicAuth {
   check(authorization: string | undefined): Admission | Promise<Admission> {
     const credentials = credentialsOf(authorization)
     if (credentials === undefined) return 'refused'
-    const digest = createHmac('sha256', this.#key).update(credentials).digest('base64')
+    const digest = hash('sha256', Buffer.concat([this.#key, credentials]), 'base64')
     if (this.#granted.has(digest)) return 'granted'
     if (this.#refused.has(digest)) return 'refused'
     const pending = this.#pending.get(digest)
@@ -81,11 +81,11 @@ export class BasicAuth {
     const known = this.#users.get(credentials.toString('utf8', 0, colon))
     // An unknown name takes as long as a known one.
     const [anybody] = this.#users.values()
-    const hash = known ?? anybody
+    const expected = known ?? anybody
     const password = credentials.toString('utf8', colon + 1)
     // Without the memory for it nobody is let in, and nothing is remembered.
     const matches =
-      hash && (await this.#gate.run(() => verifyPassword(password, hash)).catch(() => undefined))
+      expected && (await this.#gate.run(() => verifyPassword(password, expected)).catch(() => undefined))
     this.#pending.delete(digest)
     if (matches === undefined) return 'busy'
     if (matches && known !== undefined) {

@@ -41,6 +41,11 @@ export interface Compression {
   readonly edits: FieldEdits
 }
 
+const VARY: readonly [string, string] = ['Vary', 'Accept-Encoding']
+const AS_IT_IS: Compression = { coding: undefined, edits: editsOf([], []) }
+/** Another client may get it in a coding. */
+const AS_IT_IS_HERE: Compression = { coding: undefined, edits: editsOf([], [VARY]) }
+
 /** Undefined for a response that no client would get in a coding. `acceptEncoding`: the request's field. */
 export function compressionOf(
   response: ResponseFacts,
@@ -50,8 +55,8 @@ export function compressionOf(
   const coding = response.method === 'HEAD' ? undefined : preferredCoding(acceptEncoding)
   const vary = response.field('vary') ?? ''
   const varies = /(?:^|,)[ \t]*(?:accept-encoding|\*)[ \t]*(?:,|$)/i.test(vary)
-  const added: [string, string][] = varies ? [] : [['Vary', 'Accept-Encoding']]
-  if (coding === undefined) return { coding, edits: editsOf([], added) }
+  if (coding === undefined) return varies ? AS_IT_IS : AS_IT_IS_HERE
+  const added: (readonly [string, string])[] = varies ? [] : [VARY]
   added.push(['Content-Encoding', coding])
   // RFC 9110 section 8.8.1: what is the same but for its coding has a weak validator. Ranges would be of other octets.
   const etag = response.field('etag')
@@ -71,6 +76,7 @@ function isCompressible(response: ResponseFacts): boolean {
 
 /** RFC 9110 section 12.5.3: of those that the client names, the one with the greatest weight; none where it likes none better. */
 export function preferredCoding(acceptEncoding = ''): Coding | undefined {
+  if (acceptEncoding === '') return undefined
   const weights = new Map(acceptEncoding.split(',').map(weighted))
   let best: Coding | undefined
   let weight = 0

@@ -65,14 +65,37 @@ export function joinedValues(name: string, values: readonly string[]): string | 
   return values.length === 0 ? undefined : values.join(name === 'cookie' ? '; ' : ', ')
 }
 
-/** The value of a field in the lines of a head; its lines joined. */
-export function fieldOf(lines: string, name: string): string | undefined {
-  const values = lines.split('\r\n').flatMap((line) => {
-    const colon = line.indexOf(':')
-    return line.slice(0, colon).toLowerCase() === name ? [line.slice(colon + 1).trim()] : []
-  })
-  return joinedValues(name, values)
+/** The lines of a head as text, in which fields are looked up. */
+export class FieldLines {
+  readonly #text: string
+  /** Where each line begins, and where it ends. */
+  readonly #bounds: number[] = []
+
+  constructor(text: string) {
+    this.#text = text
+    for (let start = 0; start < text.length; ) {
+      const found = text.indexOf('\r\n', start)
+      const end = found === -1 ? text.length : found
+      this.#bounds.push(start, end)
+      start = end + 2
+    }
+  }
+
+  /** The value of a field, its lines joined. `name` in lower case. */
+  field(name: string): string | undefined {
+    const text = this.#text
+    const values: string[] = []
+    for (let i = 0; i < this.#bounds.length; i += 2) {
+      const start = this.#bounds[i] as number
+      const colon = start + name.length
+      if (text.charCodeAt(colon) !== COLON || text.slice(start, colon).toLowerCase() !== name) continue
+      values.push(text.slice(colon + 1, this.#bounds[i + 1]).trim())
+    }
+    return joinedValues(name, values)
+  }
 }
+
+const COLON = 0x3a
 
 /** The Via value to send on: ours appended to what came. `version` is that of the message received. */
 export function viaValue(received: string | undefined, version: '1.0' | '1.1' | '2.0'): string {

@@ -2,7 +2,7 @@
  * How often each client may ask: the generic cell rate algorithm (ITU-T I.371), which keeps one number a client.
  * Memory is bounded: who has been silent for longest is forgotten first. Serves `shaping.ts`.
  */
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import type { Shaping } from '../config/shaping.ts'
 import type { Clock } from '../time.ts'
 import type { RequestFields } from './verdict.ts'
@@ -48,7 +48,7 @@ export class RateLimit {
 
 /** As short as all others, and no secret to keep in memory; not the form of an address. */
 function digestOf(value: string): string {
-  return createHash('sha256').update(value, 'latin1').digest('base64')
+  return hash('sha256', Buffer.from(value, 'latin1'), 'base64')
 }
 
 /** An IPv4 address by itself, an IPv6 address by its /64: who has one of these addresses has them all. */

@@ -116,8 +116,12 @@ function keyReader(source: string): (request: BalancedRequest) => string | undef
 
 /** The values of all cookies of a name in a Cookie field (RFC 6265 section 5.4), the most specific path first. */
 export function cookieValues(field: string | undefined, name: string): string[] {
-  return (field ?? '').split(';').flatMap((pair) => {
+  const values: string[] = []
+  // Most often there are other cookies only.
+  if (field?.includes(name) !== true) return values
+  for (const pair of field.split(';')) {
     const equals = pair.indexOf('=')
-    return pair.slice(0, equals).trim() === name ? [pair.slice(equals + 1).trim()] : []
-  })
+    if (pair.slice(0, equals).trim() === name) values.push(pair.slice(equals + 1).trim())
+  }
+  return values
 }

@@ -16,7 +16,7 @@ import type { Socket } from 'node:net'
 import { plainAddress } from '../../config/addresses.ts'
 import { ProxyError } from '../../errors.ts'
 import { SECOND } from '../../time.ts'
-import { fieldOf } from '../headers.ts'
+import { FieldLines } from '../headers.ts'
 import { titleOf } from '../pages.ts'
 import type { Decision, RequestFields, Route } from '../verdict.ts'
 import type { Connection } from '../wire.ts'
@@ -24,7 +24,7 @@ import { BodyReader, type ContentSink, type Framing, writeChunkSize } from './bo
 import type { Timed } from './deadlines.ts'
 import { type Engine, OUT_BYTES } from './engine.ts'
 import { Exchange, type ExchangeClient, HAVE_CONTENT } from './exchange.ts'
-import { dropLines } from './fields.ts'
+import { dropLines, HSTS_LINES, TRAILER_LINES } from './fields.ts'
 import { FAULT_STATUS, type Fault, type Head } from './head.ts'
 import { HopLines, receivedOf } from './hop-lines.ts'
 import { lexRequestHead, MAX_HEAD_BYTES } from './lexer.ts'
@@ -235,7 +235,7 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, RequestFields, 
   /** Of the request that is decided upon. */
   field(name: string): string | undefined {
     const { requestHead, requestLines } = this.#engine
-    return fieldOf(requestLines.toString('latin1', 0, requestHead.length), name)
+    return new FieldLines(requestLines.toString('latin1', 0, requestHead.length)).field(name)
   }
 
   /** What was decided later; meanwhile the exchange has held what came of the body. */
@@ -388,9 +388,9 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, RequestFields, 
     exchange.status = status
     this.#responseStarted = true
     const hsts = this.#hstsOf(exchange)
-    if (hsts !== undefined && head.hasHsts) dropLines(head, lines, ['strict-transport-security'])
+    if (hsts !== undefined && head.hasHsts) dropLines(head, lines, HSTS_LINES)
     if (head.announcesTrailers && (this.#http10 || isBodiless(exchange, status)))
-      dropLines(head, lines, ['trailer'])
+      dropLines(head, lines, TRAILER_LINES)
     this.#gather(lines, 0, head.length)
     this.#gatherAll(this.#engine.viaLine(head.version, head.via))
     if (!head.hasDate && status !== 101) this.#gatherAll(this.#engine.dateLine)

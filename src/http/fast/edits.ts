@@ -1,28 +1,51 @@
 /** The edits of a route on the bytes of heads. Used by `exchange.ts`, for routes that have any. */
 import { type FieldEdits, rewriteTarget } from '../edits.ts'
 import type { Route } from '../verdict.ts'
-import { dropLines } from './fields.ts'
-import { Head } from './head.ts'
-import { LF, SP } from './octets.ts'
+import { dropLines, KnownFields, keepLines } from './fields.ts'
+import type { Head } from './head.ts'
+import { CR, LF, SP } from './octets.ts'
+
+/** `FieldEdits` for octets. */
+interface LineEdits {
+  readonly dropped: KnownFields
+  readonly added: Buffer
+}
+
+const NO_EDITS: LineEdits = { dropped: KnownFields.dropping([]), added: Buffer.alloc(0) }
+const compiled = new WeakMap<FieldEdits, LineEdits>()
+
+/** A route's edits are the same for all its requests. */
+function lineEditsOf(edits: FieldEdits): LineEdits {
+  const known = compiled.get(edits)
+  if (known !== undefined) return known
+  const made = {
+    dropped: KnownFields.dropping(edits.dropped),
+    added: Buffer.from(edits.lines, 'latin1'),
+  }
+  compiled.set(edits, made)
+  return made
+}
+
+const VERSION = ' HTTP/1.1\r\n'
 
 /** A copy of a whole request head with its empty line, whose target is `target`, as the route's upstreams get it. */
 export function editRequest(head: Buffer, { path, rewrite, requestEdits }: Route, target: string): Buffer {
   const newTarget = rewrite === undefined ? target : rewriteTarget(target, path, rewrite)
-  const method = head.subarray(0, head.indexOf(SP))
-  const start = Buffer.concat([method, Buffer.from(` ${newTarget} HTTP/1.1\r\n`, 'latin1')])
-  const lines = Buffer.from(head.subarray(head.indexOf(LF) + 1, head.length - CRLF.length))
-  if (requestEdits === undefined) return Buffer.concat([start, lines, CRLF])
-  const kept = new Head()
-  kept.length = lines.length
-  dropLines(kept, lines, requestEdits.dropped)
-  const added = Buffer.from(requestEdits.lines, 'latin1')
-  return Buffer.concat([start, lines.subarray(0, kept.length), added, CRLF])
+  const { dropped, added } = requestEdits === undefined ? NO_EDITS : lineEditsOf(requestEdits)
+  const edited = Buffer.allocUnsafe(head.length + newTarget.length + added.length)
+  let o = head.copy(edited, 0, 0, head.indexOf(SP) + 1)
+  o += edited.write(newTarget, o, 'latin1')
+  o += edited.write(VERSION, o, 'latin1')
+  o = keepLines(head, head.indexOf(LF) + 1, head.length - 2, dropped, edited, o)
+  o += added.copy(edited, o)
+  edited[o] = CR
+  edited[o + 1] = LF
+  return edited.subarray(0, o + 2)
 }
 
-const CRLF = Buffer.from('\r\n')
-
 /** Changes a response's lines in place. `lines` has room: see `Engine.responseLines`. */
-export function editLines(head: Head, lines: Buffer, { dropped, lines: added }: FieldEdits): void {
+export function editLines(head: Head, lines: Buffer, edits: FieldEdits): void {
+  const { dropped, added } = lineEditsOf(edits)
   dropLines(head, lines, dropped)
-  head.length += lines.write(added, head.length, 'latin1')
+  head.length += added.copy(lines, head.length)
 }

@@ -9,7 +9,7 @@ import type { Backend } from '../../upstreams/backend.ts'
 import type { BalancedRequest } from '../../upstreams/strategies.ts'
 import type { Waiter } from '../../upstreams/waiting-line.ts'
 import { Compressor, type CompressorUser, compressionOf } from '../compression.ts'
-import { fieldOf } from '../headers.ts'
+import { FieldLines } from '../headers.ts'
 import { tooLarge } from '../shaping.ts'
 import type { Route } from '../verdict.ts'
 import { editLines, editRequest } from './edits.ts'
@@ -77,6 +77,8 @@ export class Exchange implements CompressorUser, UpstreamUser, BalancedRequest, 
   #retries = 0
   #connection: UpstreamConnection | undefined
   #requestHead: Buffer | undefined
+  /** Of the request's head, once one is looked up. */
+  #fields: FieldLines | undefined
   #framing: RequestFraming = 'none'
   /** Body that came before the connection was there. */
   #held: Buffer[] | undefined
@@ -210,10 +212,9 @@ export class Exchange implements CompressorUser, UpstreamUser, BalancedRequest, 
     return this.#over
   }
 
-  /** Value of the request's Accept field, for an error page. Searches the request's lines. */
+  /** Of the request, for an error page. */
   get accept(): string | undefined {
-    const match = /\r\naccept: ?([^\r]*)/i.exec(this.#requestHead?.toString('latin1') ?? '')
-    return match?.[1]
+    return this.field('accept')
   }
 
   #write(bytes: Buffer): boolean {
@@ -228,9 +229,10 @@ export class Exchange implements CompressorUser, UpstreamUser, BalancedRequest, 
     return this.facts.clientAddress
   }
 
-  /** Searches the request's lines. */
+  /** Of the request. */
   field(name: string): string | undefined {
-    return fieldOf(this.#requestHead?.toString('latin1') ?? '', name)
+    this.#fields ??= new FieldLines(this.#requestHead?.toString('latin1') ?? '')
+    return this.#fields.field(name)
   }
 
   #choose(backend: Backend | undefined): void {
@@ -340,12 +342,12 @@ export class Exchange implements CompressorUser, UpstreamUser, BalancedRequest, 
   /** Where the response gains by it, and the client takes it. */
   #startCompressor(head: Head, lines: Buffer): void {
     const { status, contentLength } = head
-    const text = lines.toString('latin1', head.fieldsStart, head.length)
+    const fields = new FieldLines(lines.toString('latin1', head.fieldsStart, head.length))
     const response = {
       method: this.facts.method,
       status,
       contentLength,
-      field: (name: string) => fieldOf(text, name),
+      field: (name: string) => fields.field(name),
     }
     const compression = compressionOf(response, this.field('accept-encoding'))
     if (compression === undefined) return

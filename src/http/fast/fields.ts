@@ -134,12 +134,20 @@ interface KnownField {
 export class KnownFields {
   readonly #byLength: (readonly KnownField[])[]
 
+  /** `kinds`: by name, in lower case. */
   constructor(kinds: Readonly<Record<string, number>>) {
-    const byLength: KnownField[][] = Array.from({ length: 32 }, () => [])
-    for (const [name, kind] of Object.entries(kinds)) {
-      byLength[name.length]?.push({ name: Buffer.from(name), kind })
-    }
-    this.#byLength = byLength
+    const names = Object.keys(kinds)
+    const longest = Math.max(0, ...names.map(({ length }) => length))
+    this.#byLength = Array.from({ length: longest + 1 }, (_, length) =>
+      names
+        .filter((name) => name.length === length)
+        .map((name) => ({ name: Buffer.from(name), kind: kinds[name] ?? KEEP })),
+    )
+  }
+
+  /** For `keepLines`. In lower case. */
+  static dropping(names: Iterable<string>): KnownFields {
+    return new KnownFields(Object.fromEntries(Array.from(names, (name) => [name, DROP])))
   }
 
   kindOf(bytes: Buffer, start: number, end: number): number {
@@ -353,20 +361,43 @@ function takeConnection(head: Head, out: Buffer, start: number, end: number): Fa
 /** Fields that frame or route a message: `Connection` cannot make a proxy forget them. */
 const UNSEVERABLE: ReadonlySet<string> = new Set(['host', 'content-length', 'transfer-encoding', 'te'])
 
-/** Takes lines with these lower-case names out of `out`. The cold path: a `Connection` that names them may come after them. */
-export function dropLines(head: Head, out: Buffer, names: readonly string[]): void {
-  let kept = head.fieldsStart
-  let p = head.fieldsStart
-  while (p < head.length) {
-    const colon = out.indexOf(COLON, p)
-    const next = out.indexOf(LF, p) + 1
-    if (!names.includes(out.toString('latin1', p, colon).toLowerCase())) {
-      out.copyWithin(kept, p, next)
-      kept += next - p
+/* What else may have to go from a head. */
+export const CONTENT_LENGTH_LINES = KnownFields.dropping(['content-length'])
+export const TRAILER_LINES = KnownFields.dropping(['trailer'])
+export const HSTS_LINES = KnownFields.dropping(['strict-transport-security'])
+
+/** Takes lines out of `out`. The cold path of a head: a `Connection` that names them may come after them. */
+export function dropLines(head: Head, out: Buffer, dropped: KnownFields): void {
+  head.length = keepLines(out, head.fieldsStart, head.length, dropped, out, head.fieldsStart)
+}
+
+/**
+ * Copies the lines of `bytes[start, end)` that are not dropped to `out[offset]`, which may be where they come from or
+ * before that; returns the offset after them.
+ */
+export function keepLines(
+  bytes: Buffer,
+  start: number,
+  end: number,
+  dropped: KnownFields,
+  out: Buffer,
+  offset: number,
+): number {
+  let o = offset
+  let keptFrom = start
+  for (let p = start; p < end; ) {
+    let nameEnd = p
+    while (nameEnd < end && bytes[nameEnd] !== COLON) nameEnd++
+    let next = nameEnd
+    while (next < end && bytes[next] !== LF) next++
+    next++
+    if (dropped.kindOf(bytes, p, nameEnd) !== KEEP) {
+      o += bytes.copy(out, o, keptFrom, p)
+      keptFrom = next
     }
     p = next
   }
-  head.length = kept
+  return o + bytes.copy(out, o, keptFrom, end)
 }
 
 /** RFC 9110 section 4.2: host [":" port], without user information; also used on `:authority`. */

@@ -7,7 +7,7 @@
  * `client-http2.ts` feeds it one header block at a time and reads the facts afterwards.
  */
 import { type ForwardedFields, isForwardingField } from '../forwarded.ts'
-import { fieldOf, HOP_BY_HOP, MAX_FIELDS, NOT_IN_TRAILERS, REQUEST_ONLY_HERE } from '../headers.ts'
+import { FieldLines, HOP_BY_HOP, MAX_FIELDS, NOT_IN_TRAILERS, REQUEST_ONLY_HERE } from '../headers.ts'
 import type { RequestFields } from '../verdict.ts'
 import { isAuthority } from './fields.ts'
 import type { FieldSink, HpackField } from './hpack.ts'
@@ -158,7 +158,7 @@ export class Http2Request implements FieldSink, RequestFields {
 
   /** Of those that are sent on as they came. */
   field(name: string): string | undefined {
-    return fieldOf(this.lines, name)
+    return new FieldLines(this.lines).field(name)
   }
 
   received(): ForwardedFields {

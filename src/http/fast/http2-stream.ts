@@ -10,7 +10,7 @@ import type { Decision, Route } from '../verdict.ts'
 import type { Connection } from '../wire.ts'
 import type { Engine } from './engine.ts'
 import { Exchange, type ExchangeClient, HAVE_CONTENT, type RequestFraming } from './exchange.ts'
-import { dropLines } from './fields.ts'
+import { dropLines, HSTS_LINES, KnownFields } from './fields.ts'
 import { ERROR } from './frames.ts'
 import type { Head } from './head.ts'
 import type { HopLines } from './hop-lines.ts'
@@ -279,9 +279,9 @@ export class Http2Stream implements ExchangeClient {
       return
     }
     this.#tunnel = status === 101
-    if (this.#tunnel) dropLines(head, lines, ['sec-websocket-accept'])
+    if (this.#tunnel) dropLines(head, lines, WEBSOCKET_ACCEPT)
     const hsts = host.connection.secure ? exchange.route?.hsts : undefined
-    if (hsts !== undefined && head.hasHsts) dropLines(head, lines, ['strict-transport-security'])
+    if (hsts !== undefined && head.hasHsts) dropLines(head, lines, HSTS_LINES)
     let o = head.length
     o += host.engine.viaLine(head.version, head.via).copy(lines, o)
     if (!head.hasDate) o += host.engine.dateLine.copy(lines, o)
@@ -398,6 +398,9 @@ export class Http2Stream implements ExchangeClient {
     this.onResponseEnd(undefined)
   }
 }
+
+/** Of HTTP/1.1 only (RFC 8441 section 5). */
+const WEBSOCKET_ACCEPT = KnownFields.dropping(['sec-websocket-accept'])
 
 function faultOf(request: Http2Request): ProxyError | undefined {
   if (request.tooLarge)

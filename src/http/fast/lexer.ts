@@ -10,7 +10,16 @@
  * Receives bytes from `client-http1.ts` and `upstream.ts`; hands them `Head` and the kept lines.
  */
 import { METHODS } from 'node:http'
-import { dropLines, isAuthority, lexFields, REQUEST_FIELDS, RESPONSE_FIELDS } from './fields.ts'
+import {
+  CONTENT_LENGTH_LINES,
+  dropLines,
+  isAuthority,
+  KnownFields,
+  lexFields,
+  REQUEST_FIELDS,
+  RESPONSE_FIELDS,
+  TRAILER_LINES,
+} from './fields.ts'
 import type { Head, Verdict } from './head.ts'
 import { CR, copyWhile, LF, SP, TARGET, TOKEN, VALUE, writeAscii } from './octets.ts'
 
@@ -146,7 +155,7 @@ function finishResponse(head: Head, out: Buffer): Verdict {
   const verdict = finishHead(head, out)
   if (verdict === 'complete' && (head.status < 200 || head.status === 204) && head.contentLength !== -1) {
     head.contentLength = -1
-    dropLines(head, out, ['content-length'])
+    dropLines(head, out, CONTENT_LENGTH_LINES)
   }
   return verdict
 }
@@ -157,8 +166,8 @@ function finishHead(head: Head, out: Buffer): Verdict {
   if (head.chunked && head.minorVersion === 0) return 'transfer-encoding-before-http-1.1'
   head.close = head.connectionClose || (head.minorVersion === 0 && !head.connectionKeepAlive)
   if (head.upgrade !== '' && !isUpgrade(head)) head.upgrade = ''
-  if (head.announcesTrailers && !head.chunked) dropLines(head, out, ['trailer'])
-  if (head.nominated !== undefined) dropLines(head, out, head.nominated)
+  if (head.announcesTrailers && !head.chunked) dropLines(head, out, TRAILER_LINES)
+  if (head.nominated !== undefined) dropLines(head, out, KnownFields.dropping(head.nominated))
   return 'complete'
 }
 
