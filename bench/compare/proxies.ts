@@ -10,6 +10,7 @@ import { openSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
+import { hashPassword } from '../../src/password.ts'
 import { freePort } from '../../test/peers/process.ts'
 
 export const PROXY_CORE = 1
@@ -36,21 +37,58 @@ type Start = (scene: Scene, port: number, name: string) => { command: string; ar
 const PROXIES: Readonly<Record<string, Start>> = {
   nginx: (scene, port, name) => nginx(scene, name, proxyServer(scene, port), 'off'),
   'nginx, access log': (scene, port, name) => nginx(scene, name, proxyServer(scene, port), 'access.log'),
+  'nginx, every feature': nginxWithAll,
   Holdfast: (scene, port, name) => holdfast(scene, port, name, { forwarder: 'fast', access: false }),
   'Holdfast, access log': (scene, port, name) =>
     holdfast(scene, port, name, { forwarder: 'fast', access: true }),
   'Holdfast, compat': (scene, port, name) =>
     holdfast(scene, port, name, { forwarder: 'compat', access: false }),
+  'Holdfast, every feature': (scene, port, name) =>
+    holdfast(scene, port, name, { forwarder: 'fast', access: true, route: everyFeature(scene) }),
   HAProxy: haproxy,
   Caddy: caddy,
   hitch,
 }
+
+/** Who may ask where every feature is in use. */
+export const CREDENTIALS = 'bench:secret'
+
+const USERS = { bench: await hashPassword('secret') }
+
+/** All that a route can do to a request that is served nevertheless. */
+const everyFeature = ({ upstreamPort }: Scene): object => ({
+  upstreams: [
+    { url: `http://127.0.0.1:${upstreamPort}`, weight: 2, maxConnections: 400 },
+    { url: `http://127.0.0.2:${upstreamPort}` },
+  ],
+  balance: 'least-connections',
+  sticky: true,
+  retries: 2,
+  maxFails: 3,
+  slowStart: '10s',
+  queue: {},
+  healthCheck: {},
+  hsts: true,
+  maxBody: '10MB',
+  rewrite: '/',
+  requestHeaders: { set: { 'X-App': 'bench' }, add: { 'X-More': '1' }, remove: ['X-Gone'] },
+  responseHeaders: {
+    set: { 'X-Frame-Options': 'DENY', 'Access-Control-Allow-Origin': '*' },
+    remove: ['Server'],
+  },
+  compress: true,
+  allow: ['127.0.0.0/8', '10.0.0.0/8'],
+  deny: ['127.9.0.0/16'],
+  basicAuth: { users: USERS },
+  rateLimit: { requests: 100_000_000, per: '1m' },
+})
 
 /** Starts nginx as the upstream: 1 KB at every path, and 10 MB at /10m. */
 export async function startUpstream(scene: Scene): Promise<Server> {
   const { upstreamPort: port } = scene
   const server = `server {
     listen 127.0.0.1:${port} backlog=4096;
+    listen 127.0.0.2:${port} backlog=4096;
     location = /10m { alias ${scene.folder}/10m; }
     location / { default_type text/plain; return 200 '${'x'.repeat(1024)}'; }
   }`
@@ -103,11 +141,51 @@ function nginx(scene: Scene, name: string, http: readonly string[], accessLog: s
   return { command: 'nginx', args: ['-p', scene.folder, '-c', `${file}.conf`, '-e', 'stderr'] }
 }
 
+/** The same, as far as nginx has it: it keeps clients with their upstream by their address. */
+function nginxWithAll(scene: Scene, port: number, name: string): ReturnType<Start> {
+  const { folder, upstreamPort } = scene
+  writeFileSync(join(folder, 'users'), CREDENTIALS.replace(':', ':{PLAIN}'))
+  const server = `upstream app {
+      hash $remote_addr consistent;
+      server 127.0.0.1:${upstreamPort} weight=2 max_conns=400 max_fails=3;
+      server 127.0.0.2:${upstreamPort};
+      keepalive 512; keepalive_requests 1000000000;
+    }
+    limit_req_zone $binary_remote_addr zone=clients:10m rate=1000000r/s;
+    server {
+      listen 127.0.0.1:${port} ssl http2 backlog=4096;
+      ssl_protocols TLSv1.2 TLSv1.3;
+      ssl_certificate ${folder}/chain.pem;
+      ssl_certificate_key ${folder}/key.pem;
+      location / {
+        deny 127.9.0.0/16; allow 127.0.0.0/8; allow 10.0.0.0/8; deny all;
+        auth_basic bench; auth_basic_user_file ${folder}/users;
+        limit_req zone=clients burst=1000000 nodelay;
+        client_max_body_size 10m;
+        rewrite ^/(.*)$ /$1 break;
+        gzip on; gzip_vary on; gzip_types text/plain; gzip_proxied any;
+        add_header X-Frame-Options DENY; add_header Access-Control-Allow-Origin *;
+        add_header Strict-Transport-Security max-age=31536000;
+        proxy_pass http://app;
+        proxy_http_version 1.1;
+        proxy_next_upstream_tries 3;
+        proxy_set_header Connection "";
+        proxy_set_header Host $host;
+        proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+        proxy_set_header X-Forwarded-Proto $scheme;
+        proxy_set_header X-Request-Id $request_id;
+        proxy_set_header X-App bench; proxy_set_header X-More 1; proxy_set_header X-Gone "";
+        proxy_hide_header Server;
+      }
+    }`
+  return nginx(scene, name, [server], `${fileName(name)}.log`)
+}
+
 function holdfast(
   scene: Scene,
   port: number,
   name: string,
-  { forwarder, access }: { forwarder: 'fast' | 'compat'; access: boolean },
+  { forwarder, access, route = {} }: { forwarder: 'fast' | 'compat'; access: boolean; route?: object },
 ): ReturnType<Start> {
   const file = join(scene.folder, `${fileName(name)}.json`)
   const config = {
@@ -122,6 +200,7 @@ function holdfast(
         hosts: ['localhost', '127.0.0.1'],
         upstreams: [`http://127.0.0.1:${scene.upstreamPort}`],
         tls: { certificate: 'chain.pem', key: 'key.pem' },
+        ...route,
       },
     ],
   }

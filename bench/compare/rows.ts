@@ -11,7 +11,7 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { coreSeconds, cpuSeconds, memoryKilobytes } from './machine.ts'
-import { LOAD_CORE, PROXY_CORE, type Server } from './proxies.ts'
+import { CREDENTIALS, LOAD_CORE, PROXY_CORE, type Server } from './proxies.ts'
 
 const run = promisify(execFile)
 
@@ -78,6 +78,13 @@ export function createRows(folder: string): Row[] {
       'µs',
       ['nginx, access log', 'Holdfast, access log'],
       (proxy, seconds) => wrk(proxy, seconds, 64, '/'),
+    ),
+    load(
+      'http1-features',
+      'HTTP/1.1, 1 KB, every feature of a route in use',
+      'µs',
+      ['nginx', 'nginx, every feature', 'Holdfast, every feature'],
+      async (proxy, seconds) => wrk(proxy, seconds, 64, '/', await welcomeFields(proxy)),
     ),
     load('http2', 'HTTP/2, 1 KB, 16 connections of 16 streams', 'µs', ALL, (proxy, seconds) =>
       h2load(proxy, ['-c16', '-m16', '-D', String(seconds)], '/'),
@@ -163,9 +170,23 @@ async function measureIdle(proxy: Server, handshakes: string): Promise<Sample> {
   }
 }
 
-async function wrk(proxy: Server, seconds: number, connections: number, path: string): Promise<number> {
-  const output = await onLoadCore('wrk', '-t1', `-c${connections}`, `-d${seconds}s`, url(proxy, path))
-  return countIn(output, /(\d+) requests in/)
+async function wrk(
+  proxy: Server,
+  seconds: number,
+  connections: number,
+  path: string,
+  fields: readonly string[] = [],
+): Promise<number> {
+  const options = ['-t1', `-c${connections}`, `-d${seconds}s`, ...fields.flatMap((field) => ['-H', field])]
+  return countIn(await onLoadCore('wrk', ...options, url(proxy, path)), /(\d+) requests in/)
+}
+
+/** What a client says that has been there before: who it is, and the cookie that it got. */
+async function welcomeFields(proxy: Server): Promise<string[]> {
+  const authorization = `Authorization: Basic ${Buffer.from(CREDENTIALS).toString('base64')}`
+  const { stdout: head } = await run('curl', ['-ksSI', '-H', authorization, url(proxy, '/')])
+  const [, cookie] = /^set-cookie: ([^;\r]*)/im.exec(head) ?? []
+  return cookie === undefined ? [authorization] : [authorization, `Cookie: ${cookie}`]
 }
 
 async function h2load(proxy: Server, options: readonly string[], path: string): Promise<number> {

@@ -9,8 +9,8 @@ import { type PasswordHash, parsePasswordHash, verifyPassword } from '../passwor
 /** `busy`: too many passwords wait to be checked. */
 export type Admission = 'granted' | 'refused' | 'busy'
 
-/** How many wrong credentials are remembered, so that repeating one costs nothing. */
-const MAX_REFUSED = 1000
+/** How many answers are remembered, the right ones and the wrong ones, so that repeating one costs nothing. */
+const MAX_REMEMBERED = 1000
 /** The thread pool has other work too. */
 const MAX_RUNNING = 2
 const MAX_WAITING = 64
@@ -44,8 +44,8 @@ export class BasicAuth {
   readonly #users: ReadonlyMap<string, PasswordHash>
   readonly #gate: Gate
   /** Goes before what is digested, so that the digests, which nobody sees, would be worth nothing elsewhere. */
-  readonly #key = randomBytes(32)
-  /** By digest; a user has one password, so there are no more than users. */
+  readonly #key = randomBytes(32).toString('base64')
+  /* By digest of the field as it came: the same credentials can be spelled in several ways. */
   readonly #granted = new Set<string>()
   readonly #refused = new Set<string>()
   readonly #pending = new Map<string, Promise<Admission>>()
@@ -63,13 +63,14 @@ export class BasicAuth {
 
   /** `authorization`: the field's value. At once for what is known; else when the password is checked. Never rejects. */
   check(authorization: string | undefined): Admission | Promise<Admission> {
-    const credentials = credentialsOf(authorization)
-    if (credentials === undefined) return 'refused'
-    const digest = hash('sha256', Buffer.concat([this.#key, credentials]), 'base64')
+    if (authorization === undefined) return 'refused'
+    const digest = hash('sha256', this.#key + authorization, 'base64')
     if (this.#granted.has(digest)) return 'granted'
     if (this.#refused.has(digest)) return 'refused'
     const pending = this.#pending.get(digest)
     if (pending !== undefined) return pending
+    const credentials = credentialsOf(authorization)
+    if (credentials === undefined) return 'refused'
     if (this.#gate.full) return 'busy'
     const verified = this.#verify(credentials, digest)
     this.#pending.set(digest, verified)
@@ -89,22 +90,25 @@ export class BasicAuth {
     this.#pending.delete(digest)
     if (matches === undefined) return 'busy'
     if (matches && known !== undefined) {
-      this.#granted.add(digest)
+      remember(this.#granted, digest)
       return 'granted'
     }
-    this.#refused.add(digest)
-    if (this.#refused.size > MAX_REFUSED) {
-      const [oldest = digest] = this.#refused
-      this.#refused.delete(oldest)
-    }
+    remember(this.#refused, digest)
     return 'refused'
   }
+}
+
+function remember(digests: Set<string>, digest: string): void {
+  digests.add(digest)
+  if (digests.size <= MAX_REMEMBERED) return
+  const [oldest = digest] = digests
+  digests.delete(oldest)
 }
 
 const COLON = 0x3a
 
 /** Name, colon and password; undefined for what is no Basic. */
-function credentialsOf(authorization = ''): Buffer | undefined {
+function credentialsOf(authorization: string): Buffer | undefined {
   const [, encoded] = /^basic +([A-Za-z0-9+/]+={0,2})$/i.exec(authorization) ?? []
   if (encoded === undefined) return undefined
   const credentials = Buffer.from(encoded, 'base64')

@@ -68,10 +68,25 @@ function isCompressible(response: ResponseFacts): boolean {
   const { status, contentLength } = response
   if (status < 200 || status === 204 || status === 205 || status === 206 || status === 304) return false
   if (contentLength !== -1 && contentLength < MIN_BYTES) return false
-  const type = response.field('content-type')?.split(';', 1)[0]?.trim().toLowerCase() ?? ''
-  if (!COMPRESSIBLE.test(type)) return false
+  if (!gains(response.field('content-type') ?? '')) return false
   if (/\bno-transform\b/i.test(response.field('cache-control') ?? '')) return false
   return BOUND_TO_CONTENT.every((name) => response.field(name) === undefined)
+}
+
+const MAX_TYPES = 1000
+/** By the field as it comes: there are few. */
+const gaining = new Map<string, boolean>()
+
+/** Is a coding worth its work for this type? */
+function gains(contentType: string): boolean {
+  let known = gaining.get(contentType)
+  if (known === undefined) {
+    const [type = ''] = contentType.split(';', 1)
+    known = COMPRESSIBLE.test(type.trim().toLowerCase())
+    if (gaining.size === MAX_TYPES) gaining.clear()
+    gaining.set(contentType, known)
+  }
+  return known
 }
 
 /** RFC 9110 section 12.5.3: of those that the client names, the one with the greatest weight; none where it likes none better. */

@@ -19,10 +19,14 @@ export const NO_FORWARDED_FIELDS: ForwardedFields = {
   forwarded: undefined,
 }
 
+const MAX_KNOWN = 1000
+
 /** A set of addresses: the proxies that are trusted, or the clients that may ask. */
 export class AddressRanges {
   readonly #ranges = new BlockList()
   readonly #empty: boolean
+  /** A client asks again and again. */
+  readonly #known = new Map<string, boolean>()
 
   /** Addresses and CIDR ranges as the config holds them, checked. */
   constructor(ranges: readonly string[]) {
@@ -35,9 +39,15 @@ export class AddressRanges {
     }
   }
 
-  /** It costs a walk over the ranges. */
   contains(address: string): boolean {
-    return !this.#empty && isIP(address) !== 0 && this.#ranges.check(address, familyOf(address))
+    if (this.#empty) return false
+    let known = this.#known.get(address)
+    if (known === undefined) {
+      known = isIP(address) !== 0 && this.#ranges.check(address, familyOf(address))
+      if (this.#known.size === MAX_KNOWN) this.#known.clear()
+      this.#known.set(address, known)
+    }
+    return known
   }
 }
 

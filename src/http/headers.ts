@@ -84,14 +84,15 @@ export class FieldLines {
   /** The value of a field, its lines joined. `name` in lower case. */
   field(name: string): string | undefined {
     const text = this.#text
-    const values: string[] = []
+    let values: string[] | undefined
     for (let i = 0; i < this.#bounds.length; i += 2) {
       const start = this.#bounds[i] as number
       const colon = start + name.length
       if (text.charCodeAt(colon) !== COLON || text.slice(start, colon).toLowerCase() !== name) continue
+      values ??= []
       values.push(text.slice(colon + 1, this.#bounds[i + 1]).trim())
     }
-    return joinedValues(name, values)
+    return values === undefined ? undefined : joinedValues(name, values)
   }
 }
 

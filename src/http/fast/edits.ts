@@ -3,7 +3,7 @@ import { type FieldEdits, rewriteTarget } from '../edits.ts'
 import type { Route } from '../verdict.ts'
 import { dropLines, KnownFields, keepLines } from './fields.ts'
 import type { Head } from './head.ts'
-import { CR, LF, SP } from './octets.ts'
+import { CR, LF, SP, writeAscii } from './octets.ts'
 
 /** `FieldEdits` for octets. */
 interface LineEdits {
@@ -26,21 +26,25 @@ function lineEditsOf(edits: FieldEdits): LineEdits {
   return made
 }
 
-const VERSION = ' HTTP/1.1\r\n'
+const CRLF_BYTES = 2
 
 /** A copy of a whole request head with its empty line, whose target is `target`, as the route's upstreams get it. */
 export function editRequest(head: Buffer, { path, rewrite, requestEdits }: Route, target: string): Buffer {
   const newTarget = rewrite === undefined ? target : rewriteTarget(target, path, rewrite)
   const { dropped, added } = requestEdits === undefined ? NO_EDITS : lineEditsOf(requestEdits)
+  let targetAt = 0
+  while (head[targetAt++] !== SP);
+  let linesAt = targetAt
+  while (head[linesAt++] !== LF);
   const edited = Buffer.allocUnsafe(head.length + newTarget.length + added.length)
-  let o = head.copy(edited, 0, 0, head.indexOf(SP) + 1)
+  let o = head.copy(edited, 0, 0, targetAt)
   o += edited.write(newTarget, o, 'latin1')
-  o += edited.write(VERSION, o, 'latin1')
-  o = keepLines(head, head.indexOf(LF) + 1, head.length - 2, dropped, edited, o)
+  o = writeAscii(edited, ' HTTP/1.1\r\n', o)
+  o = keepLines(head, linesAt, head.length - CRLF_BYTES, dropped, edited, o)
   o += added.copy(edited, o)
   edited[o] = CR
   edited[o + 1] = LF
-  return edited.subarray(0, o + 2)
+  return edited.subarray(0, o + CRLF_BYTES)
 }
 
 /** Changes a response's lines in place. `lines` has room: see `Engine.responseLines`. */
