@@ -73,7 +73,7 @@ function isCompressible(response: ResponseFacts): boolean {
   return BOUND_TO_CONTENT.every((name) => response.field(name) === undefined)
 }
 
-const MAX_TYPES = 1000
+const MAX_TYPES = 100
 /** By the field as it comes: there are few. */
 const gaining = new Map<string, boolean>()
 

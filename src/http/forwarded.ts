@@ -41,13 +41,13 @@ export class AddressRanges {
 
   contains(address: string): boolean {
     if (this.#empty) return false
-    let known = this.#known.get(address)
-    if (known === undefined) {
-      known = isIP(address) !== 0 && this.#ranges.check(address, familyOf(address))
-      if (this.#known.size === MAX_KNOWN) this.#known.clear()
-      this.#known.set(address, known)
-    }
-    return known
+    const known = this.#known.get(address)
+    if (known !== undefined) return known
+    if (isIP(address) === 0) return false
+    const contained = this.#ranges.check(address, familyOf(address))
+    if (this.#known.size === MAX_KNOWN) this.#known.clear()
+    this.#known.set(address, contained)
+    return contained
   }
 }
 

@@ -29,7 +29,11 @@ function lineEditsOf(edits: FieldEdits): LineEdits {
 const CRLF_BYTES = 2
 
 /** A copy of a whole request head with its empty line, whose target is `target`, as the route's upstreams get it. */
-export function editRequest(head: Buffer, { path, rewrite, requestEdits }: Route, target: string): Buffer {
+export function editRequest(
+  head: Buffer,
+  { path, rewrite, requestEdits }: Pick<Route, 'path' | 'rewrite' | 'requestEdits'>,
+  target: string,
+): Buffer {
   const newTarget = rewrite === undefined ? target : rewriteTarget(target, path, rewrite)
   const { dropped, added } = requestEdits === undefined ? NO_EDITS : lineEditsOf(requestEdits)
   let targetAt = 0
