@@ -19,7 +19,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { freePort } from '../test/peers/process.ts'
-import { makeCertificate } from '../test/support/certificates.ts'
+import { makeAuthority, makeCertificate } from '../test/support/certificates.ts'
 import { drawChart } from './compare/chart.ts'
 import { type Scene, type Server, startProxy, startUpstream } from './compare/proxies.ts'
 import { createRows, type Row, type Sample } from './compare/rows.ts'
@@ -89,7 +89,9 @@ if (!options.quick && options.rows === undefined && options.proxies === undefine
 process.exit()
 
 async function prepare(): Promise<void> {
-  const { chainPem, keyPem } = await makeCertificate({ names: ['localhost', '127.0.0.1'] })
+  const authority = await makeAuthority()
+  const { chainPem, keyPem } = await makeCertificate({ names: ['localhost', '127.0.0.1'], authority })
+  writeFileSync(join(folder, 'root.pem'), authority.rootPem)
   writeFileSync(join(folder, 'chain.pem'), chainPem)
   writeFileSync(join(folder, 'key.pem'), keyPem)
   writeFileSync(join(folder, 'both.pem'), chainPem + keyPem)

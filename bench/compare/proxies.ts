@@ -24,7 +24,7 @@ export interface Server {
   stop(): void
 }
 
-/** Where everything is laid: `chain.pem`, `key.pem`, `both.pem` and `holdfast/` are there already. */
+/** Where everything is laid: `chain.pem`, `key.pem`, `both.pem`, `root.pem` and `holdfast/` are there already. */
 export interface Scene {
   readonly folder: string
   readonly upstreamPort: number
@@ -81,6 +81,11 @@ const everyFeature = ({ upstreamPort }: Scene): object => ({
   deny: ['127.9.0.0/16'],
   basicAuth: { users: USERS },
   rateLimit: { requests: 100_000_000, per: '1m' },
+  tls: {
+    certificate: 'chain.pem',
+    key: 'key.pem',
+    clientCertificates: { mode: 'optional', ca: 'root.pem', headers: { subject: 'X-Client' } },
+  },
 })
 
 /** Starts nginx as the upstream: 1 KB at every path, and 10 MB at /10m. */
@@ -157,6 +162,7 @@ function nginxWithAll(scene: Scene, port: number, name: string): ReturnType<Star
       ssl_protocols TLSv1.2 TLSv1.3;
       ssl_certificate ${folder}/chain.pem;
       ssl_certificate_key ${folder}/key.pem;
+      ssl_verify_client optional; ssl_client_certificate ${folder}/root.pem;
       location / {
         deny 127.9.0.0/16; allow 127.0.0.0/8; allow 10.0.0.0/8; deny all;
         auth_basic bench; auth_basic_user_file ${folder}/users;
@@ -175,6 +181,7 @@ function nginxWithAll(scene: Scene, port: number, name: string): ReturnType<Star
         proxy_set_header X-Forwarded-Proto $scheme;
         proxy_set_header X-Request-Id $request_id;
         proxy_set_header X-App bench; proxy_set_header X-More 1; proxy_set_header X-Gone "";
+        proxy_set_header X-Client $ssl_client_s_dn;
         proxy_hide_header Server;
       }
     }`

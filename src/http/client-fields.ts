@@ -30,6 +30,8 @@ const NOTHING: Told = { fields: [], lines: '' }
 export class ClientFields {
   readonly #names: ClientFieldNames
   readonly #owned: ReadonlySet<string>
+  /** Of the owned names: nearly every other name is told apart by its length. */
+  readonly #lengths: ReadonlySet<number>
   /** A connection asks for the same at each request. */
   readonly #told = new WeakMap<X509Certificate, Told>()
 
@@ -37,11 +39,12 @@ export class ClientFields {
   constructor(names: ClientFieldNames, believed: Iterable<string> = []) {
     this.#names = names
     this.#owned = new Set([...ownedBy(names), ...believed].map(canonical))
+    this.#lengths = new Set(Array.from(this.#owned, ({ length }) => length))
   }
 
   /** May nobody but us say this? CGI and WSGI cannot tell `-` from `_`, nor some from a dot: these names are one. */
   owns(name: string): boolean {
-    return this.#owned.has(canonical(name))
+    return this.#lengths.has(name.length) && this.#owned.has(canonical(name))
   }
 
   /** False: no upstream would take it. */
@@ -57,12 +60,16 @@ export class ClientFields {
   /** Field lines, each with CRLF, without what clients may not say. */
   withoutOwned(lines: string): string {
     let kept = ''
+    let keptFrom = 0
     for (let start = 0; start < lines.length; ) {
       const end = lines.indexOf('\n', start) + 1
-      if (!this.owns(lines.slice(start, lines.indexOf(':', start)))) kept += lines.slice(start, end)
+      if (this.owns(lines.slice(start, lines.indexOf(':', start)))) {
+        kept += lines.slice(keptFrom, start)
+        keptFrom = end
+      }
       start = end
     }
-    return kept
+    return kept + lines.slice(keptFrom)
   }
 
   /** The same, with what is known of the client. */
