@@ -21,8 +21,9 @@ export type Coding = (typeof CODINGS)[number]
 /** Below this, a coding gains less than its frame and the work cost. */
 const MIN_BYTES = 1024
 
+/** By Content-Type, whatever its parameters. Events come one by one. */
 const COMPRESSIBLE =
-  /^(?:text\/(?!event-stream$).+|application\/(?:(?:.+\+)?(?:json|xml)|javascript|ecmascript|x-javascript|x-ndjson|wasm|manifest\+json|rtf|graphql|vnd\.ms-fontobject)|image\/(?:svg\+xml|bmp|x-icon|vnd\.microsoft\.icon)|font\/(?:ttf|otf|collection))$/
+  /^(?:text\/(?!event-stream[ \t]*(?:;|$))[^;]+|application\/(?:(?:[^;]+\+)?(?:json|xml)|javascript|ecmascript|x-javascript|x-ndjson|wasm|manifest\+json|rtf|graphql|vnd\.ms-fontobject)|image\/(?:svg\+xml|bmp|x-icon|vnd\.microsoft\.icon)|font\/(?:ttf|otf|collection))[ \t]*(?:;|$)/i
 
 /** What depends on the content as it was sent: a coding would make it wrong (RFC 9530). */
 const BOUND_TO_CONTENT = ['content-encoding', 'content-range', 'content-digest', 'repr-digest', 'content-md5']
@@ -46,6 +47,8 @@ const AS_IT_IS: Compression = { coding: undefined, edits: editsOf([], []) }
 /** Another client may get it in a coding. */
 const AS_IT_IS_HERE: Compression = { coding: undefined, edits: editsOf([], [VARY]) }
 
+const CHANGED_BY_CODING = ['content-length', 'accept-ranges', 'etag']
+
 /** Undefined for a response that no client would get in a coding. `acceptEncoding`: the request's field. */
 export function compressionOf(
   response: ResponseFacts,
@@ -61,32 +64,16 @@ export function compressionOf(
   // RFC 9110 section 8.8.1: what is the same but for its coding has a weak validator. Ranges would be of other octets.
   const etag = response.field('etag')
   if (etag !== undefined) added.push(['ETag', etag.startsWith('W/') ? etag : `W/${etag}`])
-  return { coding, edits: editsOf(['content-length', 'accept-ranges', 'etag'], added) }
+  return { coding, edits: editsOf(CHANGED_BY_CODING, added) }
 }
 
 function isCompressible(response: ResponseFacts): boolean {
   const { status, contentLength } = response
   if (status < 200 || status === 204 || status === 205 || status === 206 || status === 304) return false
   if (contentLength !== -1 && contentLength < MIN_BYTES) return false
-  if (!gains(response.field('content-type') ?? '')) return false
+  if (!COMPRESSIBLE.test(response.field('content-type') ?? '')) return false
   if (/\bno-transform\b/i.test(response.field('cache-control') ?? '')) return false
   return BOUND_TO_CONTENT.every((name) => response.field(name) === undefined)
-}
-
-const MAX_TYPES = 100
-/** By the field as it comes: there are few. */
-const gaining = new Map<string, boolean>()
-
-/** Is a coding worth its work for this type? */
-function gains(contentType: string): boolean {
-  let known = gaining.get(contentType)
-  if (known === undefined) {
-    const [type = ''] = contentType.split(';', 1)
-    known = COMPRESSIBLE.test(type.trim().toLowerCase())
-    if (gaining.size === MAX_TYPES) gaining.clear()
-    gaining.set(contentType, known)
-  }
-  return known
 }
 
 /** RFC 9110 section 12.5.3: of those that the client names, the one with the greatest weight; none where it likes none better. */

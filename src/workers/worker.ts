@@ -10,6 +10,7 @@ import type { Challenge } from '../challenge/solver.ts'
 import { ConfigError, messageOf } from '../errors.ts'
 import { LocalFront } from '../front.ts'
 import { createLog } from '../log.ts'
+import { giveMemoryBack } from '../memory.ts'
 import { Metrics } from '../metrics.ts'
 import { SystemClock } from '../time.ts'
 import type { Answer, Failure, Message, Order, Publication, WorkerState } from './bus.ts'
@@ -108,6 +109,7 @@ function attend(): void {
     if (order.type !== 'start') return (await worker?.obey(order)) ?? {}
     worker = new Worker(order.state)
     await worker.start(order.state.challenges)
+    giveMemoryBack()
     return {}
   }
   process.on('message', async ({ id, order }: Message) => {

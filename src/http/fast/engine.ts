@@ -11,6 +11,7 @@ import { viaValue } from '../headers.ts'
 import type { RequestIds } from '../request-id.ts'
 import type { WireOptions } from '../wire.ts'
 import { Deadlines } from './deadlines.ts'
+import { HeadEditor } from './edits.ts'
 import { Head, type HttpVersion } from './head.ts'
 import { createStaticTable } from './hpack.ts'
 import { MAX_HEAD_BYTES } from './lexer.ts'
@@ -39,6 +40,8 @@ export class Engine {
   readonly requestIds: RequestIds
   readonly deadlines: Deadlines
   readonly hpackStatic = createStaticTable()
+
+  readonly headEditor = new HeadEditor()
 
   /* Valid until the event that filled them is over. */
   readonly requestHead = new Head()

@@ -12,7 +12,6 @@ import { Compressor, type CompressorUser, compressionOf } from '../compression.t
 import { FieldLines } from '../headers.ts'
 import { tooLarge } from '../shaping.ts'
 import type { Route } from '../verdict.ts'
-import { editLines, editRequest } from './edits.ts'
 import type { Engine } from './engine.ts'
 import type { Head } from './head.ts'
 import type { Upstreams } from './upstream.ts'
@@ -283,7 +282,7 @@ export class Exchange implements CompressorUser, UpstreamUser, BalancedRequest, 
   #edited(head: Buffer): Buffer {
     const route = this.#route
     if (route === undefined || (route.rewrite === undefined && route.requestEdits === undefined)) return head
-    return editRequest(head, route, this.facts.target)
+    return this.#engine.headEditor.editRequest(head, route, this.facts.target)
   }
 
   onConnected(): void {
@@ -330,7 +329,7 @@ export class Exchange implements CompressorUser, UpstreamUser, BalancedRequest, 
       if (unable && this.#tryAnother()) return
       this.#responding = true
       const edits = this.#route?.responseEdits
-      if (edits !== undefined && head.status !== 101) editLines(head, lines, edits)
+      if (edits !== undefined && head.status !== 101) this.#engine.headEditor.editResponse(head, lines, edits)
       if (this.#route?.balancer.sticky !== undefined) this.#stick(head, lines)
       if (this.#route?.compress === true) this.#startCompressor(head, lines)
     }
@@ -351,7 +350,7 @@ export class Exchange implements CompressorUser, UpstreamUser, BalancedRequest, 
     }
     const compression = compressionOf(response, this.field('accept-encoding'))
     if (compression === undefined) return
-    editLines(head, lines, compression.edits)
+    this.#engine.headEditor.editResponse(head, lines, compression.edits)
     if (compression.coding === undefined) return
     head.contentLength = -1
     this.#flushes = contentLength === -1
