@@ -126,6 +126,7 @@ export class Http1Server {
 
   #next(socket: Socket, connection: Http1Connection): void {
     connection.queue.shift()
+    if (connection.closed) return
     const [following] = connection.queue
     if (connection.closing || socket.destroyed) {
       connection.closed = true
