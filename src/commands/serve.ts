@@ -9,7 +9,6 @@ import { resolveCas, resolveSites } from '../config/sites.ts'
 import { watchConfig } from '../config/watch.ts'
 import { messageOf } from '../errors.ts'
 import { createLog, type Log } from '../log.ts'
-import { giveMemoryBack } from '../memory.ts'
 import { Server, type ServerOptions } from '../server.ts'
 import { SECOND, SystemClock } from '../time.ts'
 import { Workers } from '../workers.ts'
@@ -39,7 +38,6 @@ export async function serve(args: string[], env: NodeJS.ProcessEnv): Promise<num
   const stopped = runUntilSignal(server, loaded, () => loadChosenConfig(values.config, env), log)
   await Promise.race([server.whenSupplied(SUPPLY_LIMIT_MS), stopped])
   announce(loaded, log, values.demo)
-  giveMemoryBack()
   await stopped
   await stopDemo?.()
   return 0

@@ -10,7 +10,6 @@ import type { Challenge } from '../challenge/solver.ts'
 import { ConfigError, messageOf } from '../errors.ts'
 import { LocalFront } from '../front.ts'
 import { createLog } from '../log.ts'
-import { giveMemoryBack } from '../memory.ts'
 import { Metrics } from '../metrics.ts'
 import { SystemClock } from '../time.ts'
 import type { Answer, Failure, Message, Order, Publication, WorkerState } from './bus.ts'
@@ -109,7 +108,6 @@ function attend(): void {
     if (order.type !== 'start') return (await worker?.obey(order)) ?? {}
     worker = new Worker(order.state)
     await worker.start(order.state.challenges)
-    giveMemoryBack()
     return {}
   }
   process.on('message', async ({ id, order }: Message) => {
