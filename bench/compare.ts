@@ -117,7 +117,8 @@ function isWanted({ id }: Row): boolean {
 }
 
 function proxiesOf(row: Row): string[] {
-  const wanted = options.proxies?.split(',')
+  // The names of some have a comma.
+  const wanted = options.proxies?.split(/,(?! )/)
   const known = row.proxies.filter(
     (name, index) => index === 0 || wanted === undefined || wanted.includes(name),
   )
