@@ -1,7 +1,7 @@
 /** The program as a child of one process, in front of given upstreams, with a probe inside it. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -12,6 +12,7 @@ import type { Held } from './probe.ts'
 const PROGRAM = join(import.meta.dirname, '../../bin/holdfast.js')
 const PROBE = join(import.meta.dirname, 'probe.ts')
 const SETTLE_MS = 30_000
+const LOG = 'log'
 
 export class Instance {
   readonly port: number
@@ -33,7 +34,7 @@ export class Instance {
     const config = {
       listen: { https: [`127.0.0.1:${port}`], http: [], admin: false },
       workers: 1,
-      log: { level: 'error', access: false },
+      log: { level: 'warn', access: false },
       timeouts: { keepAlive: '1h' },
       sites: [
         {
@@ -50,7 +51,7 @@ export class Instance {
     // The kernel ends it when this process goes.
     const child = spawn('setpriv', ['--pdeathsig', 'KILL', ...environment, ...node, PROGRAM, 'serve'], {
       cwd: folder,
-      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+      stdio: ['ignore', openSync(join(folder, LOG), 'w'), 'inherit', 'ipc'],
     })
     const instance = new Instance(child, port, folder)
     for (let attempt = 0; !(await accepts(port)); attempt++) {
@@ -75,6 +76,12 @@ export class Instance {
       held = await this.held()
     }
     return held
+  }
+
+  /** The lines of its log that hold `text`. */
+  logged(text: string): string[] {
+    const lines = readFileSync(join(this.#folder, LOG), 'utf8').split('\n')
+    return lines.filter((line) => line.includes(text))
   }
 
   get running(): boolean {

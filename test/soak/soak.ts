@@ -43,7 +43,9 @@ const complaints: string[] = []
 let stopping = false
 
 function complain(question: Question, what: string): void {
-  if (complaints.length < 20) complaints.push(`${question.path}: ${what}`)
+  if (complaints.length === 20) return
+  const [path = ''] = question.path.split('?')
+  complaints.push([`${question.path}: ${what}`, ...instance.logged(path)].join('\n  '))
 }
 
 /** Was the upstream of the route away at any time between the two? */
