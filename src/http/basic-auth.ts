@@ -45,7 +45,10 @@ export class BasicAuth {
   readonly #gate: Gate
   /** Goes before what is digested, so that the digests, which nobody sees, would be worth nothing elsewhere. */
   readonly #key = randomBytes(32).toString('base64')
-  /* By digest of the field as it came: the same credentials can be spelled in several ways. */
+  /*
+   * By digest of the field as it came: the same credentials can be spelled in several ways. Apart, so that whoever tries
+   * wrong ones makes none of the right ones forgotten.
+   */
   readonly #granted = new Set<string>()
   readonly #refused = new Set<string>()
   readonly #pending = new Map<string, Promise<Admission>>()

@@ -20,15 +20,12 @@ export class HeadEditor {
     target: string,
   ): Buffer {
     const newTarget = rewrite === undefined ? target : rewriteTarget(target, path, rewrite)
-    let targetAt = 0
-    while (head[targetAt++] !== SP);
-    let linesAt = targetAt
-    while (head[linesAt++] !== LF);
     const edited = Buffer.allocUnsafe(head.length + newTarget.length + requestEdits.lines.length)
-    let o = head.copy(edited, 0, 0, targetAt)
+    let o = head.copy(edited, 0, 0, head.indexOf(SP) + 1)
     o = writeText(edited, newTarget, o)
     o = writeAscii(edited, ' HTTP/1.1\r\n', o)
-    o = keepLines(head, linesAt, head.length - CRLF_BYTES, this.#droppedBy(requestEdits), edited, o)
+    const dropped = this.#droppedBy(requestEdits)
+    o = keepLines(head, head.indexOf(LF) + 1, head.length - CRLF_BYTES, dropped, edited, o)
     o = writeText(edited, requestEdits.lines, o)
     edited[o] = CR
     edited[o + 1] = LF

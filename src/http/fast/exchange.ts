@@ -128,7 +128,7 @@ export class Exchange implements CompressorUser, UpstreamUser, BalancedRequest, 
     this.#choose(route.balancer.pick(this))
   }
 
-  /** For a request that is not sent on: its lines, in which `accept` looks. */
+  /** For a request that is not sent on: its lines, in which `field` looks. */
   keepLines(lines: Buffer): void {
     this.#requestHead = lines
   }
@@ -209,11 +209,6 @@ export class Exchange implements CompressorUser, UpstreamUser, BalancedRequest, 
 
   get over(): boolean {
     return this.#over
-  }
-
-  /** Of the request, for an error page. */
-  get accept(): string | undefined {
-    return this.field('accept')
   }
 
   #write(bytes: Buffer): boolean {

@@ -136,18 +136,16 @@ export class KnownFields {
 
   /** `kinds`: by name, in lower case. */
   constructor(kinds: Readonly<Record<string, number>>) {
-    const names = Object.keys(kinds)
-    const longest = Math.max(0, ...names.map(({ length }) => length))
+    const fields = Object.entries(kinds).map(([name, kind]) => ({ name: Buffer.from(name), kind }))
+    const longest = Math.max(0, ...fields.map(({ name }) => name.length))
     this.#byLength = Array.from({ length: longest + 1 }, (_, length) =>
-      names
-        .filter((name) => name.length === length)
-        .map((name) => ({ name: Buffer.from(name), kind: kinds[name] ?? KEEP })),
+      fields.filter(({ name }) => name.length === length),
     )
   }
 
   /** For `keepLines`. In lower case. */
   static dropping(names: Iterable<string>): KnownFields {
-    return new KnownFields(Object.fromEntries(Array.from(names, (name) => [name, DROP])))
+    return new KnownFields(allDropped(names))
   }
 
   kindOf(bytes: Buffer, start: number, end: number): number {
@@ -156,6 +154,10 @@ export class KnownFields {
     for (const field of sameLength) if (spells(bytes, start, field.name)) return field.kind
     return KEEP
   }
+}
+
+function allDropped(names: Iterable<string>): Record<string, number> {
+  return Object.fromEntries(Array.from(names, (name) => [name, DROP]))
 }
 
 const HOP_BY_HOP = {
@@ -199,7 +201,7 @@ export const RESPONSE_FIELDS = new KnownFields({
 
 /** A framing that comes after the message is nothing that an honest sender writes, and is read by some. */
 export const TRAILER_FIELDS = new KnownFields({
-  ...Object.fromEntries(Array.from(NOT_IN_TRAILERS, (name) => [name, DROP])),
+  ...allDropped(NOT_IN_TRAILERS),
   'content-length': MISPLACED,
   'transfer-encoding': MISPLACED,
 })

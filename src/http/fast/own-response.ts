@@ -11,7 +11,7 @@ export interface OwnResponse {
 
 /** The page for a request that failed; `hsts` is what the site says for TLS. */
 export function pageFor(error: ProxyError, exchange: Exchange, hsts: string | undefined): OwnResponse {
-  const { contentType, body } = errorPage(error.status, exchange.facts.id, exchange.accept)
+  const { contentType, body } = errorPage(error.status, exchange.facts.id, exchange.field('accept'))
   const headers: [string, string][] = [
     ['content-type', contentType],
     ['cache-control', 'no-store'],
