@@ -53,7 +53,8 @@ const PROXIES: Readonly<Record<string, Start>> = {
 /** Who may ask where every feature is in use. */
 export const CREDENTIALS = 'bench:secret'
 
-const USERS = { bench: await hashPassword('secret') }
+const [USER = '', PASSWORD = ''] = CREDENTIALS.split(':')
+const USERS = { [USER]: await hashPassword(PASSWORD) }
 
 /** All that a route can do to a request that is served nevertheless. */
 const everyFeature = ({ upstreamPort }: Scene): object => ({
@@ -110,15 +111,26 @@ export async function startProxy(scene: Scene, name: string): Promise<Server> {
   return await launch(scene, PROXY_CORE, port, name, start)
 }
 
-function proxyServer({ folder, upstreamPort }: Scene, port: number): string[] {
+/** What an nginx has beyond the plain one: directives by where they stand. */
+interface More {
+  readonly http?: string
+  readonly upstreams?: string
+  readonly server?: string
+  readonly location?: string
+}
+
+function proxyServer({ folder, upstreamPort }: Scene, port: number, more: More = {}): string[] {
+  const { http = '', upstreams = `server 127.0.0.1:${upstreamPort};`, server = '', location = '' } = more
   return [
-    `upstream app { server 127.0.0.1:${upstreamPort}; keepalive 512; keepalive_requests 1000000000; }`,
+    `upstream app { ${upstreams} keepalive 512; keepalive_requests 1000000000; }`,
+    http,
     `server {
       listen 127.0.0.1:${port} ssl http2 backlog=4096;
       ssl_protocols TLSv1.2 TLSv1.3;
       ssl_certificate ${folder}/chain.pem;
       ssl_certificate_key ${folder}/key.pem;
       http2_max_concurrent_streams 256;
+      ${server}
       location / {
         proxy_pass http://app;
         proxy_http_version 1.1;
@@ -126,6 +138,7 @@ function proxyServer({ folder, upstreamPort }: Scene, port: number): string[] {
         proxy_set_header Host $host;
         proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
         proxy_set_header X-Forwarded-Proto $scheme;
+        ${location}
       }
     }`,
   ]
@@ -149,22 +162,14 @@ function nginx(scene: Scene, name: string, http: readonly string[], accessLog: s
 /** The same, as far as nginx has it: it keeps clients with their upstream by their address. */
 function nginxWithAll(scene: Scene, port: number, name: string): ReturnType<Start> {
   const { folder, upstreamPort } = scene
-  writeFileSync(join(folder, 'users'), CREDENTIALS.replace(':', ':{PLAIN}'))
-  const server = `upstream app {
-      hash $remote_addr consistent;
+  writeFileSync(join(folder, 'users'), `${USER}:{PLAIN}${PASSWORD}`)
+  const servers = proxyServer(scene, port, {
+    http: 'limit_req_zone $binary_remote_addr zone=clients:10m rate=1000000r/s;',
+    upstreams: `hash $remote_addr consistent;
       server 127.0.0.1:${upstreamPort} weight=2 max_conns=400 max_fails=3;
-      server 127.0.0.2:${upstreamPort};
-      keepalive 512; keepalive_requests 1000000000;
-    }
-    limit_req_zone $binary_remote_addr zone=clients:10m rate=1000000r/s;
-    server {
-      listen 127.0.0.1:${port} ssl http2 backlog=4096;
-      ssl_protocols TLSv1.2 TLSv1.3;
-      ssl_certificate ${folder}/chain.pem;
-      ssl_certificate_key ${folder}/key.pem;
-      ssl_verify_client optional; ssl_client_certificate ${folder}/root.pem;
-      location / {
-        deny 127.9.0.0/16; allow 127.0.0.0/8; allow 10.0.0.0/8; deny all;
+      server 127.0.0.2:${upstreamPort};`,
+    server: `ssl_verify_client optional; ssl_client_certificate ${folder}/root.pem;`,
+    location: `deny 127.9.0.0/16; allow 127.0.0.0/8; allow 10.0.0.0/8; deny all;
         auth_basic bench; auth_basic_user_file ${folder}/users;
         limit_req zone=clients burst=1000000 nodelay;
         client_max_body_size 10m;
@@ -172,20 +177,13 @@ function nginxWithAll(scene: Scene, port: number, name: string): ReturnType<Star
         gzip on; gzip_vary on; gzip_types text/plain; gzip_proxied any;
         add_header X-Frame-Options DENY; add_header Access-Control-Allow-Origin *;
         add_header Strict-Transport-Security max-age=31536000;
-        proxy_pass http://app;
-        proxy_http_version 1.1;
         proxy_next_upstream_tries 3;
-        proxy_set_header Connection "";
-        proxy_set_header Host $host;
-        proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-        proxy_set_header X-Forwarded-Proto $scheme;
         proxy_set_header X-Request-Id $request_id;
         proxy_set_header X-App bench; proxy_set_header X-More 1; proxy_set_header X-Gone "";
         proxy_set_header X-Client $ssl_client_s_dn;
-        proxy_hide_header Server;
-      }
-    }`
-  return nginx(scene, name, [server], `${fileName(name)}.log`)
+        proxy_hide_header Server;`,
+  })
+  return nginx(scene, name, servers, `${fileName(name)}.log`)
 }
 
 function holdfast(
