@@ -203,6 +203,20 @@ export class UpstreamHttp2Stream implements UpstreamConnection {
     else this.#finish(lines === '' ? undefined : Buffer.from(lines, 'latin1'))
   }
 
+  /**
+   * RFC 9113 section 8.7: what was refused was not processed. Section 8.1 has NO_ERROR come after END_STREAM, yet node:http2
+   * leaves END_STREAM out where its app has not read the request's body: the Content-Length tells that all has come.
+   */
+  onReset(error: number): void {
+    this.#host.close(this, undefined)
+    if (error === ERROR.NO_ERROR && this.#responding && this.#left === 0) {
+      this.#finish(undefined)
+      return
+    }
+    const refused = error === ERROR.REFUSED_STREAM && !this.#responding
+    this.lose(refused ? 'refused' : 'reset', `the upstream reset the stream (error ${error})`)
+  }
+
   /** There may be room for more of the body. */
   pump(): void {
     this.#send()

@@ -345,16 +345,12 @@ export class UpstreamHttp2 implements UpstreamStreamHost, Timed {
     stream.lose('invalid', detail)
   }
 
-  /** Section 8.7: what was refused was not processed. */
   #onReset(id: number, bytes: Buffer, start: number, end: number): number {
     if (id === 0) return ERROR.PROTOCOL_ERROR
     if (end - start !== 4) return ERROR.FRAME_SIZE_ERROR
     const stream = this.#streams.get(id)
     if (stream === undefined) return this.#charge()
-    const error = bytes.readUInt32BE(start)
-    this.close(stream, undefined)
-    const refused = error === ERROR.REFUSED_STREAM && !stream.responding
-    stream.lose(refused ? 'refused' : 'reset', `the upstream reset the stream (error ${error})`)
+    stream.onReset(bytes.readUInt32BE(start))
     return ERROR.NO_ERROR
   }
 

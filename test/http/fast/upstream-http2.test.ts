@@ -345,6 +345,38 @@ t.test('a reset', async (t) => {
     t.equal(statusOf(await client.response()), 200)
   })
 
+  t.test(
+    'without an error, instead of END_STREAM after all of Content-Length, ends the response',
+    async (t) => {
+      const { up, open } = await start(t)
+      const stream = open({ ':method': 'POST' })
+      stream.write('unread')
+      const peer = await up.peer()
+      await peer.fieldsOf(1)
+      peer.headers(1, [...OK, ['content-length', '5']])
+      peer.data(1, 'whole')
+      peer.send(frame(FRAME.RST_STREAM, 0, 1, uint32(ERROR.NO_ERROR)))
+      t.equal((await answerOf(stream)).body.toString(), 'whole')
+      t.notOk(peer.frames.some(({ type }) => type === FRAME.RST_STREAM))
+    },
+  )
+
+  for (const [what, fields] of [
+    ['before that', [...OK, ['content-length', '5']]],
+    ['of a response without one', OK],
+  ] as const)
+    t.test(`without an error, ${what}, resets the client’s stream`, async (t) => {
+      const { up, open } = await start(t)
+      const stream = open()
+      const peer = await up.peer()
+      await peer.fieldsOf(1)
+      peer.headers(1, fields)
+      peer.data(1, 'part')
+      await once(stream, 'response')
+      peer.send(frame(FRAME.RST_STREAM, 0, 1, uint32(ERROR.NO_ERROR)))
+      await t.rejects(answerOf(stream), { code: 'ERR_HTTP2_STREAM_ERROR' })
+    })
+
   t.test('in the middle of it resets the client’s stream', async (t) => {
     const { up, open } = await start(t)
     const stream = open()
