@@ -3,6 +3,7 @@
  * Receives sites from `server.ts` (at start and at reload), facts from a wire; hands back a verdict that the wire carries out.
  */
 import type { GuardedSite } from '../cert/client-policy.ts'
+import { isPlain, readPath, writePath } from '../config/paths.ts'
 import type { Timeouts } from '../config/schema.ts'
 import type { SiteRoute } from '../config/sites.ts'
 import { ProxyError } from '../errors.ts'
@@ -68,6 +69,7 @@ const CLIENT_TOO_LARGE = refuse(
 )
 const UNKNOWN_HOST = refuse(new ProxyError('NO_ROUTE', 404, 'no site has this host'))
 const NO_ROUTE = refuse(new ProxyError('NO_ROUTE', 404, 'no route of the site has this path'))
+const CLIMBS = refuse(new ProxyError('REQUEST_INVALID', 400, 'the path leads above its root'))
 const NO_CHALLENGE = refuse(new ProxyError('NO_ROUTE', 404, 'no challenge is pending for this path'))
 
 /** What a Host field says, and whose it is. */
@@ -194,17 +196,38 @@ export class Gateway {
   }
 }
 
+/** A path, and what is below it. */
+class Prefix {
+  readonly path: string
+  readonly #below: string
+
+  constructor(path: string) {
+    this.path = path
+    this.#below = path.endsWith('/') ? path : `${path}/`
+  }
+
+  covers(path: string): boolean {
+    return path === this.path || path.startsWith(this.#below)
+  }
+}
+
+interface RouteEntry {
+  /** In its plain spelling, as nearly every request has it. */
+  readonly sent: Prefix
+  /** As it is read. */
+  readonly read: Prefix
+  readonly shaper: Shaper | undefined
+  readonly verdict: Forward
+}
+
 class SiteEntry {
   readonly redirect: boolean
   readonly clientPolicy: string | undefined
   readonly clientFields: ClientFields | undefined
   /** Longest path first. */
-  readonly #routes: readonly {
-    path: string
-    below: string
-    shaper: Shaper | undefined
-    verdict: Forward
-  }[]
+  readonly #routes: readonly RouteEntry[]
+  /** Is it the same for it how a path is read? */
+  readonly #takesAll: boolean
 
   constructor(
     site: GuardedSite,
@@ -216,11 +239,10 @@ class SiteEntry {
     this.clientPolicy = site.clientPolicy?.id
     this.clientFields = clientFields
     const hsts = hstsValue(site.hsts)
-    this.#routes = [...site.routes]
-      .sort((a, b) => b.path.length - a.path.length)
+    this.#routes = site.routes
       .map((route) => ({
-        path: route.path,
-        below: route.path.endsWith('/') ? route.path : `${route.path}/`,
+        sent: new Prefix(route.path),
+        read: new Prefix(readPath(route.path)?.path ?? route.path),
         shaper: route.shaping && shapers.compile(route.shaping, hsts),
         verdict: {
           action: 'forward',
@@ -231,31 +253,55 @@ class SiteEntry {
             clientFields,
             maxBodyBytes: route.shaping?.maxBody ?? Number.POSITIVE_INFINITY,
             rewrite: route.shaping?.rewrite,
+            target: undefined,
             requestEdits: compileEdits(route.shaping?.requestHeaders),
             responseEdits: compileEdits(route.shaping?.responseHeaders),
             compress: route.shaping?.compress ?? false,
           },
-        },
+        } as const,
       }))
+      .sort((a, b) => b.read.path.length - a.read.path.length)
+    const [first] = this.#routes
+    this.#takesAll =
+      this.#routes.length === 1 && first?.sent.path === '/' && first.verdict.route.rewrite === undefined
   }
 
   upstreams(): Omit<UpstreamStatus, 'host'>[] {
-    return this.#routes.flatMap(({ path, verdict }) =>
+    return this.#routes.flatMap(({ sent: { path }, verdict }) =>
       verdict.route.balancer.statuses().map((status) => ({ path, ...status })),
     )
   }
 
-  /** By the longest prefix that ends where a segment ends. Paths are compared as they were sent, byte for byte. */
+  /**
+   * By the longest prefix that ends where a segment ends. A path that another program could read as one of another route
+   * goes by that reading, and on in the plain spelling of it, so that nobody below reads anything else. What would take
+   * the same route either way goes on as it was sent: an app may tell `%2F` from a slash.
+   */
   route(facts: RequestFacts): Verdict | undefined {
     const { target } = facts
     const query = target.indexOf('?')
     const path = query === -1 ? target : target.slice(0, query)
-    for (const route of this.#routes) {
-      if (path === route.path || path.startsWith(route.below))
-        return route.shaper === undefined ? route.verdict : route.shaper.decide(facts, route.verdict)
-    }
+    const asSent = this.#sentTo(path)
+    if (this.#takesAll || isPlain(path)) return asSent && verdictOf(asSent, facts)
+    const reading = readPath(path)
+    if (reading === undefined) return CLIMBS
+    const asRead = this.#routes.find(({ read }) => read.covers(reading.path))
+    if (asRead === undefined) return undefined
+    // Between the path as it is and this reading of it, no other can take another route either.
+    if (asRead === asSent && !reading.isTreacherous) return verdictOf(asRead, facts)
+    const plain = writePath(reading.path) + target.slice(path.length)
+    const route = { ...asRead.verdict.route, target: plain }
+    return verdictOf({ ...asRead, verdict: { action: 'forward', route } }, facts)
+  }
+
+  #sentTo(path: string): RouteEntry | undefined {
+    for (const route of this.#routes) if (route.sent.covers(path)) return route
     return undefined
   }
+}
+
+function verdictOf({ shaper, verdict }: RouteEntry, facts: RequestFacts): Verdict {
+  return shaper === undefined ? verdict : shaper.decide(facts, verdict)
 }
 
 function refuse(error: ProxyError): Verdict {

@@ -40,6 +40,8 @@ export interface Route {
   readonly maxBodyBytes: number
   /** See `rewriteTarget`. */
   readonly rewrite: string | undefined
+  /** What the client's target counts as, where that could be read in two ways. */
+  readonly target: string | undefined
   readonly requestEdits: FieldEdits | undefined
   readonly responseEdits: FieldEdits | undefined
   readonly compress: boolean

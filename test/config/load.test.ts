@@ -208,7 +208,12 @@ const BAD: readonly [name: string, config: unknown, lines: string[]][] = [
       sites: [
         {
           hosts: ['a.example.com'],
-          routes: [{ path: 'api', upstreams }, { path: '/a b', upstreams: [] }, {}],
+          routes: [
+            { path: 'api', upstreams },
+            { path: '/a b', upstreams: [] },
+            {},
+            { path: '/a//b', upstreams },
+          ],
         },
       ],
     },
@@ -217,12 +222,15 @@ const BAD: readonly [name: string, config: unknown, lines: string[]][] = [
       'sites[0].routes[1].path: "/a b" is not a path: it starts with "/" and has no space, "?" or "#"',
       'sites[0].routes[1].upstreams: names no upstream',
       'sites[0].routes[2].path: is missing',
+      'sites[0].routes[3].path: "/a//b" is not a path that is looked for: leave out "//", ";", a backslash, "%2F" and the segments "." and ".."',
     ],
   ],
   [
     'a path twice',
     {
-      sites: [{ hosts: ['a.example.com'], routes: ['/a', '/b', '/a'].map((path) => ({ path, upstreams })) }],
+      sites: [
+        { hosts: ['a.example.com'], routes: ['/a', '/b', '/%61'].map((path) => ({ path, upstreams })) },
+      ],
     },
     ['sites[0].routes[2].path: "/a" is the path of routes[0] already (keep one of the two)'],
   ],

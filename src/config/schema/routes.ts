@@ -1,6 +1,7 @@
 /** What becomes of the requests of a site, or below one of its paths. Part of `schema.ts`. */
+import { plainPath } from '../paths.ts'
 import { balancingKeys, upstreamEntry } from './balancing.ts'
-import { file, host, z } from './fields.ts'
+import { file, host, text, z } from './fields.ts'
 import { shapingKeys } from './shaping.ts'
 
 export const upstreams = z
@@ -26,10 +27,15 @@ export const upstreamTls = z
   .describe('How `https://` and `h2://` upstreams are checked, and what they are shown.')
 
 export const route = z.strictObject({
-  path: z
-    .string()
-    .regex(/^\/[^?#\s]*$/, 'not a path: it starts with "/" and has no space, "?" or "#"')
-    .describe('Requests whose path is this, or below it, take the route; the longest wins.'),
+  path: text(plainPath, (input) =>
+    /^\/[^?#\s]*$/.test(input)
+      ? 'not a path that is looked for: leave out "//", ";", a backslash, "%2F" and the segments "." and ".."'
+      : 'not a path: it starts with "/" and has no space, "?" or "#"',
+  )
+    .meta({ title: 'path' })
+    .describe(
+      'Requests whose path is this, or below it, take the route, however that is spelled (`/a/../b`, `//b`, `/%62`); the longest wins. A path that could be read as one of two routes is passed on as it was read; others as they were sent.',
+    ),
   upstreams: upstreams.optional(),
   ...shapingKeys,
   ...balancingKeys,

@@ -177,7 +177,8 @@ export class Exchange implements RequestFields, Waiter {
   }
 
   #send(route: Route, backend: Backend): void {
-    const { authority = '', target = '' } = this.#head ?? {}
+    const { authority = '', target: sent = '' } = this.#head ?? {}
+    const target = route.target ?? sent
     const outgoing = {
       method: this.#client.method,
       target: route.rewrite === undefined ? target : rewriteTarget(target, route.path, route.rewrite),

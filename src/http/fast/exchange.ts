@@ -276,8 +276,8 @@ export class Exchange implements CompressorUser, UpstreamUser, BalancedRequest, 
   /** As the upstream is to get it; what is decided and logged goes by what the client sent. */
   #edited(head: Buffer): Buffer {
     const route = this.#route
-    if (route === undefined || (route.rewrite === undefined && route.requestEdits === undefined)) return head
-    return this.#engine.headEditor.editRequest(head, route, this.facts.target)
+    if (route === undefined || !changesRequests(route)) return head
+    return this.#engine.headEditor.editRequest(head, route, route.target ?? this.facts.target)
   }
 
   onConnected(): void {
@@ -431,6 +431,10 @@ export class Exchange implements CompressorUser, UpstreamUser, BalancedRequest, 
   #fail(error: ProxyError): void {
     this.#client.onFailure(error)
   }
+}
+
+function changesRequests({ rewrite, target, requestEdits }: Route): boolean {
+  return rewrite !== undefined || target !== undefined || requestEdits !== undefined
 }
 
 function errorOf(fault: UpstreamFault, responding: boolean, url: string, detail: string): ProxyError {

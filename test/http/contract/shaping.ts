@@ -26,6 +26,8 @@ export function shaping(t: Test, makeWire: MakeWire): void {
     return client.response()
   }
 
+  const lastTarget = (upstream: RawUpstream): string | undefined => upstream.requests.at(-1)?.split(' ')[1]
+
   t.test('403 to an address that may not ask, on a connection that goes on', async (t) => {
     const [client, upstream, front] = await against(t, {
       routes: [{ path: '/inner', shaping: { deny: ['127.0.0.0/8'] } }],
@@ -63,6 +65,75 @@ export function shaping(t: Test, makeWire: MakeWire): void {
     t.equal(statusOf(refused), 429)
     t.equal(fieldOf(refused, 'retry-after'), '1800')
     t.equal(upstream.requests.length, 3)
+  })
+
+  t.test('a route’s rules hold however its path is spelled', async (t) => {
+    const [client, upstream, front] = await against(t, {
+      routes: [{ path: '/auth/', shaping: { deny: ['127.0.0.0/8'] } }],
+    })
+    const session = connectHttp2(t, front)
+    for (const target of [
+      '/auth/x',
+      '/x/../auth/x',
+      '/x/%2e%2E/auth/x',
+      '/x%2F..%2fauth/x',
+      '/./auth/x',
+      '//auth/x',
+      '/%61uth/x',
+      '/auth%2Fx',
+      '/auth\\x',
+      '/auth;y/x',
+      '/x/..;/auth/x',
+    ]) {
+      t.equal(statusOf(await get(client, target)), 403, target)
+      const stream = session.request({ ':path': target, ':authority': HOST })
+      t.equal((await answerOf(stream)).status, 403, `${target} over HTTP/2`)
+    }
+    t.equal(upstream.requests.length, 0)
+  })
+
+  t.test(
+    'a path that another program could read as one of another route goes on as it was read',
+    async (t) => {
+      const upstream = await RawUpstream.start(t, (socket) => socket.write(ok('upstream')))
+      const upstreams = [upstream.url]
+      const routes = [
+        { path: '/in/', upstreams },
+        { path: '/strip/', upstreams, shaping: { rewrite: '/' } },
+      ]
+      const front = await Front.start(t, makeWire, { sites: [{ upstreams, routes }] })
+      const client = await RawClient.connect(t, front)
+      for (const [target, sent] of [
+        ['/in/../x?a=%2e&b=//', '/x?a=%2e&b=//'],
+        ['/x%2F../in/y', '/in/y'],
+        ['/%69n/%C3%A9%20%25?/%2e', '/in/%C3%A9%20%25?/%2e'],
+        ['/strip/x/../y', '/y'],
+        ['/%73trip/y', '/y'],
+        // All read the route of these alike.
+        ['/a%2Fb;c//d', '/a%2Fb;c//d'],
+        ['/in/a%2Fb;c//d', '/in/a%2Fb;c//d'],
+        ['/strip/a%2Fb', '/a%2Fb'],
+      ] as const) {
+        t.equal(statusOf(await get(client, target)), 200, target)
+        t.equal(lastTarget(upstream), sent, target)
+      }
+      t.match(front.requests.at(0), { path: '/in/../x' }, 'the log has what was asked for')
+    },
+  )
+
+  t.test('400 to a path that leads above the root, where routes hang on paths', async (t) => {
+    const [, upstream, front] = await against(t, { routes: [{ path: '/in' }] })
+    for (const target of ['/..', '/in/../../x', '/%2e%2e/in', '/in/..%2F../..'])
+      t.equal(statusOf(await get(await RawClient.connect(t, front), target)), 400, target)
+    t.equal(upstream.requests.length, 0)
+  })
+
+  t.test('a site with one way for all passes paths on as they were sent', async (t) => {
+    const [client, upstream] = await against(t, {})
+    for (const target of ['/a/../b', '//x', '/%61', '/..', '/a;b\\c']) {
+      await get(client, target)
+      t.equal(lastTarget(upstream), target)
+    }
   })
 
   t.test('503 while a route is closed, until a reload opens it', async (t) => {
