@@ -6,12 +6,13 @@
  */
 import { isIP } from 'node:net'
 import { getDomain } from 'tldts'
+import { networkOf } from '../config/addresses.ts'
 import { type Clock, HOUR, MINUTE } from '../time.ts'
 import { LONGEST_ORDER_MS } from './issuer.ts'
 
 /**
- * `account`: all orders; `domain`: certificates a registered domain; `names`: certificates of exactly one set of names;
- * `failures`: failed validations a host.
+ * `account`: all orders; `domain`: certificates a registered domain, IPv4 address or /64 of IPv6; `names`: certificates of exactly
+ * one set of names; `failures`: failed validations a host.
  */
 export const LIMIT_SCOPES = ['account', 'domain', 'names', 'failures'] as const
 export type LimitScope = (typeof LIMIT_SCOPES)[number]
@@ -208,9 +209,9 @@ function isWithin(now: number, at: number, windowMs: number): boolean {
   return now < at + windowMs
 }
 
-/** `a.b.example.co.uk` → `example.co.uk`; what has no registered domain speaks for itself. */
+/** `a.b.example.co.uk` → `example.co.uk`; what has no registered domain speaks for itself, an IPv6 address for its network. */
 export function registeredDomain(name: string): string {
-  if (isIP(name) !== 0) return name
+  if (isIP(name) !== 0) return networkOf(name)
   const bare = name.replace(/^\*\./, '')
   return getDomain(bare, { allowPrivateDomains: true }) ?? bare
 }

@@ -2,8 +2,10 @@
  * TLS-ALPN-01 (RFC 8737; RFC 8738 for IP addresses): `ca/` presents, and the TLS listener asks here when a client offers
  * nothing but `acme-tls/1`. Hides the challenge certificates and the server names by which CAs ask for IP addresses.
  */
+
 import { isIP } from 'node:net'
 import { generateKeyPem } from '../cert/x509.ts'
+import { groupsOf } from '../config/addresses.ts'
 import type { Clock } from '../time.ts'
 import type { Challenge, Solver } from './solver.ts'
 
@@ -85,13 +87,9 @@ async function makeKeys(): Promise<Readonly<Record<AlpnKeyType, string>>> {
 function serverNameOf(name: string): string {
   const family = isIP(name)
   if (family === 4) return `${name.split('.').reverse().join('.')}.in-addr.arpa`
-  if (family === 6) return `${hexDigitsOf(name).reverse().join('.')}.ip6.arpa`
+  if (family === 6) {
+    const digits = groupsOf(name).flatMap((group) => [...group.padStart(4, '0')])
+    return `${digits.reverse().join('.')}.ip6.arpa`
+  }
   return name
-}
-
-/** The 32 hexadecimal digits of an IPv6 address in canonical text form (RFC 5952). */
-function hexDigitsOf(address: string): string[] {
-  const [left = [], right = []] = address.split('::').map((half) => half.split(':').filter(Boolean))
-  const zeros = Array.from({ length: 8 - left.length - right.length }, () => '0')
-  return [...left, ...zeros, ...right].flatMap((group) => [...group.padStart(4, '0')])
 }

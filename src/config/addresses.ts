@@ -177,3 +177,17 @@ function privateAddresses(): BlockList {
 export function plainAddress(address: string): string {
   return address.startsWith('::ffff:') && isIP(address.slice(7)) === 4 ? address.slice(7) : address
 }
+
+/** The eight groups of an IPv6 address, in lower-case hexadecimal without leading zeros; one of IPv4 at the end stays as it is. */
+export function groupsOf(address: string): string[] {
+  const [before = [], after = []] = address.split('::').map((half) => half.split(':').filter(Boolean))
+  const zeros = Array.from({ length: 8 - before.length - after.length }, () => '0')
+  return [...before, ...zeros, ...after].map((group) =>
+    group.includes('.') ? group : Number.parseInt(group, 16).toString(16),
+  )
+}
+
+/** What one customer has, so that who has one of its addresses has them all: an IPv4 address by itself, of IPv6 the /64. */
+export function networkOf(address: string): string {
+  return address.includes(':') ? `${groupsOf(address).slice(0, 4).join(':')}::/64` : address
+}

@@ -3,6 +3,7 @@
  * Memory is bounded: who has been silent for longest is forgotten first. Serves `shaping.ts`.
  */
 import { hash } from 'node:crypto'
+import { networkOf } from '../config/addresses.ts'
 import type { Shaping } from '../config/shaping.ts'
 import type { Clock } from '../time.ts'
 import type { RequestFields } from './verdict.ts'
@@ -49,17 +50,4 @@ export class RateLimit {
 /** As short as all others, and no secret to keep in memory; not the form of an address. */
 function digestOf(value: string): string {
   return hash('sha256', Buffer.from(value, 'latin1'), 'base64')
-}
-
-/** An IPv4 address by itself, an IPv6 address by its /64: who has one of these addresses has them all. */
-function networkOf(address: string): string {
-  if (!address.includes(':')) return address
-  const [head = '', tail] = address.split('::')
-  const groups = head.split(':').filter((group) => group !== '')
-  const last = (tail ?? '').split(':').filter((group) => group !== '')
-  while (groups.length + last.length < 8) groups.push('0')
-  return [...groups, ...last]
-    .slice(0, 4)
-    .map((group) => Number.parseInt(group, 16).toString(16))
-    .join(':')
 }

@@ -165,3 +165,18 @@ t.test('registered domains follow the public suffix list', async (t) => {
     ['example.co.uk', 'example.com', 'app.github.io', 'localhost', '127.0.0.1'],
   )
 })
+
+t.test('IPv6 addresses count by their first half', async (t) => {
+  for (const [address, prefix] of [
+    ['2001:db8::1', '2001:db8:0:0::/64'],
+    ['2001:db8::5:6:7:8', '2001:db8:0:0::/64'],
+    ['2001:db8:1:2:3:4:5:6', '2001:db8:1:2::/64'],
+    ['::1', '0:0:0:0::/64'],
+    ['2001:db8:1:2::', '2001:db8:1:2::/64'],
+  ] as const)
+    t.equal(registeredDomain(address), prefix, address)
+  const ledger = new Ledger(LIMITS, new VirtualClock())
+  for (const last of [1, 2, 3]) ledger.ordered([`2001:db8::${last}`], false)
+  t.ok(ledger.openAt(['2001:db8::4'], false) > 0)
+  t.equal(ledger.openAt(['2001:db8:0:1::4'], false), 0)
+})
