@@ -27,6 +27,8 @@ export interface AcmeOrderOptions {
 export interface Issued {
   /** URL of the account that it was issued to. */
   readonly account: string | undefined
+  /** Undefined where the CA asked for no proof: it had one. */
+  readonly provedBy: ChallengeType | undefined
   readonly chainPem: string
   readonly keyPem: string
 }
@@ -39,8 +41,8 @@ const PAUSE_GROWTH = 1.5
 const GIVE_UP_LIMIT_MS = 5 * SECOND
 
 /**
- * Orders once, and once more for each challenge type that fails while another one is allowed: a failed authorization
- * ends its order (RFC 8555 section 7.1.6).
+ * Orders once, and once more for each challenge type that fails while another one is allowed and the request lets it: a
+ * failed authorization ends its order (RFC 8555 section 7.1.6).
  *
  * @throws IssueError; what a solver throws; the signal's reason when it aborts
  */
@@ -63,7 +65,7 @@ export async function orderCertificate(
       if (error.code === 'NO_CHALLENGE') throw refused ?? error
       solvers = solvers.filter((solver) => solver.type !== attempt.failed)
       const isHopeless = error.blame !== 'domain' || isForbiddenByCaa(error) || solvers.length === 0
-      if (attempt.failed === undefined || isHopeless) throw error
+      if (attempt.failed === undefined || isHopeless || request.mayOrderAgain?.(error) === false) throw error
       log.warn({ ca, err: error }, `${ca}: ${attempt.failed} failed, trying ${solvers[0]?.type}`)
       refused = error
     }
@@ -82,6 +84,8 @@ interface Proof {
 class Attempt {
   /** The type whose validation failed, if one did. */
   failed: ChallengeType | undefined
+  /** The type that the CA accepted last. */
+  #provedBy: ChallengeType | undefined
   readonly #request: IssueRequest
   readonly #wire: AcmeWire
   readonly #options: AcmeOrderOptions
@@ -148,7 +152,10 @@ class Attempt {
   async #prove(order: Order): Promise<void> {
     for (const url of order.authorizations) {
       const authorization = await this.#wire.authorization(url, this.#signal)
-      if (authorization.status === 'valid') continue
+      if (authorization.status === 'valid') {
+        this.#provedBy ??= this.#onlyTypeOf(authorization)
+        continue
+      }
       if (authorization.status !== 'pending') throw this.#impossible('authorization', authorization.status)
       this.#pending.add(url)
       await this.#present(authorization)
@@ -183,6 +190,13 @@ class Attempt {
     throw failure({ code: 'NO_CHALLENGE', ca, doing: `challenge for ${name}`, what })
   }
 
+  /** RFC 8555 section 7.1.4: a valid authorization has the challenge that was validated, and many CAs list no other. */
+  #onlyTypeOf({ challenges }: Authorization): ChallengeType | undefined {
+    const [only, another] = challenges
+    if (another !== undefined) return undefined
+    return this.#options.solvers.find(({ type }) => type === only?.type)?.type
+  }
+
   /** Until the CA has made up its mind. */
   async #watch({ authorizationUrl, solver, challenge }: Proof): Promise<void> {
     const pauses = this.#pauses()
@@ -192,7 +206,10 @@ class Attempt {
       authorization = await this.#wire.authorization(authorizationUrl, this.#signal)
     } while (authorization.status === 'pending')
     this.#pending.delete(authorizationUrl)
-    if (authorization.status === 'valid') return
+    if (authorization.status === 'valid') {
+      this.#provedBy = solver.type
+      return
+    }
     if (authorization.status !== 'invalid') throw this.#impossible('authorization', authorization.status)
     this.failed = solver.type
     throw refusal({
@@ -210,7 +227,8 @@ class Attempt {
     const finalized = await this.#wire.finalize(order, csr, this.#signal)
     const { certificate } = await this.#waitFor('valid', ['ready', 'processing'], finalized)
     if (certificate === undefined) throw this.#badAnswer('the order is valid and names no certificate')
-    return { chainPem: await this.#download(certificate), keyPem, account: this.#wire.accountUrl }
+    const chainPem = await this.#download(certificate)
+    return { chainPem, keyPem, account: this.#wire.accountUrl, provedBy: this.#provedBy }
   }
 
   /** The chain to the preferred root, else the CA's default one: a preference must not cost a certificate. */

@@ -242,10 +242,10 @@ export class AcmeIssuer implements Issuer {
     return notBefore
   }
 
-  #verified({ account, chainPem, keyPem }: Issued, { names }: IssueRequest): Certificate {
+  #verified({ chainPem, keyPem, ...order }: Issued, { names }: IssueRequest): Certificate {
     const { id: ca, trust, browserRoots = [] } = this.#options
     try {
-      const certificate = new Certificate(chainPem, keyPem, ca, `certificate from ${ca}`, account)
+      const certificate = new Certificate(chainPem, keyPem, ca, `certificate from ${ca}`, order)
       verifyChain(certificate, { names, roots: trust(), browserRoots, now: this.#timeFor(certificate) })
       return certificate
     } catch (cause) {

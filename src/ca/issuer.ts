@@ -2,6 +2,7 @@
 import type { Certificate } from '../cert/certificate.ts'
 import type { KeyType } from '../cert/x509.ts'
 import type { ChallengeType } from '../challenge/solver.ts'
+import type { IssueError } from '../errors.ts'
 import { MINUTE } from '../time.ts'
 
 /** No order takes longer: the adapters see to that. */
@@ -19,6 +20,8 @@ export interface IssueRequest {
   readonly replaces?: Replaced
   /** Called where it is ordered without `replaces` all the same: to the CA's rate limits it is no renewal, then. */
   readonly onOrderedAnew?: () => void
+  /** Asked after a failed validation, before it is ordered once more to prove the names another way. Absent: it may be. */
+  readonly mayOrderAgain?: (failure: IssueError) => boolean
 }
 
 export interface Replaced {

@@ -12,6 +12,9 @@ const PEM_CERTIFICATE = /-----BEGIN CERTIFICATE-----[\s\S]+?-----END CERTIFICATE
 /** The source of what an operator has put into the store by hand: served until it falls due, whatever CAs are named. */
 export const IMPORTED = 'import'
 
+/** The ACME order that a certificate comes from. */
+export type IssuedBy = Partial<Pick<Certificate, 'account' | 'provedBy'>>
+
 export class Certificate {
   /** Leaf first, then the intermediates; normalized PEM. */
   readonly chainPem: string
@@ -37,6 +40,8 @@ export class Certificate {
   readonly source: string
   /** URL of the ACME account that it was issued to; undefined where there is none, or it is not known. */
   readonly account: string | undefined
+  /** The type of the ACME challenge by which the CA was shown whose name it is; undefined as for `account`. */
+  readonly provedBy: string | undefined
 
   /**
    * @param chainPem leaf first; text around the PEM blocks is dropped
@@ -44,7 +49,7 @@ export class Certificate {
    * @param what names the origin in errors: a path, a CA, a store key
    * @throws CertificateError CERTIFICATE_UNREADABLE, KEY_MISMATCH
    */
-  constructor(chainPem: string, keyPem: string, source: string, what: string, account?: string) {
+  constructor(chainPem: string, keyPem: string, source: string, what: string, order: IssuedBy = {}) {
     this.chain = parseCertificates(chainPem, what)
     const leaf = this.chain[0] as X509Certificate
     const key = parseKey(keyPem, what)
@@ -70,7 +75,8 @@ export class Certificate {
     this.issuer = commonNameOf(leaf.issuer)
     this.serial = leaf.serialNumber.toLowerCase()
     this.source = source
-    this.account = account
+    this.account = order.account
+    this.provedBy = order.provedBy
   }
 
   get leaf(): X509Certificate {

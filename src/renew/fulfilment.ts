@@ -5,9 +5,10 @@
 import type { CaAccess } from '../ca/authorities.ts'
 import type { CaHealth } from '../ca/health.ts'
 import type { Certificate } from '../cert/certificate.ts'
-import type { Inventory } from '../cert/inventory.ts'
+import type { Holding, Inventory } from '../cert/inventory.ts'
 import type { Verdicts } from '../cert/verdicts.ts'
 import { keyTypeOf } from '../cert/x509.ts'
+import type { ChallengeType } from '../challenge/solver.ts'
 import { INTERNAL } from '../config/cas.ts'
 import { messageOf } from '../errors.ts'
 import type { CertificateFailed, CertificateObtained, RefusedBy } from '../events.ts'
@@ -119,8 +120,10 @@ export class Fulfilment {
 
   #issue(task: Task, order: Order, signal: AbortSignal): Promise<Issuance> {
     const { inventory, verdicts } = this.#options
-    const { host, keyType, challenges } = task.target
-    const replaced = inventory.holding(host)[order.duty]
+    const { host, keyType } = task.target
+    const holding = inventory.holding(host)
+    const replaced = holding[order.duty]
+    const challenges = this.#challengesFor(task, order.duty, holding)
     const keyPem = replaced && this.#reusableKey(task, replaced)
     const request = { names: [host], keyType, challenges, ...(keyPem === undefined ? {} : { keyPem }) }
     return issueFromFirst(
@@ -137,6 +140,19 @@ export class Fulfilment {
       { ...this.#options, onOutcome: this.#progress.onOutcome },
       signal,
     )
+  }
+
+  /**
+   * What proved the host before comes first, whichever CA it was shown to: a failed validation costs an order, and counts
+   * against limits. One that never validates gets one try at a time, each with the next type.
+   */
+  #challengesFor({ job, target }: Task, duty: Duty, held: Holding): readonly ChallengeType[] {
+    const { challenges } = target
+    const failures = job[duty]?.failures ?? 0
+    if (failures > HOPELESS_AFTER)
+      return challenges.filter((_, index) => index === failures % challenges.length)
+    const proven = held[duty]?.provedBy ?? held.live?.provedBy ?? held.standby?.provedBy
+    return [...challenges].sort((a, b) => Number(b === proven) - Number(a === proven))
   }
 
   /** The key of before, where that is wanted. Not one of another type, nor one for whose sake the certificate may have to go. */

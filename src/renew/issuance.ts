@@ -129,22 +129,35 @@ async function askOne(
     onOutcome(ca)
     throw skipped(ca, health)
   }
+  /** Tells, once, that no certificate came of the order that is under way. */
   let unissued = ledger.ordered(names, exempt)
+  let counted: IssueError | undefined
+  const count = (failure: IssueError): void => {
+    if (failure.code !== 'CA_BAD_CERTIFICATE') unissued()
+    unissued = () => {}
+    if (failure.code === 'DOMAIN_UNVALIDATED' && failure !== counted) ledger.unvalidated(names)
+    counted = failure
+  }
   const onOrderedAnew = (): void => {
     if (exempt) unissued = ledger.ordered(names, false)
   }
+  const mayOrderAgain = (failure: IssueError): boolean => {
+    count(failure)
+    const isOpen = ledger.openAt(names, exempt) === 0
+    if (isOpen) unissued = ledger.ordered(names, exempt)
+    return isOpen
+  }
   const startedAt = clock.monotonic()
   try {
-    const certificate = await issuer.issue({ ...request, onOrderedAnew }, signal)
+    const certificate = await issuer.issue({ ...request, onOrderedAnew, mayOrderAgain }, signal)
     const tookMs = clock.monotonic() - startedAt
     admission.succeeded(tookMs)
     return { certificate, tookMs }
   } catch (cause) {
     // Aborted, the order has come to what the reason says: a lost race, or our own stop.
     const error = asIssueError(ca, signal.aborted ? signal.reason : cause)
-    if (error.code !== 'CA_BAD_CERTIFICATE' && !signal.aborted) unissued()
+    if (!signal.aborted) count(error)
     if (error.code === 'CA_RATE_LIMITED') ledger.refused(names, error.retryAfterMs)
-    if (error.code === 'DOMAIN_UNVALIDATED') ledger.unvalidated(names)
     if (error.blame === 'local') admission.abandoned()
     else admission.failed(error)
     throw error

@@ -26,20 +26,23 @@ export interface Authority {
 
 const SOURCE_LINE = /^# source: (.+)$/m
 const ACCOUNT_LINE = /^# account: (\S+)$/m
+const CHALLENGE_LINE = /^# challenge: (\S+)$/m
 const PRIVATE_KEY = /-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]+?-----END [A-Z ]*PRIVATE KEY-----/
 
 /** Plain PEM that openssl, nginx and HAProxy take. The key comes last, so that a file cut short never passes. */
 export function formatCertificate(certificate: Certificate): Buffer {
-  const { account, chainPem, keyPem, source } = certificate
+  const { account, chainPem, keyPem, provedBy, source } = certificate
   const issuedTo = account === undefined ? '' : `# account: ${account}\n`
-  return Buffer.from(`# source: ${source}\n${issuedTo}${chainPem}${keyPem}`)
+  const proved = provedBy === undefined ? '' : `# challenge: ${provedBy}\n`
+  return Buffer.from(`# source: ${source}\n${issuedTo}${proved}${chainPem}${keyPem}`)
 }
 
 /** Without a source line somebody laid it there by hand: its source is `file`. */
 export function parseCertificate(text: string, key: string): Certificate {
   const source = SOURCE_LINE.exec(text)?.[1] ?? 'file'
   const account = ACCOUNT_LINE.exec(text)?.[1]
-  return new Certificate(text, PRIVATE_KEY.exec(text)?.[0] ?? '', source, key, account)
+  const provedBy = CHALLENGE_LINE.exec(text)?.[1]
+  return new Certificate(text, PRIVATE_KEY.exec(text)?.[0] ?? '', source, key, { account, provedBy })
 }
 
 export function formatDocument(value: unknown): Buffer {

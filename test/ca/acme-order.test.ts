@@ -1,5 +1,6 @@
 import t from 'tap'
 import type { Solver } from '../../src/challenge/solver.ts'
+import type { IssueError } from '../../src/errors.ts'
 import { SECOND, SystemClock } from '../../src/time.ts'
 import { issueErrorOf, requestFor, startWorld } from './acme-world.ts'
 
@@ -27,7 +28,10 @@ t.test('what the CA still holds for proved is not proved again', async (t) => {
   }
   const issuer = await world.issuer(pebble, { solvers: [solver] })
   await issuer.issue(requestFor(['a.example.com']), forever)
-  await issuer.issue(requestFor(['a.example.com', 'b.example.com']), forever)
+  const { provedBy } = await issuer.issue(requestFor(['a.example.com', 'b.example.com']), forever)
+  t.equal(provedBy, 'http-01')
+  const again = await issuer.issue(requestFor(['a.example.com']), forever)
+  t.equal(again.provedBy, 'http-01', 'by that which it holds')
   t.same(presented, ['a.example.com', 'b.example.com'])
 })
 
@@ -69,10 +73,21 @@ t.test('challenges', async (t) => {
     const issuer = await world.issuer(pebble, { solvers: [tlsAlpn01, useless('http-01')] })
     const certificate = await issuer.issue(requestFor(['app.example.com']), forever)
     t.same(certificate.names, ['app.example.com'])
+    t.equal(certificate.provedBy, 'tls-alpn-01')
     t.match(world.log.warnings().at(-1), {
       msg: 'pebble: http-01 failed, trying tls-alpn-01',
       err: { code: 'DOMAIN_UNVALIDATED' },
     })
+  })
+
+  t.test('the next type is not tried where the request forbids another order', async (t) => {
+    const issuer = await world.issuer(pebble, { solvers: [tlsAlpn01, useless('http-01')] })
+    const failures: IssueError[] = []
+    const mayOrderAgain = (failure: IssueError): boolean => failures.push(failure) === 0
+    const request = requestFor(['app.example.com'], { mayOrderAgain })
+    const error = await issueErrorOf(issuer.issue(request, forever))
+    t.equal(error.code, 'DOMAIN_UNVALIDATED')
+    t.same(failures, [error])
   })
 
   t.test('a name that fails by every type is the domain to blame', async (t) => {

@@ -177,6 +177,7 @@ export interface Promised {
   readonly cases: fc.Arbitrary<Case>
   readonly wholeMs: number
   readonly runs: number
+  readonly canProve?: NonNullable<MortalFleetOptions['canProve']>
 }
 
 /** Of several domains, so that no rate limit stands in the way of what the outages allow. */
@@ -223,6 +224,16 @@ export const PROMISES: readonly Promised[] = [
     lifetimeMs: 45 * DAY,
     wholeMs: 8 * DAY,
     runs: 10,
+  },
+  {
+    name: 'no rate limit is broken by hosts that prove their names one way only, or none',
+    hosts: CROWD,
+    supplied: false,
+    canProve: (host, type) => (type === 'http-01' ? /[24680]\./ : /[1357]\./).test(host),
+    cases: answersInWindows(4 * DAY, 1, fc.constant([])),
+    lifetimeMs: 45 * DAY,
+    wholeMs: 2 * DAY,
+    runs: 5,
   },
 ]
 

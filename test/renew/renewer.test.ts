@@ -532,6 +532,45 @@ t.test('renewals that the CA does not take as such count against its limits', as
   }
 })
 
+t.test('a host is proved to the next CA as it was to the last', async (t) => {
+  const { clock, renewer, targets, ca } = makeFleet()
+  const asked: unknown[] = []
+  for (const id of ['a', 'b']) {
+    const issue = ca(id).issue.bind(ca(id))
+    ca(id).issue = async (request, signal) => {
+      asked.push([id, ...request.challenges])
+      return Object.assign(await issue(request, signal), { provedBy: 'tls-alpn-01' })
+    }
+  }
+  await renewer.load(targets.map((target) => ({ ...target, challenges: ['http-01', 'tls-alpn-01'] })))
+  renewer.start()
+  await clock.advance(MINUTE)
+  ca('a').outages = [outage('503')]
+  renewer.renewNow(HOST, 'live')
+  await clock.advance(MINUTE)
+  t.same(asked, [
+    ['a', 'http-01', 'tls-alpn-01'],
+    ['a', 'tls-alpn-01', 'http-01'],
+    ['b', 'tls-alpn-01', 'http-01'],
+  ])
+  await renewer.stop()
+})
+
+t.test('a host that has failed to prove itself for days tries one way at a time', async (t) => {
+  const { clock, renewer, targets, ca } = makeFleet({ cas: ['a'] })
+  const asked: string[] = []
+  ca('a').issue = async ({ challenges }) => {
+    asked.push(challenges.join(' '))
+    throw new IssueError('DOMAIN_UNVALIDATED', 'a: failed', { blame: 'domain', retry: 'later' })
+  }
+  await renewer.load(targets.map((target) => ({ ...target, challenges: ['http-01', 'tls-alpn-01'] })))
+  renewer.start()
+  await clock.advance(4 * DAY)
+  t.equal(asked[0], 'http-01 tls-alpn-01')
+  t.same(asked.slice(-4).sort(), ['http-01', 'http-01', 'tls-alpn-01', 'tls-alpn-01'])
+  await renewer.stop()
+})
+
 t.test('certificates that are due on arrival are not ordered one after the other', async (t) => {
   const { clock, inventory, renewer, targets, ca } = makeFleet({ lifetimeMs: 45 * DAY })
   // Its CA's clock is behind.

@@ -106,13 +106,14 @@ t.test('certificates', async (t) => {
         names: [host],
         source: `ca-${index}`,
         account: `https://ca.example/acct/${index}`,
+        provedBy: 'tls-alpn-01',
       })
       await records.saveCertificate(host, role, certificate)
       expected.set(`${host} ${role}`, certificate.fingerprint)
       t.ok((await stat(join(folder, 'certificates', path))).isFile(), path)
       const loaded = await records.loadCertificate(host, role)
-      const { account, chainPem, keyPem, source } = certificate
-      t.match(loaded, { account, chainPem, keyPem, source }, host)
+      const { account, chainPem, keyPem, provedBy, source } = certificate
+      t.match(loaded, { account, chainPem, keyPem, provedBy, source }, host)
     }
     const all = await records.loadCertificates()
     t.same(new Map(all.map((each) => [`${each.host} ${each.role}`, each.certificate.fingerprint])), expected)

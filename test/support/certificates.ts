@@ -15,13 +15,14 @@ export interface CertificateOptions {
   /** `test` when absent. */
   readonly source?: string
   readonly account?: string
+  readonly provedBy?: string
   /** Signs it; a new one when absent. */
   readonly authority?: Authority
 }
 
 /** A leaf with its intermediate. */
 export async function makeCertificate(options: CertificateOptions): Promise<Certificate> {
-  const { names, days = 90, notBefore = Date.now() - 3_600_000, source = 'test', account } = options
+  const { names, days = 90, notBefore = Date.now() - 3_600_000, source = 'test', account, provedBy } = options
   const authority = options.authority ?? (await makeAuthority())
   const keyPem = await generateKeyPem(options.keyType ?? 'ecdsa-p256')
   const leaf = await createLeaf({
@@ -31,7 +32,7 @@ export async function makeCertificate(options: CertificateOptions): Promise<Cert
     notAfter: notBefore + days * DAY,
     issuer: { certificatePem: authority.intermediatePem, keyPem: authority.intermediateKeyPem },
   })
-  return new Certificate(leaf + authority.intermediatePem, keyPem, source, 'a test', account)
+  return new Certificate(leaf + authority.intermediatePem, keyPem, source, 'a test', { account, provedBy })
 }
 
 export async function makeAuthority(): Promise<Authority> {

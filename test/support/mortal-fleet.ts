@@ -10,6 +10,7 @@ import { registeredDomain } from '../../src/ca/ledger.ts'
 import type { Certificate } from '../../src/cert/certificate.ts'
 import { Inventory } from '../../src/cert/inventory.ts'
 import { Verdicts } from '../../src/cert/verdicts.ts'
+import type { ChallengeType } from '../../src/challenge/solver.ts'
 import { seededRandom } from '../../src/commands/simulate/fleet.ts'
 import { settledPromises, VirtualClock } from '../../src/commands/simulate/virtual-clock.ts'
 import {
@@ -17,6 +18,7 @@ import {
   memoryRecords,
   type Outage,
   SimulatedCa,
+  type SimulatedCaOptions,
   simulatedLimits,
   simulatedTargets,
 } from '../../src/commands/simulate/world.ts'
@@ -34,6 +36,8 @@ export interface MortalFleetOptions {
   readonly outages: Readonly<Record<string, readonly Outage[]>>
   readonly standby: Target['standby']
   readonly lifetimeMs: number
+  /** Can the host prove its name so? Absent: each can, by the first type. */
+  readonly canProve?: (host: string, type: ChallengeType) => boolean
   /** Begin with certificates of every age before their renewal, instead of none? */
   readonly supplied: boolean
   readonly seed: number
@@ -41,6 +45,8 @@ export interface MortalFleetOptions {
 
 /** A ledger is kept within so long of an order: a process that dies may take so much of it along. */
 const LEDGER_DELAY_MS = SECOND
+
+const CHALLENGES: readonly ChallengeType[] = ['http-01', 'tls-alpn-01']
 
 /** The times of the virtual clock are no whole numbers. */
 const ROUNDING_MS = 1
@@ -72,11 +78,11 @@ export class MortalFleet {
       after: this.clock.after.bind(this.clock),
     }
     this.#truth = truth
-    const { lifetimeMs } = options
+    const { canProve = () => true, lifetimeMs } = options
     this.#issuers = new Map(
       Object.entries(options.outages).map(([id, outages]) => {
         const ca = { id, lifetimeMs, clock: truth, random: this.#random, outages }
-        return [id, new WatchfulCa(ca, this, (host) => this.#lacks(host))]
+        return [id, new WatchfulCa({ ...ca, canProve }, this, (host) => this.#lacks(host))]
       }),
     )
   }
@@ -124,7 +130,8 @@ export class MortalFleet {
       onEvent: () => {},
       onWish: () => {},
     })
-    await renewer.load(simulatedTargets(hosts, cas, standby))
+    const targets = simulatedTargets(hosts, cas, standby)
+    await renewer.load(targets.map((target) => ({ ...target, challenges: CHALLENGES })))
     for (const host of hosts) this.#expectLoaded(host)
     inventory.onChange(({ host }) => this.#look(host))
     authorities.start()
@@ -224,6 +231,12 @@ interface PlacedOrder {
   readonly name: string
   /** Did no certificate come of it? */
   failed: boolean
+  /** Has the CA looked in vain? */
+  unvalidated: boolean
+}
+
+interface WatchfulCaOptions extends SimulatedCaOptions {
+  readonly canProve: (host: string, type: ChallengeType) => boolean
 }
 
 /** Keeps the true time, counts over all processes, and takes notice of what it should not have been asked for. */
@@ -231,13 +244,14 @@ class WatchfulCa extends SimulatedCa {
   readonly #truth: Clock
   readonly #watch: { offend(offence: string): void }
   readonly #lacks: (host: string) => boolean
+  readonly #canProve: WatchfulCaOptions['canProve']
   readonly #inFlight = new Set<string>()
   /** Of the process that runs: told the time whenever the CA answers. */
   heardBy: AttestedClock | undefined
   #orders: PlacedOrder[] = []
 
   constructor(
-    options: ConstructorParameters<typeof SimulatedCa>[0],
+    options: WatchfulCaOptions,
     watch: { offend(offence: string): void },
     lacks: (host: string) => boolean,
   ) {
@@ -245,6 +259,7 @@ class WatchfulCa extends SimulatedCa {
     this.#truth = options.clock
     this.#watch = watch
     this.#lacks = lacks
+    this.#canProve = options.canProve
   }
 
   override async issue(request: IssueRequest, signal: AbortSignal): Promise<Certificate> {
@@ -252,15 +267,9 @@ class WatchfulCa extends SimulatedCa {
     const offend = (what: string): void => this.#watch.offend(`${name} at ${this.id}: ${what}`)
     if (this.#inFlight.has(name)) offend('ordered while an order for it was in flight')
     if (!this.#lacks(name)) offend('ordered though it lacked nothing')
-    const order = { at: this.#truth.now(), name, failed: false }
-    this.#orders.push(order)
-    this.#count(name, offend)
     this.#inFlight.add(name)
     try {
-      const certificate = await super.issue(request, signal).catch((error: unknown) => {
-        order.failed = !signal.aborted
-        throw error
-      })
+      const certificate = await this.#order(request, signal, offend)
       this.heardBy?.hear(this.id, this.#truth.now())
       if (isAccepted(certificate, this.heardBy?.now() ?? 0)) return certificate
       throw new IssueError('CA_BAD_CERTIFICATE', `${this.id}: is the clock right?`, {
@@ -269,6 +278,34 @@ class WatchfulCa extends SimulatedCa {
       })
     } finally {
       this.#inFlight.delete(name)
+    }
+  }
+
+  /** Orders once for each way to prove the name, as `ca/acme-order.ts` does. */
+  async #order(
+    request: IssueRequest,
+    signal: AbortSignal,
+    offend: (what: string) => void,
+  ): Promise<Certificate> {
+    const [name = ''] = request.names
+    const [type, ...others] = request.challenges
+    const order = { at: this.#truth.now(), name, failed: false, unvalidated: false }
+    this.#orders.push(order)
+    this.#count(name, offend)
+    try {
+      const certificate = await super.issue(request, signal)
+      if (type !== undefined && this.#canProve(name, type)) return certificate
+      order.unvalidated = true
+      this.#count(name, offend)
+      throw new IssueError('DOMAIN_UNVALIDATED', `${this.id}: ${type} failed`, {
+        blame: 'domain',
+        retry: 'later',
+      })
+    } catch (error) {
+      order.failed = !signal.aborted
+      if (!(error instanceof IssueError) || error.code !== 'DOMAIN_UNVALIDATED') throw error
+      if (others.length === 0 || request.mayOrderAgain?.(error) === false) throw error
+      return this.#order({ ...request, challenges: others }, signal, offend)
     }
   }
 
@@ -288,7 +325,7 @@ class WatchfulCa extends SimulatedCa {
       domain: (order: PlacedOrder) =>
         !order.failed && registeredDomain(order.name) === registeredDomain(name),
       names: (order: PlacedOrder) => !order.failed && order.name === name,
-      failures: () => false,
+      failures: (order: PlacedOrder) => order.unvalidated && order.name === name,
     }
     for (const { scope, limit, windowMs } of simulatedLimits(this.id).limits) {
       const since = this.#truth.now() - windowMs + ROUNDING_MS

@@ -131,6 +131,7 @@ export function datesOnly(
     serial: word(),
     source,
     account: undefined,
+    provedBy: undefined,
     ariId: undefined,
     get leaf(): never {
       throw new Error('a simulated certificate has no leaf')
