@@ -2,12 +2,13 @@
  * Every CA of the config, ready to be asked: its issuer, its breaker and its rate-limit ledger, kept over restarts and
  * reloads. Receives the CAs from `server.ts`; `renew/` asks here.
  */
+import { randomBytes } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
 import type { Ca } from '../config/cas.ts'
 import { messageOf } from '../errors.ts'
 import type { Log } from '../log.ts'
 import type { Records } from '../store/records.ts'
-import { type Cancel, type Clock, SECOND } from '../time.ts'
+import { type Cancel, type Clock, DAY, SECOND } from '../time.ts'
 import { CaHealth, type CaSnapshot, type CaState, type HealthOptions, type HealthRecord } from './health.ts'
 import type { Issuer } from './issuer.ts'
 import { Ledger, type LedgerSnapshot } from './ledger.ts'
@@ -25,7 +26,7 @@ export interface AuthoritiesOptions {
   readonly clock: Clock
   readonly random: () => number
   readonly log: Log
-  readonly records: Pick<Records, 'loadState' | 'saveState'>
+  readonly records: Pick<Records, 'loadState' | 'loadStates' | 'saveState' | 'removeState'>
   /** Chooses the adapter. May read files. */
   readonly createIssuer: (ca: Ca) => Issuer
   /** Called at every change of a CA's state; must not throw. */
@@ -33,6 +34,8 @@ export interface AuthoritiesOptions {
   readonly onProbeFailed?: HealthOptions['onProbeFailed']
 }
 
+/** So old that it is past counting whatever the limits are, and however wrong our clock. */
+const FORGOTTEN_AFTER_MS = 180 * DAY
 /** Ledgers change with every order: what has happened within so long is written at once. */
 const SAVE_DELAY_MS = SECOND
 
@@ -47,12 +50,15 @@ export class Authorities {
   readonly #cancelSaves = new Map<string, Cancel>()
   /** Writes under way: a stop waits for them. */
   readonly #saving = new Set<Promise<void>>()
+  /** Tells our ledgers in the store from those of other processes that share it, and of those before this one. */
+  readonly #instance = randomBytes(6).toString('hex')
   #started = false
 
   constructor(options: AuthoritiesOptions) {
     this.#options = options
     const { clock, random, log, onChange, onProbeFailed } = options
-    const persist = (id: string, record: HealthRecord): void => this.#track(this.#save('health', id, record))
+    const persist = (id: string, record: HealthRecord): void =>
+      this.#track(this.#save('health', id, id, record))
     this.health = new CaHealth({
       clock,
       random,
@@ -119,12 +125,13 @@ export class Authorities {
   async #install(ca: Ca, issuer: Issuer): Promise<void> {
     const { clock } = this.#options
     const { limits, exemptsRenewals } = limitsOf(ca)
-    const record = readHealth(await this.#load('health', ca))
-    const stored = readLedger(await this.#load('ledgers', ca))
+    const others = await this.#loadOthers(ca)
+    const record = readHealth(await this.#loadHealth(ca))
     // Last, for orders go on being counted meanwhile.
     const stays = placeOf(this.#made.get(ca.name)) === placeOf(ca)
-    const counted = (stays ? this.#ownAccess(ca.name)?.ledger.snapshot() : undefined) ?? stored
+    const counted = stays ? this.#ownAccess(ca.name)?.ledger.snapshot() : undefined
     const ledger = new Ledger(limits, clock, counted, () => this.#saveSoon(ca.name))
+    ledger.learn(others)
     this.#forget(ca.name)
     this.#accesses.set(ca.name, { issuer, ledger, exemptsRenewals })
     this.#made.set(ca.name, ca)
@@ -155,21 +162,45 @@ export class Authorities {
     work.then(() => this.#saving.delete(work))
   }
 
+  /** And hears what others have done meanwhile: those that order at once tell each other once a second. */
   async #saveLedger(id: string): Promise<void> {
     this.#cancelSaves.delete(id)
-    const ledger = this.#ownAccess(id)?.ledger
-    if (ledger !== undefined) await this.#save('ledgers', id, ledger.snapshot())
+    const [ledger, ca] = [this.#ownAccess(id)?.ledger, this.#made.get(id)]
+    if (ledger === undefined || ca === undefined) return
+    await this.#save('ledgers', id, `${id}.${this.#instance}`, ledger.snapshot())
+    ledger.learn(await this.#loadOthers(ca))
   }
 
-  async #load(kind: 'health' | 'ledgers', ca: Ca): Promise<unknown> {
-    const stored = await this.#options.records.loadState(kind, ca.name)
-    if (typeof stored !== 'object' || stored === null) return undefined
-    return 'place' in stored && stored.place !== placeOf(ca) ? undefined : stored
-  }
-
-  async #save(kind: 'health' | 'ledgers', id: string, value: object): Promise<void> {
+  /** What others have told of the CA. What is long past is removed, for processes come and go. */
+  async #loadOthers(ca: Ca): Promise<LedgerSnapshot[]> {
+    const { clock, log, records } = this.#options
+    const others: LedgerSnapshot[] = []
     try {
-      await this.#options.records.saveState(kind, id, { ...value, place: placeOf(this.#made.get(id)) })
+      for (const [key, stored] of await records.loadStates('ledgers')) {
+        const [id, instance] = key.split('.')
+        if (id !== ca.name || instance === this.#instance) continue
+        const told = readLedger(stored)
+        if (told === undefined) continue
+        if (isPast(told, clock.now())) await records.removeState('ledgers', key)
+        else if (isOfPlace(stored, ca)) others.push(told)
+      }
+    } catch (error) {
+      log.warn(
+        { ca: ca.name, err: error },
+        `the ledgers of ${ca.name} could not be read: ${messageOf(error)}`,
+      )
+    }
+    return others
+  }
+
+  async #loadHealth(ca: Ca): Promise<unknown> {
+    const stored = await this.#options.records.loadState('health', ca.name)
+    return isOfPlace(stored, ca) ? stored : undefined
+  }
+
+  async #save(kind: 'health' | 'ledgers', id: string, key: string, value: object): Promise<void> {
+    try {
+      await this.#options.records.saveState(kind, key, { ...value, place: placeOf(this.#made.get(id)) })
     } catch (error) {
       this.#options.log.warn(
         { ca: id, err: error },
@@ -182,6 +213,17 @@ export class Authorities {
 /** Where it is: what is known of a CA elsewhere under its name is of no use. Undefined: it is not known. */
 function placeOf(ca: Ca | undefined): string | undefined {
   return ca?.type === 'internal' ? '' : ca?.directory
+}
+
+function isPast({ events, refusals }: LedgerSnapshot, now: number): boolean {
+  const times = [...Object.values(events).flat(), ...refusals.map(({ at, forMs }) => at + forMs)]
+  return times.every((at) => at < now - FORGOTTEN_AFTER_MS)
+}
+
+/** Is it told of the CA at the place where it is now? */
+function isOfPlace(stored: unknown, ca: Ca): boolean {
+  if (typeof stored !== 'object' || stored === null) return false
+  return !('place' in stored) || stored.place === placeOf(ca)
 }
 
 /** An issuer does not care whether it is trusted. */

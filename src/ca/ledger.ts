@@ -1,6 +1,7 @@
 /**
  * The rate-limit ledger of one CA account: what was ordered and refused lately, so that no limit is broken and a 429
- * sets a deadline instead of a sleep. Synchronous, in memory; `snapshot` and the constructor carry it over restarts.
+ * sets a deadline instead of a sleep. Synchronous, in memory; by `snapshot` and `learn` processes that share a store know
+ * of each other, and each of those before it.
  * It counts by the monotonic clock: the CA's own does not jump with ours.
  * The only user of tldts (the public suffix list).
  */
@@ -49,19 +50,30 @@ export class Ledger {
   readonly #events: Map<string, number[]>
   #refusals: Refusal[]
   #account: string | undefined
+  /** What other processes have told of this CA, as they told it. */
+  #told: readonly LedgerSnapshot[] = []
+  /** Of that, what counts for this account: as `#events` and `#refusals`. */
+  #eventsElsewhere = new Map<string, number[]>()
+  #refusalsElsewhere: readonly Refusal[] = []
+  /** Times of the future that were told: when they were first heard of. */
+  #heardAt = new Map<number, number>()
   readonly #onChange: () => void
 
   constructor(limits: readonly RateLimit[], clock: Clock, snapshot?: LedgerSnapshot, onChange = () => {}) {
     this.#limits = limits
     this.#clock = clock
     this.#onChange = onChange
-    const [now, monotonic] = [clock.now(), clock.monotonic()]
-    // What lies in the future was told by a clock that was set back since: taken for new, it breaks no limit.
-    const monotonicOf = (at: number): number => monotonic - Math.max(0, now - at)
     const { account, events = {}, refusals = [] } = snapshot ?? {}
+    const monotonicOf = this.#monotonicOf.bind(this)
     this.#account = account
     this.#events = new Map(Object.entries(events).map(([key, times]) => [key, times.map(monotonicOf)]))
     this.#refusals = refusals.map((refusal) => ({ ...refusal, at: monotonicOf(refusal.at) }))
+  }
+
+  /** What other processes have done at this CA, those before this one too, counts as well. Replaces what was told before. */
+  learn(told: readonly LedgerSnapshot[]): void {
+    this.#told = told
+    this.#countElsewhere()
   }
 
   /**
@@ -117,6 +129,7 @@ export class Ledger {
       }
     }
     this.#account = account
+    this.#countElsewhere()
     this.#onChange()
   }
 
@@ -151,7 +164,9 @@ export class Ledger {
 
   /** Another one that begins with the same and tells nobody of its changes. */
   copy(): Ledger {
-    return new Ledger(this.#limits, this.#clock, this.snapshot())
+    const copy = new Ledger(this.#limits, this.#clock, this.snapshot())
+    copy.learn(this.#told)
+    return copy
   }
 
   snapshot(): LedgerSnapshot {
@@ -183,16 +198,49 @@ export class Ledger {
     }
   }
 
+  /** What lies in the future was told by a clock that was set back since: taken for new, it breaks no limit. */
+  #monotonicOf(at: number): number {
+    return this.#clock.monotonic() - Math.max(0, this.#clock.now() - at)
+  }
+
+  /** Of another account only what does not depend on the account. */
+  #countElsewhere(): void {
+    const now = this.#clock.now()
+    const heardAt = new Map<number, number>()
+    const timeOf = (at: number): number => {
+      if (at <= now) return this.#monotonicOf(at)
+      const time = this.#heardAt.get(at) ?? this.#clock.monotonic()
+      heardAt.set(at, time)
+      return time
+    }
+    const events = new Map<string, number[]>()
+    for (const told of this.#told) {
+      const isOurs = this.#isOurs(told)
+      for (const [key, times] of Object.entries(told.events)) {
+        if (!isOurs && /^(?:account|failures) /.test(key)) continue
+        events.set(key, [...(events.get(key) ?? []), ...times.map(timeOf)])
+      }
+    }
+    for (const times of events.values()) times.sort((a, b) => a - b)
+    this.#eventsElsewhere = events
+    const refusals = this.#told.flatMap((told) => told.refusals)
+    this.#refusalsElsewhere = refusals.map((refusal) => ({ ...refusal, at: timeOf(refusal.at) }))
+    this.#heardAt = heardAt
+  }
+
+  #isOurs({ account }: LedgerSnapshot): boolean {
+    return account === undefined || this.#account === undefined || account === this.#account
+  }
+
   /** Until the oldest event that fills the window leaves it. */
   #fullForMs(key: string, limit: RateLimit, now: number): number {
-    const times = this.#events.get(key)
-    if (times === undefined || times.length < limit.limit) return 0
-    const filling = times[times.length - limit.limit] as number
-    return Math.max(0, filling + limit.windowMs - now)
+    const filling = nthFromEnd(this.#events.get(key) ?? [], this.#eventsElsewhere.get(key) ?? [], limit.limit)
+    return filling === undefined ? 0 : Math.max(0, filling + limit.windowMs - now)
   }
 
   #refusedForMs(names: readonly string[], now: number): number {
-    const current = this.#refusals.filter((refusal) => isWithin(now, refusal.at, refusal.forMs))
+    const all = [...this.#refusals, ...this.#refusalsElsewhere]
+    const current = all.filter((refusal) => isWithin(now, refusal.at, refusal.forMs))
     const domains = new Set(names.map(registeredDomain))
     const recent = current.filter((refusal) => isWithin(now, refusal.at, HOUR))
     const speakForAll = new Set(recent.map((refusal) => refusal.domain)).size >= DOMAINS_THAT_SPEAK_FOR_ALL
@@ -203,6 +251,20 @@ export class Ledger {
     if (speakForAll) until = Math.max(until, Math.min(...recent.map((refusal) => refusal.at + refusal.forMs)))
     return Math.max(0, until - now)
   }
+}
+
+/** Of the two together, each sorted; undefined where there are fewer. */
+function nthFromEnd(a: readonly number[], b: readonly number[], n: number): number | undefined {
+  if (a.length + b.length < n) return undefined
+  let [i, j] = [a.length, b.length]
+  let value = 0
+  for (let taken = 0; taken < n; taken++) {
+    const [ofA, ofB] = [a[i - 1] ?? Number.NEGATIVE_INFINITY, b[j - 1] ?? Number.NEGATIVE_INFINITY]
+    if (ofA >= ofB) i--
+    else j--
+    value = Math.max(ofA, ofB)
+  }
+  return value
 }
 
 function isWithin(now: number, at: number, windowMs: number): boolean {

@@ -41,7 +41,7 @@ export interface StoredCertificate {
 }
 
 /**
- * What the small documents are about: renewal jobs by host, health and rate-limit ledgers by CA; the verdicts and the
+ * What the small documents are about: renewal jobs by host, health by CA, rate-limit ledgers by CA and process; the verdicts and the
  * failovers that go on, in one each.
  */
 export type StateKind = 'jobs' | 'health' | 'ledgers' | 'verdicts' | 'failovers'

@@ -32,7 +32,7 @@ function setUp() {
     await update(authorities, config)
     return authorities
   }
-  return { clock, start }
+  return { clock, records, start }
 }
 
 const order = (authorities: Authorities): unknown => authorities.access(CA)?.ledger.ordered(NAMES, false)
@@ -51,6 +51,38 @@ t.test(
     t.notOk(isOpen(await start()))
   },
 )
+
+t.test('processes that share a store count together', async (t) => {
+  const { clock, start } = setUp()
+  const [one, other] = [await start(), await start()]
+  for (let orders = 0; orders < LIMIT - 1; orders++) order(one)
+  t.ok(isOpen(other))
+  await clock.advance(1.1 * SECOND)
+  order(other)
+  await clock.advance(1.1 * SECOND)
+  t.notOk(isOpen(other), 'an order made it hear of the others')
+  t.ok(isOpen(one))
+  order(one)
+  await clock.advance(1.1 * SECOND)
+  await one.stop()
+  await other.stop()
+  t.notOk(isOpen(await start()), 'and one that comes later knows of all')
+})
+
+t.test('ledgers of processes that are long gone are removed, others stay', async (t) => {
+  const { clock, records, start } = setUp()
+  const keys = async (): Promise<string[]> => [...(await records.loadStates('ledgers')).keys()]
+  const first = await start()
+  order(first)
+  await first.stop()
+  const [kept] = await keys()
+  await clock.advance(90 * DAY)
+  await start()
+  t.same(await keys(), [kept], 'whose clock is wrong must not lose what others have counted')
+  await clock.advance(91 * DAY)
+  await start()
+  t.same(await keys(), [])
+})
 
 t.test('what was ordered while the clock was a month behind counts after a restart', async (t) => {
   const { clock, start } = setUp()

@@ -140,6 +140,54 @@ for (const jumpMs of [-HOUR, -30 * DAY, HOUR, 30 * DAY]) {
   )
 }
 
+t.test('what others have done counts as well', async (t) => {
+  const clock = new VirtualClock()
+  const [one, other] = [new Ledger(LIMITS, clock), new Ledger(LIMITS, clock)]
+  const first = clock.now()
+  one.ordered(['a.example.com'], false)
+  await clock.advance(MINUTE)
+  other.ordered(['a.example.com'], false)
+  await clock.advance(MINUTE)
+  other.ordered(['b.example.com'], false)
+  one.refused(['example.org'], HOUR)
+  other.learn([one.snapshot()])
+  t.equal(other.openAt(['a.example.com'], false), first + 7 * DAY)
+  t.equal(other.openAt(['c.example.com'], false), first + 7 * DAY, 'three of one domain')
+  t.equal(other.openAt(['www.example.org'], false), clock.now() + HOUR)
+  t.same(other.snapshot().refusals, [], 'and is told by the others alone')
+  other.learn([])
+  t.equal(other.openAt(['a.example.com'], false), 0, 'until they tell otherwise')
+})
+
+t.test('what others have done as another account counts by domain and names alone', async (t) => {
+  const clock = new VirtualClock()
+  const [one, other] = [new Ledger(LIMITS, clock), new Ledger(LIMITS, clock)]
+  one.useAccount('https://ca.test/1')
+  for (let index = 0; index < 10; index++) one.ordered([`site${index % 4}.com`], false)
+  for (let failures = 0; failures < 2; failures++) one.unvalidated(['failing.com'])
+  other.learn([one.snapshot()])
+  t.ok(other.openAt(['new.com'], false) > 0, 'while it has used none')
+  other.useAccount('https://ca.test/2')
+  t.equal(other.openAt(['new.com'], false), 0)
+  t.equal(other.openAt(['failing.com'], false), 0)
+  t.ok(other.openAt(['www.site0.com'], false) > 0)
+  other.useAccount('https://ca.test/1')
+  t.ok(other.openAt(['new.com'], false) > 0)
+})
+
+t.test('what others tell of the future counts from when it was first heard', async (t) => {
+  const clock = new VirtualClock()
+  const [one, other] = [new Ledger(LIMITS, clock), new Ledger(LIMITS, clock)]
+  for (let orders = 0; orders < 2; orders++) one.ordered(['a.example.com'], false)
+  const told = [one.snapshot()]
+  clock.jump(-30 * DAY)
+  const heardAt = clock.now()
+  other.learn(told)
+  await clock.advance(DAY)
+  other.learn(told)
+  t.equal(other.openAt(['a.example.com'], false), heardAt + 7 * DAY)
+})
+
 t.test('what a clock that was set back over a restart told counts as new', async (t) => {
   const clock = new VirtualClock()
   const before = new Ledger(LIMITS, clock)

@@ -3,6 +3,7 @@ import { Authorities } from '../../src/ca/authorities.ts'
 import type { Issuer } from '../../src/ca/issuer.ts'
 import { OUTAGES, type Outage, RehearsedIssuer } from '../../src/ca/rehearsal.ts'
 import { settle, VirtualClock } from '../../src/commands/simulate/virtual-clock.ts'
+import { memoryRecords } from '../../src/commands/simulate/world.ts'
 import type { Ca } from '../../src/config/cas.ts'
 import { IssueError } from '../../src/errors.ts'
 import { silentLog } from '../../src/log.ts'
@@ -110,7 +111,7 @@ t.test('what a rehearsal does to breaker and ledger is gone, and was never kept'
     random: () => 1,
     log: silentLog(),
     records: {
-      loadState: async () => undefined,
+      ...memoryRecords(),
       saveState: async (kind, id) => {
         saved.push(`${kind} ${id}`)
       },
@@ -146,7 +147,7 @@ t.test('a CA that a reload has made anew is not put back', async (t) => {
     clock,
     random: () => 1,
     log: silentLog(),
-    records: { loadState: async () => undefined, saveState: async () => {} },
+    records: memoryRecords(),
     createIssuer: () => realIssuer().issuer,
     onChange: () => {},
   })

@@ -139,7 +139,7 @@ for (const signal of ['SIGKILL', 'SIGTERM'] as const) {
       await until(async () => (await viewOf())?.standby !== undefined)
       // They are written a second after the first orders.
       const ledgers = async (): Promise<string[]> =>
-        Object.keys(await filesOf(setup)).filter((name) => /ledgers\/(first|second)$/.test(name))
+        Object.keys(await filesOf(setup)).filter((name) => /ledgers\/(first|second)\./.test(name))
       await until(async () => (await ledgers()).length === 2)
       const [stored, before] = [await filesOf(setup), await viewOf()]
 
