@@ -128,6 +128,23 @@ t.test('what one CA has counted is nothing to another that takes over its name',
   t.ok(isOpen(await start(staging)), 'at a start')
 })
 
+t.test(
+  'a breaker that an order has opened is open after a restart, and says since when and why',
+  async (t) => {
+    const { clock, start } = setUp()
+    const stopped = await start()
+    const admission = await stopped.health.admit(CA, new AbortController().signal)
+    admission?.failed(new IssueError('CA_UNAVAILABLE', 'answered 503', { blame: 'ca', retry: 'now' }))
+    const before = stopped.health.snapshot(CA)
+    await clock.advance(10 * SECOND)
+    await stopped.stop()
+    const { health } = await start()
+    t.match(before, { state: 'down', lastFailure: { reason: 'CA_UNAVAILABLE', message: 'answered 503' } })
+    t.same(health.snapshot(CA), before)
+    t.equal(await health.admit(CA, new AbortController().signal), undefined, 'no order goes there')
+  },
+)
+
 t.test('CAs are listed in the order of the config, also after one of them has changed', async (t) => {
   const { start } = setUp()
   const authorities = await start()

@@ -3,6 +3,7 @@ import type { CaSnapshot } from '../../src/ca/health.ts'
 import { VirtualClock } from '../../src/commands/simulate/virtual-clock.ts'
 import type { CertificateObtained, DatedEvent } from '../../src/events.ts'
 import { type Failovers, Reporter } from '../../src/notify/reporter.ts'
+import { makeCertificate } from '../support/certificates.ts'
 
 function makeReporter() {
   const clock = new VirtualClock()
@@ -117,4 +118,16 @@ t.test('a failover that ended while nothing ran is told at the start, unless its
   restart()
   t.match(events.at(-1), { type: 'failover.ended', ca: 'a' })
   t.equal(types().filter((type) => type === 'failover.ended').length, 1)
+})
+
+t.test('a certificate that must go is told of for each host that has it', async (t) => {
+  const { events, reporter } = makeReporter()
+  const hosts = ['one.example.com', 'two.example.com']
+  const certificate = await makeCertificate({ names: hosts, source: 'a' })
+  reporter.verdict(certificate, hosts, 'revoked')
+  const { serial } = certificate
+  t.match(
+    events,
+    hosts.map((host) => ({ type: 'certificate.revoked', host, source: 'a', serial, fault: 'revoked' })),
+  )
 })
