@@ -1,6 +1,3 @@
-import { once } from 'node:events'
-import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import t, { type Test } from 'tap'
 import { VirtualClock } from '../../src/commands/simulate/virtual-clock.ts'
 import { configSchema } from '../../src/config/schema.ts'
@@ -8,6 +5,7 @@ import { Notifier, type Target } from '../../src/notify/notifier.ts'
 import { SECOND } from '../../src/time.ts'
 import { degraded, failed } from '../support/events.ts'
 import { memoryLog } from '../support/log.ts'
+import { type Receiver, startReceiver } from '../support/webhook-receiver.ts'
 
 function makeNotifier(t: Test) {
   const clock = new VirtualClock()
@@ -27,29 +25,11 @@ function targets(...notify: object[]): Target[] {
   return configSchema.parse({ sites: [{ hosts: ['x.example'] }], notify }).notify
 }
 
-async function receiver(t: Test) {
-  const types: string[] = []
-  const arrived = Promise.withResolvers<void>()
-  const server = createServer((request, response) => {
-    types.push(String(request.headers['holdfast-event']))
-    request.resume()
-    response.end(() => arrived.resolve())
-  }).listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  t.teardown(() => {
-    server.closeAllConnections()
-    server.close()
-  })
-  return {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/`,
-    types,
-    arrived: arrived.promise,
-  }
-}
+const typesOf = ({ messages }: Receiver): string[] => messages.map(({ type }) => type)
 
 t.test('each target gets what it asked for', async (t) => {
   const { clock, notifier } = makeNotifier(t)
-  const [ofCas, ofCertificates] = [await receiver(t), await receiver(t)]
+  const [ofCas, ofCertificates] = [await startReceiver(t), await startReceiver(t)]
   await notifier.update(
     targets(
       { url: ofCas.url, events: ['ca.*'] },
@@ -59,19 +39,19 @@ t.test('each target gets what it asked for', async (t) => {
   notifier.tell(degraded())
   notifier.tell(failed('x.example'))
   await clock.advance(10 * SECOND)
-  await Promise.all([ofCas.arrived, ofCertificates.arrived])
-  t.same(ofCas.types, ['ca.degraded'])
-  t.same(ofCertificates.types, ['certificate.failed'])
+  await Promise.all([ofCas.received('ca.degraded'), ofCertificates.received('certificate.failed')])
+  t.same(typesOf(ofCas), ['ca.degraded'])
+  t.same(typesOf(ofCertificates), ['certificate.failed'])
 })
 
 t.test('a reload that changes no target keeps what is gathered', async (t) => {
   const { clock, notifier } = makeNotifier(t)
-  const { url, arrived } = await receiver(t)
+  const { url, received } = await startReceiver(t)
   await notifier.update(targets({ url }))
   notifier.tell(degraded())
   await notifier.update(targets({ url }))
   await clock.advance(10 * SECOND)
-  await t.resolves(arrived)
+  await t.resolves(received('ca.degraded'))
 })
 
 t.test('no secret of a target reaches the log', async (t) => {
