@@ -1,0 +1,139 @@
+/** How the slow world is joined: what one part finds out is what another one acts upon. */
+import { once } from 'node:events'
+import { createServer as createHttpServer } from 'node:http'
+import { createServer as createHttpsServer } from 'node:https'
+import type { AddressInfo, Server } from 'node:net'
+import { join } from 'node:path'
+import { getCACertificates, setDefaultCACertificates } from 'node:tls'
+import t, { type Test } from 'tap'
+import { AttestedClock } from '../src/attested-clock.ts'
+import { Inventory } from '../src/cert/inventory.ts'
+import { Verdicts } from '../src/cert/verdicts.ts'
+import type { Solver } from '../src/challenge/solver.ts'
+import { loadConfig } from '../src/config/load.ts'
+import type { DatedEvent } from '../src/events.ts'
+import { Metrics } from '../src/metrics.ts'
+import { openStore } from '../src/store/open.ts'
+import { Records } from '../src/store/records.ts'
+import { Supply } from '../src/supply.ts'
+import { SystemClock } from '../src/time.ts'
+import { startWorld } from './ca/acme-world.ts'
+import { until } from './commands/program.ts'
+import { Authority } from './peers/authority.ts'
+import { makeCertificate } from './support/certificates.ts'
+import { memoryLog } from './support/log.ts'
+import { Revoker } from './support/revoker.ts'
+
+const HOST = 'app.example.com'
+/** Nobody is there. */
+const DEAD = { directory: 'https://127.0.0.1:1/dir', trust: 'any' }
+
+interface SupplyCase {
+  readonly cas: Readonly<Record<string, object>>
+  readonly solvers?: readonly Solver[]
+  /** What the config names, by name. */
+  readonly files?: Record<string, string>
+}
+
+/** Not started yet; the host may be supplied by all of the CAs, in this order. */
+async function makeSupply(t: Test, { cas, solvers = [], files = {} }: SupplyCase) {
+  const sites = [{ hosts: [HOST], upstreams: ['http://127.0.0.1:9'] }]
+  const file = 'proxy.config.json'
+  const folder = t.testdir({ ...files, [file]: JSON.stringify({ cas, sites }) })
+  const { config } = await loadConfig(join(folder, file), {})
+  const { log } = memoryLog()
+  const store = await openStore('file:data', folder, log)
+  const records = new Records(store, log)
+  const clock = new AttestedClock(new SystemClock())
+  const verdicts = new Verdicts()
+  const inventory = new Inventory(clock, verdicts)
+  const metrics = new Metrics()
+  const events: DatedEvent[] = []
+  const supply = new Supply({
+    config,
+    clock,
+    log,
+    metrics,
+    records,
+    inventory,
+    verdicts,
+    solvers,
+    warm: () => {},
+    keep: (event) => events.push(event),
+  })
+  t.teardown(async () => {
+    await supply.stop()
+    await store.close()
+  })
+  return { events, inventory, records, supply }
+}
+
+async function listen(t: Test, server: Server): Promise<number> {
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  t.teardown(() => server.close())
+  return (server.address() as AddressInfo).port
+}
+
+t.test('a CA whose status page reports trouble is asked after the others', async (t) => {
+  const root = await Authority.create('Root of a test status page')
+  const { certificatePem: cert, keyPem: key } = await root.issue(['127.0.0.1'])
+  const page = createHttpsServer({ cert, key }, (_, response) =>
+    response.end(JSON.stringify({ status: { indicator: 'major', description: 'Issuance is failing' } })),
+  )
+  const statusFeed = `https://127.0.0.1:${await listen(t, page)}/api/v2/summary.json`
+  const usual = getCACertificates()
+  setDefaultCACertificates([...usual, root.certificatePem])
+  t.teardown(() => setDefaultCACertificates(usual))
+
+  const { supply } = await makeSupply(t, { cas: { a: { ...DEAD, statusFeed }, b: DEAD } })
+  const { health } = supply
+  await supply.load()
+  t.same(health.order(['a', 'b']), ['a', 'b'])
+  await supply.start()
+  await until(async () => health.snapshot('a')?.troubled === true)
+  t.same(health.order(['a', 'b']), ['b', 'a'])
+})
+
+t.test('a certificate on the CRL of its CA gives way to the standby', async (t) => {
+  const revoker = await Revoker.create()
+  let crl: Buffer = Buffer.alloc(0)
+  const web = createHttpServer((_, response) => response.end(crl))
+  const url = `http://127.0.0.1:${await listen(t, web)}/ca.crl`
+  const live = await revoker.issue(`extendedKeyUsage=serverAuth\ncrlDistributionPoints=URI:${url}`)
+  const standby = await makeCertificate({ names: [HOST], source: 'another-ca' })
+  revoker.record(live.serial)
+  crl = revoker.crl()
+
+  const cas = { [live.source]: DEAD, [standby.source]: DEAD }
+  const { events, inventory, records, supply } = await makeSupply(t, { cas })
+  await records.saveCertificate(HOST, 'live', live)
+  await records.saveCertificate(HOST, 'standby', standby)
+  await supply.load()
+  await supply.start()
+  t.equal(inventory.find(HOST)?.fingerprint, live.fingerprint)
+  await until(async () => inventory.find(HOST)?.fingerprint === standby.fingerprint)
+  const { serial, source } = live
+  t.match(
+    events.filter(({ type }) => type === 'certificate.revoked'),
+    [{ host: HOST, source, serial, fault: 'revoked' }],
+  )
+})
+
+t.test('the rate-limit ledger of a CA knows which account orders there', async (t) => {
+  const world = await startWorld(t)
+  const pebble = await world.startPebble()
+  const files = { 'endpoint.pem': pebble.minicaPem, 'root.pem': await pebble.root() }
+  const { inventory, supply } = await makeSupply(t, {
+    cas: { a: { directory: pebble.directory, roots: 'endpoint.pem', trust: 'root.pem' } },
+    solvers: [world.http01, world.tlsAlpn01],
+    files,
+  })
+  await supply.load()
+  await supply.start()
+  await until(async () => inventory.find(HOST)?.source === 'a')
+  const account = inventory.find(HOST)?.account
+  t.match(account, /^https:.*\/my-account\//)
+  const ledger = supply.authorities.access('a')?.ledger
+  t.equal(ledger?.renewsFor(account), true)
+  t.equal(ledger?.renewsFor(`${account}0`), false, 'a renewal for another one is an order like others')
+})
