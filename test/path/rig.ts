@@ -27,6 +27,8 @@ export interface RigOptions {
   readonly tls?: object
   /** Of both Pebbles' certificates. */
   readonly lifetimeSeconds?: number
+  /** As in the config; nobody is told when absent. */
+  readonly notify?: readonly object[]
   /** Of Pebble `b`: two of one version say that they are one company's. */
   readonly versionOfB?: '2.4'
   /** Merged into the config of CA `b`. */
@@ -127,6 +129,7 @@ export async function startRig(t: Test, options: RigOptions): Promise<Rig> {
     cas: { [names[0]]: ca('a'), [names[1]]: { ...ca('b'), ...options.caB } },
     tls: { standby: 'off', ...options.tls },
     ...(options.forwarder && { forwarder: options.forwarder }),
+    ...(options.notify && { notify: options.notify }),
     sites: options.sites(upstream),
   }
   await writeFile(file, JSON.stringify(config))
