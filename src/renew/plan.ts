@@ -2,7 +2,8 @@
  * What to do next for one host, and when: pure, so that it can be tabled, property-tested and simulated.
  *
  * It thinks in deadlines: how urgent a duty is, and which CA to ask, follows from the time left to `notAfter`, never
- * from a count of attempts.
+ * from a count of attempts. The one exception is the pace of retries after failures, which each further one slows
+ * (`retryDelayMs`).
  */
 import { IMPORTED } from '../cert/certificate.ts'
 import type { Role } from '../cert/inventory.ts'
