@@ -89,7 +89,12 @@ export class Supply {
     const setTroubled = (ca: string, troubled: boolean): void => health.setTroubled(ca, troubled)
     this.#feeds = new StatusFeeds({ clock, random, log, setTroubled })
     const holdings = { inventory, verdicts, health }
-    this.outlook = new Outlook({ clock, ...holdings, hosts: () => targetsOf(resolveSites(this.#config)) })
+    this.outlook = new Outlook({
+      clock,
+      ...holdings,
+      access: (ca) => this.authorities.access(ca),
+      hosts: () => targetsOf(resolveSites(this.#config)),
+    })
     this.#news = new News({
       clock,
       random,

@@ -29,15 +29,17 @@ const HOST = 'app.example.com'
 const DEAD = { directory: 'https://127.0.0.1:1/dir', trust: 'any' }
 
 interface SupplyCase {
+  /** One when absent. */
+  readonly hosts?: readonly string[]
   readonly cas: Readonly<Record<string, object>>
   readonly solvers?: readonly Solver[]
   /** What the config names, by name. */
   readonly files?: Record<string, string>
 }
 
-/** Not started yet; the host may be supplied by all of the CAs, in this order. */
-async function makeSupply(t: Test, { cas, solvers = [], files = {} }: SupplyCase) {
-  const sites = [{ hosts: [HOST], upstreams: ['http://127.0.0.1:9'] }]
+/** Not started yet; the hosts may be supplied by all of the CAs, in this order. */
+async function makeSupply(t: Test, { hosts = [HOST], cas, solvers = [], files = {} }: SupplyCase) {
+  const sites = [{ hosts, upstreams: ['http://127.0.0.1:9'] }]
   const file = 'proxy.config.json'
   const folder = t.testdir({ ...files, [file]: JSON.stringify({ cas, sites }) })
   const { config } = await loadConfig(join(folder, file), {})
@@ -136,4 +138,12 @@ t.test('the rate-limit ledger of a CA knows which account orders there', async (
   const ledger = supply.authorities.access('a')?.ledger
   t.equal(ledger?.renewsFor(account), true)
   t.equal(ledger?.renewsFor(`${account}0`), false, 'a renewal for another one is an order like others')
+})
+
+t.test('the forecast knows what the rate limits of the other CA leave', async (t) => {
+  const rateLimits = { account: { limit: 2, per: '1d' } }
+  const hosts = ['one.example.com', 'two.example.com', 'three.example.com']
+  const { supply } = await makeSupply(t, { hosts, cas: { a: DEAD, b: { ...DEAD, rateLimits } } })
+  await supply.load()
+  t.match(supply.outlook.exposures('a'), [{ host: 'two.example.com' }])
 })

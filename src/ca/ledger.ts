@@ -158,6 +158,10 @@ export class Ledger {
     this.#onChange()
   }
 
+  get limits(): readonly RateLimit[] {
+    return this.#limits
+  }
+
   get isEmpty(): boolean {
     return this.#events.size + this.#refusals.length === 0
   }
@@ -278,7 +282,8 @@ export function registeredDomain(name: string): string {
   return getDomain(bare, { allowPrivateDomains: true }) ?? bare
 }
 
-function keysOf(scope: LimitScope, names: readonly string[]): string[] {
+/** The counters that an order, or a failure, for these names counts in. */
+export function keysOf(scope: LimitScope, names: readonly string[]): string[] {
   switch (scope) {
     case 'account':
       return ['account all']

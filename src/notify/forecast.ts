@@ -1,6 +1,6 @@
 /**
- * What would be lost if a CA never came back: pure. A host is exposed when no other CA of its policy can stand in; it
- * then lives until the last of its certificates ends.
+ * What would be lost if a CA never came back: pure. A host is exposed when no other CA of its policy can stand in before
+ * the last of its certificates ends; it lives until then.
  */
 import { MINUTE } from '../time.ts'
 
@@ -21,20 +21,20 @@ export interface Exposure {
 
 /**
  * The hosts that expire if `ca` stays down, the first to expire first.
- * @param canIssue does that other CA take orders, and may it be used?
+ * @param canIssue can that other CA issue for the host by then, which may be over? Asked for the most urgent host first,
+ * so that each yes may use up what is left for the others
  */
 export function forecast(
   ca: string,
   hosts: Iterable<Supplied>,
-  canIssue: (ca: string) => boolean,
+  canIssue: (ca: string, host: string, by: number) => boolean,
 ): Exposure[] {
-  const exposed: Exposure[] = []
-  for (const { host, cas, notAfters } of hosts) {
-    if (!cas.includes(ca)) continue
-    if (cas.some((other) => other !== ca && canIssue(other))) continue
-    exposed.push({ host, from: Math.max(0, ...notAfters) })
-  }
-  return exposed.sort((a, b) => a.from - b.from || a.host.localeCompare(b.host))
+  return [...hosts]
+    .filter(({ cas }) => cas.includes(ca))
+    .map(({ host, cas, notAfters }) => ({ host, from: Math.max(0, ...notAfters), cas }))
+    .sort((a, b) => a.from - b.from || a.host.localeCompare(b.host))
+    .filter(({ host, from, cas }) => !cas.some((other) => other !== ca && canIssue(other, host, from)))
+    .map(({ host, from }) => ({ host, from }))
 }
 
 /** `12 hosts expire from Tue 2026-11-24 14:00 UTC`; empty when nothing is exposed. */

@@ -1,4 +1,6 @@
-/** Asks the forecast about the fleet as it is now. Reads the inventory, the verdicts and the CAs' health. */
+/** Asks the forecast about the fleet as it is now. Reads the inventory, the verdicts, the CAs' health and their ledgers. */
+import type { CaAccess } from '../ca/authorities.ts'
+import { Capacity } from '../ca/capacity.ts'
 import type { CaHealth } from '../ca/health.ts'
 import type { Inventory } from '../cert/inventory.ts'
 import type { Verdicts } from '../cert/verdicts.ts'
@@ -10,6 +12,7 @@ export interface OutlookOptions {
   readonly inventory: Inventory
   readonly verdicts: Verdicts
   readonly health: Pick<CaHealth, 'snapshot'>
+  readonly access: (ca: string) => Pick<CaAccess, 'ledger' | 'exemptsRenewals'> | undefined
   /** The hosts that CAs supply, and by which. */
   readonly hosts: () => Iterable<Pick<Supplied, 'host' | 'cas'>>
 }
@@ -23,7 +26,12 @@ export class Outlook {
 
   /** What is lost if this CA never comes back, the first first. In memory; looks at every host. */
   exposures(ca: string): Exposure[] {
-    return forecast(ca, this.#supplied(), (other) => this.canIssue(other))
+    const hasRoom = this.#room()
+    return forecast(
+      ca,
+      this.#supplied(),
+      (other, host, by) => this.canIssue(other) && hasRoom(other, host, by),
+    )
   }
 
   /** The same in words; empty when nothing is lost. */
@@ -39,6 +47,26 @@ export class Outlook {
         each === undefined || verdicts.faultOf(each) !== undefined ? [] : [each.notAfter],
       )
       yield { host, cas, notAfters }
+    }
+  }
+
+  /** Do the rate limits of a CA leave room for an order for the host by then? Each that they do is counted. */
+  #room(): (ca: string, host: string, by: number) => boolean {
+    const { access, clock, inventory } = this.#options
+    const now = clock.now()
+    const capacities = new Map<string, Capacity>()
+    return (ca, host, by) => {
+      const found = access(ca)
+      if (found === undefined) return false
+      const { exemptsRenewals, ledger } = found
+      const { live } = inventory.holding(host)
+      const exempt = exemptsRenewals && live?.source === ca && ledger.renewsFor(live.account)
+      const latest = Math.max(now, by)
+      if (ledger.openAt([host], exempt) > latest) return false
+      if (exempt) return true
+      const capacity = capacities.get(ca) ?? new Capacity(ledger, now)
+      capacities.set(ca, capacity)
+      return capacity.plan([host], latest)
     }
   }
 

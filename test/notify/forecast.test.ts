@@ -23,6 +23,23 @@ t.test('a host that another CA can supply is safe, and only while that one can',
   t.equal(forecast('a', hosts, none).length, 1)
 })
 
+t.test('another CA is asked for the most urgent host first, by when each must have it', async (t) => {
+  const asked: unknown[] = []
+  const hosts = [
+    host('late.example', ['a', 'b'], DAY, 2 * DAY),
+    host('soon.example', ['a', 'b'], HOUR),
+    host('never.example', ['b', 'a']),
+    host('other.example', ['b'], HOUR),
+  ]
+  const canIssue = (...question: unknown[]): boolean => asked.push(question) < 3
+  t.same(forecast('a', hosts, canIssue), [{ host: 'late.example', from: NOW + 2 * DAY }])
+  t.same(asked, [
+    ['b', 'never.example', 0],
+    ['b', 'soon.example', NOW + HOUR],
+    ['b', 'late.example', NOW + 2 * DAY],
+  ])
+})
+
 t.test('that the CA in question may look well does not help', async (t) => {
   t.equal(forecast('a', [host('x.example', ['a'], DAY)], () => true).length, 1)
 })

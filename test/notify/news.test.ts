@@ -34,7 +34,12 @@ function makeNews(t: Test) {
     metrics,
     records: memoryRecords(),
     isRehearsed: () => false,
-    outlook: new Outlook({ clock, ...holdings, hosts: () => [{ host: HOST, cas: ['a'] }] }),
+    outlook: new Outlook({
+      clock,
+      ...holdings,
+      access: () => undefined,
+      hosts: () => [{ host: HOST, cas: ['a'] }],
+    }),
     environment: {},
     keep: (event) => kept.push(event),
   })
