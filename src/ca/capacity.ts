@@ -13,10 +13,10 @@ export class Capacity {
   readonly #events: Map<string, number[]>
   readonly #now: number
 
-  constructor(ledger: Pick<Ledger, 'limits' | 'snapshot'>, now: number) {
+  constructor(ledger: Pick<Ledger, 'limits' | 'counted'>, now: number) {
     // Nobody plans to fail.
     this.#limits = ledger.limits.filter(({ scope }) => scope !== 'failures')
-    this.#events = new Map(Object.entries(ledger.snapshot().events).map(([key, times]) => [key, [...times]]))
+    this.#events = ledger.counted()
     this.#now = now
   }
 

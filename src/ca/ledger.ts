@@ -162,6 +162,16 @@ export class Ledger {
     return this.#limits
   }
 
+  /** The times of all that counts, here and elsewhere, by counter: milliseconds since the epoch, oldest first. */
+  counted(): Map<string, number[]> {
+    const keys = new Set([...this.#events.keys(), ...this.#eventsElsewhere.keys()])
+    const timesOf = (key: string): number[] => {
+      const times = [...(this.#events.get(key) ?? []), ...(this.#eventsElsewhere.get(key) ?? [])]
+      return times.map((at) => this.#epochOf(at)).sort((a, b) => a - b)
+    }
+    return new Map([...keys].map((key) => [key, timesOf(key)]))
+  }
+
   get isEmpty(): boolean {
     return this.#events.size + this.#refusals.length === 0
   }
@@ -183,7 +193,7 @@ export class Ledger {
         else this.#events.set(key, kept)
       }
     }
-    const epochOf = (at: number): number => this.#clock.now() - (now - at)
+    const epochOf = this.#epochOf.bind(this)
     const events = [...this.#events].map(([key, times]) => [key, times.map(epochOf)] as const)
     return {
       ...(this.#account === undefined ? {} : { account: this.#account }),
@@ -200,6 +210,10 @@ export class Ledger {
       if (times === undefined) this.#events.set(key, [now])
       else times.push(now)
     }
+  }
+
+  #epochOf(at: number): number {
+    return this.#clock.now() - (this.#clock.monotonic() - at)
   }
 
   /** What lies in the future was told by a clock that was set back since: taken for new, it breaks no limit. */

@@ -155,6 +155,7 @@ t.test('what others have done counts as well', async (t) => {
   t.equal(other.openAt(['c.example.com'], false), first + 7 * DAY, 'three of one domain')
   t.equal(other.openAt(['www.example.org'], false), clock.now() + HOUR)
   t.same(other.snapshot().refusals, [], 'and is told by the others alone')
+  t.same(other.counted().get('domain example.com'), [first, first + MINUTE, first + 2 * MINUTE])
   other.learn([])
   t.equal(other.openAt(['a.example.com'], false), 0, 'until they tell otherwise')
 })
