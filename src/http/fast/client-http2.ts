@@ -6,7 +6,7 @@
  * write is on its way, further frames are gathered, and the upstreams of streams that have more to say are not read.
  *
  * What costs a client little and us much is counted against an allowance that fills up again with time: resets (CVE-2023-44487),
- * PING, SETTINGS, PRIORITY, empty DATA. Header blocks are bounded in octets and in frames (CVE-2024-27316).
+ * PING without content, SETTINGS, PRIORITY, empty DATA. Header blocks are bounded in octets and in frames (CVE-2024-27316).
  *
  * Over 500 lines, since every frame type is handled here and they share the connection's state.
  */
@@ -99,6 +99,8 @@ export class ClientHttp2 implements StreamHost, Timed {
   #receiveWindow = DEFAULT_WINDOW
   #allowance = ALLOWANCE
   #allowanceAt: number
+  /** Has a stream begun, or had content, either way, since the last PING? */
+  #activeSincePing = false
   /** When the last stream ended. */
   #idleSince: number
   /** When the header block that is open began. */
@@ -302,6 +304,7 @@ export class ClientHttp2 implements StreamHost, Timed {
       this.reset(stream, ERROR.STREAM_CLOSED)
       return ERROR.NO_ERROR
     }
+    if (dataEnd > dataStart) this.#activeSincePing = true
     stream.receiveWindow -= length
     if (stream.receiveWindow < 0) {
       this.reset(stream, ERROR.FLOW_CONTROL_ERROR)
@@ -362,6 +365,7 @@ export class ClientHttp2 implements StreamHost, Timed {
     }
     const stream = new Http2Stream(this, streamId, this.#initialSendWindow, STREAM_WINDOW)
     this.#streams.set(streamId, stream)
+    this.#activeSincePing = true
     if (this.#lastCall) this.drain()
     stream.begin(request, last)
     this.#prioritize(stream)
@@ -433,12 +437,18 @@ export class ClientHttp2 implements StreamHost, Timed {
     return ERROR.NO_ERROR
   }
 
-  /** Section 6.7. */
+  /**
+   * Section 6.7. A peer that speaks gRPC measures the way by a PING with its content and with ours, another as soon as one is
+   * answered. One is free for content in between, as gRPC itself counts: it adds little to what the content costs.
+   */
   #onPing(flags: number, streamId: number, bytes: Buffer, start: number, end: number): number {
     if (streamId !== 0) return ERROR.PROTOCOL_ERROR
     if (end - start !== 8) return ERROR.FRAME_SIZE_ERROR
-    if ((flags & FLAG.ACK) === 0) this.#frames.acknowledgePing(bytes, start, end)
-    return this.#charge()
+    if ((flags & FLAG.ACK) !== 0) return this.#charge()
+    this.#frames.acknowledgePing(bytes, start, end)
+    const free = this.#activeSincePing
+    this.#activeSincePing = false
+    return free ? ERROR.NO_ERROR : this.#charge()
   }
 
   /** Section 6.9. */
@@ -533,11 +543,13 @@ export class ClientHttp2 implements StreamHost, Timed {
     end: number,
     endStream: boolean,
   ): void {
+    this.#activeSincePing = true
     writeHeaderFrames(this.#frames, this.#encoder, streamId, status, lines, start, end, endStream)
   }
 
   /** One DATA frame; the caller has seen to the windows and the frame size. */
   data(streamId: number, bytes: Buffer, start: number, end: number): void {
+    this.#activeSincePing = true
     const o = this.#frames.reserve(FRAME_HEADER_BYTES + end - start)
     const payload = writeFrameHeader(this.#frames.out, o, end - start, FRAME.DATA, 0, streamId)
     this.#frames.length = payload + bytes.copy(this.#frames.out, payload, start, end)

@@ -107,6 +107,8 @@ export class UpstreamHttp2 implements UpstreamStreamHost, Timed {
   #block: OpenBlock | undefined
   #allowance = ALLOWANCE
   #allowanceAt: number
+  /** Has a stream begun, or had content, either way, since the last PING? */
+  #activeSincePing = false
   #startedAt: number
   /** From when on it takes no further streams. */
   readonly #renewAt: number
@@ -277,6 +279,7 @@ export class UpstreamHttp2 implements UpstreamStreamHost, Timed {
     const stream = this.#streams.get(id)
     // What was on its way when we ended the stream.
     if (stream === undefined) return ERROR.NO_ERROR
+    if (to > from) this.#activeSincePing = true
     stream.receiveWindow -= credit
     if (stream.receiveWindow < 0) return ERROR.FLOW_CONTROL_ERROR
     stream.onData(bytes, from, to, last, credit)
@@ -408,11 +411,15 @@ export class UpstreamHttp2 implements UpstreamStreamHost, Timed {
     return ERROR.NO_ERROR
   }
 
+  /** Free with content, as in `client-http2.ts`. */
   #onPing(flags: number, id: number, bytes: Buffer, start: number, end: number): number {
     if (id !== 0) return ERROR.PROTOCOL_ERROR
     if (end - start !== 8) return ERROR.FRAME_SIZE_ERROR
-    if ((flags & FLAG.ACK) === 0) this.#frames.acknowledgePing(bytes, start, end)
-    return this.#charge()
+    if ((flags & FLAG.ACK) !== 0) return this.#charge()
+    this.#frames.acknowledgePing(bytes, start, end)
+    const free = this.#activeSincePing
+    this.#activeSincePing = false
+    return free ? ERROR.NO_ERROR : this.#charge()
   }
 
   /** Section 6.8: streams above the last one named were not processed. */
@@ -481,6 +488,7 @@ export class UpstreamHttp2 implements UpstreamStreamHost, Timed {
   }
 
   data(streamId: number, bytes: Buffer, endStream: boolean): void {
+    this.#activeSincePing = true
     const o = this.#frames.reserve(FRAME_HEADER_BYTES + bytes.length)
     const flags = endStream ? FLAG.END_STREAM : 0
     const payload = writeFrameHeader(this.#frames.out, o, bytes.length, FRAME.DATA, flags, streamId)
@@ -492,6 +500,7 @@ export class UpstreamHttp2 implements UpstreamStreamHost, Timed {
   }
 
   #headers(streamId: number, lines: Buffer, last: boolean): void {
+    this.#activeSincePing = true
     writeHeaderFrames(this.#frames, this.#encoder, streamId, 0, lines, 0, lines.length, last)
   }
 

@@ -110,6 +110,23 @@ export function abuse(t: Test, makeWire: MakeWire): void {
     })
   }
 
+  t.test('a PING with each message, by which gRPC measures the way, is no flood', async (t) => {
+    const up = await RawUpstream.start(t, () => {})
+    const front = await Front.start(t, makeWire, { upstreams: [up.url] })
+    const client = await RawClient.connect(t, front, { protocol: 'h2' })
+    // `:method: POST` is next to GET in the static table.
+    const post = Buffer.concat([Buffer.of(0x83), GET.subarray(1)])
+    client.socket.write(Buffer.concat([PREFACE, frame(HEADERS, END_HEADERS, 1, post)]))
+    const measured = Buffer.concat([frame(DATA, 0, 1, Buffer.from('x')), frame(PING, 0, 0, Buffer.alloc(8))])
+    const answered = (): number => framesOf(client.received).filter((type) => type === PING).length
+    for (let sent = 20; sent <= 1500; sent += 20) {
+      client.socket.write(Buffer.concat(Array.from({ length: 20 }, () => measured)))
+      await until(() => answered() === sent || client.closed)
+    }
+    t.equal(answered(), 1500)
+    t.notOk(client.closed)
+  })
+
   for (const [what, bytes] of [
     ['no preface', Buffer.from('GET / HTTP/1.1\r\nHost: x\r\n\r\n')],
     ['DATA on stream 0', Buffer.concat([PREFACE, frame(DATA, 0, 0, Buffer.from('x'))])],

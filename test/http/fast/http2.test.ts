@@ -4,6 +4,7 @@ import { createServer } from 'node:http'
 import { connect as connectTls } from 'node:tls'
 import t, { type Test } from 'tap'
 import { WebSocketServer } from 'ws'
+import { VirtualClock } from '../../../src/commands/simulate/virtual-clock.ts'
 import {
   DEFAULT_WINDOW,
   ERROR,
@@ -103,6 +104,34 @@ t.test('PING is answered with its octets', async (t) => {
   client.send(frame(FRAME.PING, 0, 0, Buffer.from('12345678')))
   const { payload } = await client.frame((f) => f.type === FRAME.PING && f.flags === FLAG.ACK)
   t.equal(payload.toString(), '12345678')
+})
+
+t.test('a PING for each piece of a response is no flood; several are', async (t) => {
+  const clock = new VirtualClock()
+  let upstream: Parameters<Respond>[0] | undefined
+  const respond: Respond = (socket) => {
+    upstream = socket
+    socket.write('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n')
+  }
+  const { front } = await start(t, respond, { clock })
+  const client = await FrameClient.greet(t, front)
+  client.request(1)
+  await client.fieldsOf(1)
+  const ping = frame(FRAME.PING, 0, 0, '12345678')
+  const pings = (count: number) => Array.from({ length: count }, () => ping)
+  const answers = () => client.frames.filter((f) => f.type === FRAME.PING).length
+  // Nearly all of the allowance.
+  client.send(...pings(390))
+  await until(() => answers() === 390)
+  for (let count = 1; count <= 20; count++) {
+    upstream?.write('1\r\nx\r\n')
+    await until(() => client.dataOf(1).length === count || client.closed)
+    client.send(ping)
+    await until(() => answers() === 390 + count || client.closed)
+  }
+  t.equal(answers(), 410)
+  client.send(...pings(20))
+  t.equal(await client.goAway(), ERROR.ENHANCE_YOUR_CALM)
 })
 
 t.test('the response waits for the client’s windows', async (t) => {

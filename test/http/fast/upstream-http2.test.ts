@@ -1,6 +1,6 @@
 /** Odd and hostile HTTP/2 upstreams, frame by frame. gRPC is in `../grpc.test.ts`. */
 import { once } from 'node:events'
-import { createServer } from 'node:http2'
+import { type ClientHttp2Stream, createServer } from 'node:http2'
 import t, { type Test } from 'tap'
 import { VirtualClock } from '../../../src/commands/simulate/virtual-clock.ts'
 import { ERROR, FLAG, FRAME, SETTING, settingsFrame } from '../../../src/http/fast/frames.ts'
@@ -9,7 +9,7 @@ import { Names } from '../../../src/upstreams/names.ts'
 import { socketPath } from '../../support/sockets.ts'
 import { shownToUpstream } from '../contract/client-certificates.ts'
 import { answerOf, connectHttp2 } from '../contract/http2.ts'
-import { blockOf, type Fields, FrameUpstream, frame, uint32 } from '../frame-peer.ts'
+import { blockOf, type Fields, type FramePeer, FrameUpstream, frame, uint32 } from '../frame-peer.ts'
 import { Front, type FrontOptions, HOST, portOf, pour, stalled, until } from '../front.ts'
 import { RawClient, statusOf } from '../raw-client.ts'
 import { bodyOf, fieldOf, fieldsOf } from '../raw-upstream.ts'
@@ -644,6 +644,36 @@ t.test('PING is answered with its octets', async (t) => {
   peer.headers(1, OK, true)
   await answer
 })
+
+for (const [what, hasMore] of [
+  ['of an upload', (_: FramePeer, stream: ClientHttp2Stream) => void stream.write('x')],
+  ['of a response', (peer: FramePeer) => peer.data(1, 'x')],
+] as const)
+  t.test(`a PING for each piece ${what} is no flood`, async (t) => {
+    const { up, open } = await start(t, undefined, { clock: new VirtualClock() })
+    const stream = open({ ':method': 'POST' })
+    let seen = 0
+    stream.on('error', () => {})
+    stream.on('data', ({ length }) => {
+      seen += length
+    })
+    const peer = await up.peer()
+    await peer.fieldsOf(1)
+    peer.headers(1, OK)
+    const ping = frame(FRAME.PING, 0, 0, '12345678')
+    const answers = () => peer.frames.filter(({ type }) => type === FRAME.PING).length
+    // Nearly all of the allowance.
+    peer.send(...Array.from({ length: 990 }, () => ping))
+    await until(() => answers() === 990)
+    for (let count = 1; count <= 20; count++) {
+      hasMore(peer, stream)
+      await until(() => seen + peer.dataOf(1).length === count || peer.closed)
+      peer.send(ping)
+      await until(() => answers() === 990 + count || peer.closed)
+    }
+    t.equal(answers(), 1010)
+    t.notOk(peer.closed)
+  })
 
 t.test('WebSocket', async (t) => {
   const connect: Fields = [
