@@ -58,7 +58,11 @@ export const timeouts = z
     head: duration
       .prefault('15s')
       .describe('For a client to send a request’s head, and to finish the TLS handshake.'),
-    body: duration.prefault('60s').describe('Longest pause between two pieces of a request’s body.'),
+    body: duration
+      .prefault('60s')
+      .describe(
+        'Longest pause between two pieces of a request’s body, while nothing of the response is sent either: a stream in which only the server speaks may stay open.',
+      ),
     connect: duration.prefault('5s').describe('To connect to an upstream.'),
     response: duration.prefault('60s').describe('Longest pause while an upstream answers.'),
     keepAlive: duration.prefault('75s').describe('How long an idle client connection is kept.'),

@@ -248,20 +248,14 @@ export class Exchange implements RequestFields, Waiter {
   #sendBody(request: ClientRequest): void {
     const { clock, gateway } = this.#wire
     const { body } = this.#client
-    const upstreamIdle = new IdleTimer(clock, gateway.timeouts.response, () => this.#onUpstreamIdle())
-    this.#upstreamIdle = upstreamIdle
+    this.#upstreamIdle = new IdleTimer(clock, gateway.timeouts.response, () => this.#onUpstreamIdle())
     if (body === undefined) {
       this.#sent = true
       request.end()
       return
     }
     if (this.#head?.expectsContinue === true) this.#client.sendInformation(100, [])
-    const bodyIdle = new IdleTimer(clock, gateway.timeouts.body, () => this.#onBodyIdle())
-    this.#bodyIdle = bodyIdle
-    const touch = (): void => {
-      bodyIdle.touch()
-      upstreamIdle.touch()
-    }
+    this.#bodyIdle = new IdleTimer(clock, gateway.timeouts.body, () => this.#onBodyIdle())
     body.on('data', (chunk: Buffer) => {
       if (this.#phase === 'over') return
       this.#requestBytes += chunk.length
@@ -269,17 +263,17 @@ export class Exchange implements RequestFields, Waiter {
         this.#fail(tooLarge())
         return
       }
-      touch()
+      this.#touch()
       if (!request.write(chunk)) body.pause()
     })
     request.on('drain', () => {
-      touch()
+      this.#touch()
       body.resume()
     })
     body.once('end', () => {
-      bodyIdle.stop()
+      this.#bodyIdle?.stop()
       if (this.#phase === 'over') return
-      upstreamIdle.touch()
+      this.#upstreamIdle?.touch()
       this.#sent = true
       const clientFields = this.#route?.clientFields
       const trailers = endToEndTrailers(this.#client.receivedTrailers())
@@ -294,6 +288,7 @@ export class Exchange implements RequestFields, Waiter {
   }
 
   #respond(response: IncomingMessage): void {
+    this.#touch()
     response.on('error', (error) => this.#onCutOff(error))
     try {
       const head = clientHead(response, this.#client, this.#hsts, this.#route?.responseEdits)
@@ -339,12 +334,12 @@ export class Exchange implements RequestFields, Waiter {
     const flushes = response.headers['content-length'] === undefined
     sink.once('close', () => compressor.destroy())
     sink.on('drain', () => {
-      this.#upstreamIdle?.touch()
+      this.#touch()
       compressor.resume()
     })
     response.on('data', (chunk: Buffer) => {
       if (this.#phase === 'over') return
-      this.#upstreamIdle?.touch()
+      this.#touch()
       if (!compressor.write(chunk)) response.pause()
       if (flushes) compressor.flush()
     })
@@ -355,12 +350,12 @@ export class Exchange implements RequestFields, Waiter {
     const { sink } = this.#client
     response.on('data', (chunk: Buffer) => {
       if (this.#phase === 'over') return
-      this.#upstreamIdle?.touch()
+      this.#touch()
       this.#bodyBytes += chunk.length
       if (!sink.write(chunk)) response.pause()
     })
     sink.on('drain', () => {
-      this.#upstreamIdle?.touch()
+      this.#touch()
       response.resume()
     })
     response.once('end', () => this.#end(endToEndTrailers(pairs(response.rawTrailers))))
@@ -502,6 +497,12 @@ export class Exchange implements RequestFields, Waiter {
 
   get #hsts(): string | undefined {
     return this.#client.peer.secure ? this.#route?.hsts : undefined
+  }
+
+  /** Something went either way: a client that listens to a response is not late with its body either. */
+  #touch(): void {
+    this.#bodyIdle?.touch()
+    this.#upstreamIdle?.touch()
   }
 
   #stopTimers(): void {

@@ -674,6 +674,8 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, RequestFields, 
     this.#writing = false
     this.#inFlightBytes = 0
     if (this.#state === 'closed') return
+    // A client that only listens now, with its own side left open, is not late. Paused, it is not waited for.
+    if (this.#state === 'body' && !this.#socketPaused) this.#touchBody()
     if (this.#queue.length > 0) {
       const queued = this.#queue.length === 1 ? this.#queue[0] : Buffer.concat(this.#queue)
       this.#queue = []

@@ -73,7 +73,8 @@ export class Http2Stream implements ExchangeClient {
   /** Received, and not given back to the client's window yet. */
   #unreturned = 0
   #bodyHeldUp = false
-  #bodyAt: number
+  /** When the client last sent content, or took something of the response. */
+  #activeAt: number
   #tunnel = false
   #wantsTunnel = false
 
@@ -93,7 +94,7 @@ export class Http2Stream implements ExchangeClient {
     this.sendWindow = sendWindow
     this.receiveWindow = receiveWindow
     this.#windowBytes = receiveWindow
-    this.#bodyAt = host.engine.deadlines.now
+    this.#activeAt = host.engine.deadlines.now
   }
 
   /* The request */
@@ -203,7 +204,7 @@ export class Http2Stream implements ExchangeClient {
 
   /** `credit`: how much of the windows the frame took, padding included. */
   onData(bytes: Buffer, last: boolean, credit: number): void {
-    this.#bodyAt = this.#host.engine.deadlines.now
+    this.#activeAt = this.#host.engine.deadlines.now
     this.#receivedBytes += bytes.length
     if (this.#wantsTunnel && !this.#tunnel) {
       this.#host.reset(this, ERROR.PROTOCOL_ERROR)
@@ -246,7 +247,7 @@ export class Http2Stream implements ExchangeClient {
 
   onDrain(): void {
     this.#bodyHeldUp = false
-    this.#bodyAt = this.#host.engine.deadlines.now
+    this.#activeAt = this.#host.engine.deadlines.now
     this.#returnCredit()
   }
 
@@ -261,8 +262,8 @@ export class Http2Stream implements ExchangeClient {
     if (this.#held.length > 0) {
       if (now - this.#heldSince > response) this.#host.reset(this, ERROR.CANCEL)
     } else if (this.#tunnel) {
-      if (now - this.#bodyAt > upgrade) this.#host.reset(this, ERROR.CANCEL)
-    } else if (!this.requestEnded && !this.#bodyHeldUp && now - this.#bodyAt > body) {
+      if (now - this.#activeAt > upgrade) this.#host.reset(this, ERROR.CANCEL)
+    } else if (!this.requestEnded && !this.#bodyHeldUp && now - this.#activeAt > body) {
       this.onFailure(new ProxyError('REQUEST_TIMEOUT', 408, 'the body did not arrive in time'))
     }
   }
@@ -274,6 +275,7 @@ export class Http2Stream implements ExchangeClient {
     if (exchange === undefined) return
     const host = this.#host
     const { status } = head
+    this.#activeAt = host.engine.deadlines.now
     if (status < 200 && status !== 101) {
       host.headers(this.id, status, lines, head.fieldsStart, head.length, false)
       return
@@ -298,7 +300,6 @@ export class Http2Stream implements ExchangeClient {
     const exchange = this.#exchange
     if (exchange === undefined || this.#responseEnded) return
     exchange.bodyBytes += end - start
-    if (this.#tunnel) this.#bodyAt = this.#host.engine.deadlines.now
     const sent = this.#held.length > 0 ? start : this.#send(bytes, start, end)
     if (sent < end) this.#hold(Buffer.from(bytes.subarray(sent, end)))
   }
@@ -358,6 +359,7 @@ export class Http2Stream implements ExchangeClient {
       host.sendWindow -= length
       p += length
     }
+    if (p > start) this.#activeAt = host.engine.deadlines.now
     return p
   }
 

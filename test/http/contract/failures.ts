@@ -5,9 +5,38 @@ import { writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import type { Test } from 'tap'
+import { VirtualClock } from '../../../src/commands/simulate/virtual-clock.ts'
 import { Front, type FrontOptions, HOST, type MakeWire, portOf, ROOT_PEM, until } from '../front.ts'
 import { RawClient, statusOf } from '../raw-client.ts'
 import { bodyOf, fieldOf, ok, RawUpstream, type Respond } from '../raw-upstream.ts'
+import { connectHttp2 } from './http2.ts'
+
+/** What a client has received whose body has begun, and goes on no more. */
+interface Listener {
+  readonly received: string
+  readonly closed: boolean
+}
+
+async function listenHttp1(t: Test, front: Front): Promise<Listener> {
+  const client = await RawClient.connect(t, front)
+  client.send('POST / HTTP/1.1', `Host: ${HOST}`, 'Content-Length: 100')
+  client.write('part')
+  return client
+}
+
+async function listenHttp2(t: Test, front: Front): Promise<Listener> {
+  const listener = { received: '', closed: false }
+  const stream = connectHttp2(t, front).request({ ':method': 'POST', ':authority': HOST })
+  stream.write('part')
+  stream.on('error', () => {})
+  stream.on('data', (piece) => {
+    listener.received += piece
+  })
+  stream.on('close', () => {
+    listener.closed = true
+  })
+  return listener
+}
 
 export function failures(t: Test, makeWire: MakeWire): void {
   const get = (client: RawClient, path = '/'): void => client.send(`GET ${path} HTTP/1.1`, `Host: ${HOST}`)
@@ -234,6 +263,33 @@ export function failures(t: Test, makeWire: MakeWire): void {
     t.equal(statusOf(await client.response()), 408)
     await until(() => up.sockets[0]?.destroyed === true)
   })
+
+  for (const protocol of ['HTTP/1.1', 'HTTP/2'] as const) {
+    t.test(`a body over ${protocol} may pause while its response goes on, and no longer`, async (t) => {
+      const up = await RawUpstream.start(t, () => {})
+      const clock = new VirtualClock()
+      const front = await Front.start(t, makeWire, {
+        upstreams: [up.url],
+        clock,
+        timeouts: { body: 3000, response: 60_000, head: 60_000, keepAlive: 60_000 },
+      })
+      const client = await (protocol === 'HTTP/2' ? listenHttp2(t, front) : listenHttp1(t, front))
+      await until(() => (up.sockets[0]?.bytesRead ?? 0) > 0)
+      const upstream = up.sockets[0]!
+      upstream.write('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n')
+      for (let count = 1; count <= 4; count++) {
+        upstream.write('4\r\ntick\r\n')
+        await until(() => client.received.split('tick').length > count || client.closed)
+        await clock.advance(2000)
+      }
+      t.equal(client.received.split('tick').length, 5)
+      t.notOk(client.closed)
+      await clock.advance(2000)
+      await until(() => client.closed)
+      await until(() => front.requests.length > 0)
+      t.match(front.requests[0], { status: 200, err: { code: 'REQUEST_TIMEOUT' } })
+    })
+  }
 
   t.test('an idle client connection is closed', async (t) => {
     const up = await RawUpstream.start(t, (socket) => socket.write(ok()))
