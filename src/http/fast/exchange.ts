@@ -105,6 +105,10 @@ export class Exchange implements CompressorUser, UpstreamUser, BalancedRequest, 
     this.#startedMs = engine.clock.monotonic()
   }
 
+  get headOnly(): boolean {
+    return this.#framing === 'none' && this.upgrade === ''
+  }
+
   get chunked(): boolean {
     return this.#framing === 'chunked'
   }

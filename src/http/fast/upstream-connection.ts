@@ -11,6 +11,8 @@ export interface UpstreamUser extends ContentSink {
   readonly isHead: boolean
   /** Value of Upgrade that was sent; empty for none. */
   readonly upgrade: string
+  /** Does nothing follow the request's head? */
+  readonly headOnly: boolean
   /** Has the request been written whole? */
   readonly requestDone: boolean
   /** Is the body sent in chunks over HTTP/1.1? */

@@ -84,7 +84,7 @@ export class UpstreamHttp2Stream implements UpstreamConnection {
       }
       this.switching = switchingLines(head)
     }
-    this.#ended = user.requestDone && user.upgrade === ''
+    this.#ended = user.headOnly
     this.#endSent = this.#ended
     this.#host.open(this, head, this.#ended)
   }

@@ -115,6 +115,17 @@ t.test('what is asked for', async (t) => {
     t.strictSame(await peer.fieldsOf(1, 1), [['x-sum', '1']])
   })
 
+  t.test('a body that was there whole before its upstream was found arrives whole', async (t) => {
+    const up = await FrameUpstream.start(t)
+    const front = await Front.start(t, makeWire, { upstreams: ['h2c://127.0.0.1:1', up.url] })
+    const client = await RawClient.connect(t, front)
+    client.write('POST / HTTP/1.1', `Host: ${HOST}`, 'Content-Length: 5', '', 'hello')
+    const peer = await up.peer()
+    t.equal(await peer.ended(1), 'hello')
+    peer.headers(1, OK, true)
+    t.equal(statusOf(await client.response()), 200)
+  })
+
   t.test(
     'a request whose client is gone is cancelled, and what still comes of it is overlooked',
     async (t) => {
