@@ -103,7 +103,7 @@ export const balancingKeys = {
     .max(10)
     .optional()
     .describe(
-      'How often a request without a body that is safe to repeat (GET, HEAD, OPTIONS, PUT, DELETE) goes to another upstream when one breaks off, or answers 502, 503 or 504. At most a fifth of the requests are repeated. Where connecting fails, others are always tried. Default: 1.',
+      'How often a request without a body that is safe to repeat (GET, HEAD, OPTIONS, PUT, DELETE) goes to another upstream when one breaks off, or answers 502, 503 or 504; and any request that an HTTP/2 upstream has refused twice without processing it, where its body is short. At most a fifth of the requests are repeated. Where connecting fails, others are always tried. Default: 1.',
     ),
   maxFails: z
     .int()

@@ -50,6 +50,11 @@ const CLIENT_GONE_STATUS = 499
 /** RFC 9110 section 8.6: methods whose requests say so when they have no content. */
 export const HAVE_CONTENT: ReadonlySet<string> = new Set(['POST', 'PUT', 'PATCH'])
 
+/** Of a body that is sent, how much is kept for as long as the upstream may say that it did not process the request. */
+const KEPT_BYTES = 64 * 1024
+/** What a piece of it counts for at least, so that many small ones do not cost more than that. */
+const PIECE_BYTES = 1024
+
 /** How a request's body is framed on its way to the upstream; `raw` is for tunnels. */
 export type RequestFraming = 'none' | 'length' | 'chunked' | 'raw'
 
@@ -79,11 +84,14 @@ export class Exchange implements CompressorUser, UpstreamUser, BalancedRequest, 
   /** Of the request's head, once one is looked up. */
   #fields: FieldLines | undefined
   #framing: RequestFraming = 'none'
-  /** Body that came before the connection was there. */
+  /** The body's pieces, so far as they are not sent, or may be sent again. */
   #held: Buffer[] | undefined
+  #keptBytes = 0
+  /** Has body been sent that is not kept? Then the request cannot be sent again. */
+  #bodyGone = false
   #trailers: Buffer | undefined
   #connected = false
-  /** Has the request been sent again, since an upstream did not process it? */
+  /** Has the request been sent again to the same upstream, which did not process it? */
   #resent = false
   #bodyStarted = false
   #requestBytes = 0
@@ -217,10 +225,32 @@ export class Exchange implements CompressorUser, UpstreamUser, BalancedRequest, 
 
   #write(bytes: Buffer): boolean {
     this.#bodyStarted = true
-    if (this.#connected) return this.#connection?.writeBody(bytes) ?? true
+    if (this.#connected) return this.#pass(bytes)
     this.#held ??= []
     this.#held.push(bytes)
     return false
+  }
+
+  #pass(bytes: Buffer): boolean {
+    if (!this.#bodyGone) this.#keep(bytes)
+    return this.#connection?.writeBody(bytes) ?? true
+  }
+
+  /** Only an upstream of HTTP/2 says what it did not process. */
+  #keep(bytes: Buffer): void {
+    this.#keptBytes += Math.max(bytes.length, PIECE_BYTES)
+    if (this.#backend?.protocol !== 'h2' || this.#keptBytes > KEPT_BYTES) this.#dropBody()
+    else {
+      this.#held ??= []
+      // A small part of what was read does not hold on to all of that.
+      this.#held.push(bytes.length < bytes.buffer.byteLength / 2 ? Buffer.from(bytes) : bytes)
+    }
+  }
+
+  /** The request is not sent again. */
+  #dropBody(): void {
+    this.#bodyGone = true
+    this.#held = undefined
   }
 
   get clientAddress(): string {
@@ -252,11 +282,15 @@ export class Exchange implements CompressorUser, UpstreamUser, BalancedRequest, 
     this.#route?.balancer.release(this.#backend)
   }
 
-  /** On to another upstream, where sending the request twice is safe and the route's budget allows it. */
+  /** May it be sent again where it may have been processed? */
+  get #isRepeatable(): boolean {
+    return !this.#responding && !this.#bodyStarted && IDEMPOTENT.has(this.facts.method)
+  }
+
+  /** On to another upstream, where sending the request again is safe, if the route's budget allows it. */
   #tryAnother(): boolean {
     const backend = this.#backend
-    if (backend === undefined || this.#responding || this.#bodyStarted) return false
-    if (!IDEMPOTENT.has(this.facts.method)) return false
+    if (backend === undefined) return false
     this.#tried.push(backend)
     const next = this.#route?.balancer.pickAgain(this, this.#tried, this.#retries)
     if (next === undefined) return false
@@ -289,12 +323,13 @@ export class Exchange implements CompressorUser, UpstreamUser, BalancedRequest, 
     this.#sendHeld()
   }
 
-  /** What came of the body before there was a connection. */
+  /** What came of the body before there was a connection, this one or an earlier one. */
   #sendHeld(): void {
     const held = this.#held
     this.#held = undefined
+    this.#keptBytes = 0
     let room = held !== undefined
-    for (const bytes of held ?? []) room = this.#connection?.writeBody(bytes) ?? true
+    for (const bytes of held ?? []) room = this.#pass(bytes)
     if (this.requestDone && this.#framing !== 'none') this.#connection?.endBody(this.#trailers)
     else if (room) this.#client.onDrain()
   }
@@ -325,8 +360,9 @@ export class Exchange implements CompressorUser, UpstreamUser, BalancedRequest, 
     if (head.status >= 200 || head.status === 101) {
       const unable = head.status >= 502 && head.status <= 504
       this.#judge(unable ? `it answered ${head.status}` : undefined)
-      if (unable && this.#tryAnother()) return
+      if (unable && this.#isRepeatable && this.#tryAnother()) return
       this.#responding = true
+      this.#dropBody()
       const edits = this.#route?.responseEdits
       if (edits !== undefined && head.status !== 101) this.#engine.headEditor.editResponse(head, lines, edits)
       if (this.#route?.balancer.sticky !== undefined) this.#stick(head, lines)
@@ -413,21 +449,24 @@ export class Exchange implements CompressorUser, UpstreamUser, BalancedRequest, 
 
   onLost(fault: UpstreamFault, detail: string, started: boolean): void {
     const stale = fault === 'closed' && !started && this.#connection?.reused === true
+    const backend = this.#backend
     this.#connection = undefined
     // RFC 9113 section 8.7: safe for any method. An upstream that has answered and then says it did nothing lies.
-    const mayResend = !started && !this.#resent && !this.#bodyStarted
-    if (fault === 'refused' && this.#backend !== undefined && mayResend) {
-      this.#resent = true
-      this.#connect(this.#backend, true)
+    const unprocessed = fault === 'refused' && !started && !this.#bodyGone
+    // Once, and as often as not even the head was sent: each connection takes at least one of those that wait.
+    if (unprocessed && backend !== undefined && !(this.#connected && this.#resent)) {
+      this.#resent ||= this.#connected
+      this.#connect(backend, true)
       return
     }
-    if (stale && this.#backend !== undefined && !this.#bodyStarted && IDEMPOTENT.has(this.facts.method)) {
-      this.#connect(this.#backend, true)
+    if (stale && this.#isRepeatable && backend !== undefined) {
+      this.#connect(backend, true)
       return
     }
-    if (fault !== 'unsupported') this.#judge(detail)
+    // Neither what it cannot do nor what it leaves to others speaks against it.
+    if (fault !== 'unsupported' && fault !== 'refused') this.#judge(detail)
     // One that went silent may be at work on it, and the client has waited long.
-    if (fault === 'closed' && this.#tryAnother()) return
+    if ((unprocessed || (fault === 'closed' && this.#isRepeatable)) && this.#tryAnother()) return
     this.#release()
     this.#fail(errorOf(fault, this.#responding, this.#backend?.url ?? '', detail))
   }

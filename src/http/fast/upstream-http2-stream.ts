@@ -18,7 +18,7 @@ export interface UpstreamStreamHost {
   sendWindow: number
   readonly congested: boolean
   readonly now: number
-  /** Sends the request's head now, or once there is a connection. */
+  /** Sends the request's head now, or once the upstream has said its settings. */
   open(stream: UpstreamHttp2Stream, head: Buffer, endStream: boolean): void
   data(streamId: number, bytes: Buffer, endStream: boolean): void
   trailers(streamId: number, lines: Buffer): void

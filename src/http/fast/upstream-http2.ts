@@ -90,10 +90,9 @@ export class UpstreamHttp2 implements UpstreamStreamHost, Timed {
   readonly #encoder = new HpackEncoder()
   readonly #response = new Http2Response()
   readonly #streams = new Map<number, UpstreamHttp2Stream>()
-  /** Streams that wait to be opened, with what they will begin with. */
+  /** Streams that wait for the upstream's settings, with what they will begin with. */
   readonly #unopened = new Map<UpstreamHttp2Stream, { head: Buffer; last: boolean }>()
   readonly #waiting = new Set<UpstreamHttp2Stream>()
-  #connected = false
   #settingsSeen = false
   /** RFC 8441 section 3. */
   #carriesTunnels = false
@@ -150,8 +149,7 @@ export class UpstreamHttp2 implements UpstreamStreamHost, Timed {
   }
 
   stream(user: UpstreamUser): UpstreamHttp2Stream {
-    const ready = this.#connected && (user.upgrade === '' || this.#settingsSeen)
-    return new UpstreamHttp2Stream(this, user, ready)
+    return new UpstreamHttp2Stream(this, user, this.#settingsSeen)
   }
 
   /** Takes no further streams; closes once those there are have ended. */
@@ -166,20 +164,22 @@ export class UpstreamHttp2 implements UpstreamStreamHost, Timed {
       this.#end('closed', NO_H2)
       return
     }
-    this.#connected = true
     this.#frames.append(OPENING)
     this.credit(0, CONNECTION_WINDOW - DEFAULT_WINDOW)
-    this.#openWaiting()
     this.#endWhenIdle()
   }
 
-  /** Opens what waited for the connection, or for what the upstream's settings say. */
+  /** The upstream's settings are there, and say how many streams it takes: the others go elsewhere. */
   #openWaiting(): void {
     for (const [stream, { head, last }] of [...this.#unopened]) {
       if (!this.#unopened.delete(stream)) continue
-      this.open(stream, head, last)
-      if (stream.id !== 0) stream.onConnected()
+      if (this.#streams.size < this.#maxStreams) {
+        this.open(stream, head, last)
+        if (stream.id !== 0) stream.onConnected()
+      } else if (this.#maxStreams === 0) stream.failConnect(new Error('it takes no streams'), false)
+      else stream.lose('refused', 'it takes no more streams at once')
     }
+    this.#endWhenIdle()
   }
 
   onDeadline(): void {
@@ -465,14 +465,17 @@ export class UpstreamHttp2 implements UpstreamStreamHost, Timed {
     return this.#engine.deadlines.now
   }
 
+  /**
+   * Section 3.4: an upstream says its settings at once. A stream that does not wait for them may be one more than it takes, or be a
+   * WebSocket to one that takes none.
+   */
   open(stream: UpstreamHttp2Stream, head: Buffer, last: boolean): void {
     const tunnel = stream.switching !== ''
-    if (!this.#connected || (tunnel && !this.#settingsSeen)) {
+    if (!this.#settingsSeen) {
       this.#unopened.set(stream, { head, last })
       return
     }
     if (tunnel && !this.#carriesTunnels) {
-      this.#endWhenIdle()
       stream.lose(
         'unsupported',
         'it takes no WebSocket over HTTP/2 (RFC 8441): write http:// or https:// for this route',

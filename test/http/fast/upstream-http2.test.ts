@@ -1,21 +1,19 @@
 /** Odd and hostile HTTP/2 upstreams, frame by frame. gRPC is in `../grpc.test.ts`. */
 import { once } from 'node:events'
 import { type ClientHttp2Stream, createServer } from 'node:http2'
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { VirtualClock } from '../../../src/commands/simulate/virtual-clock.ts'
 import { ERROR, FLAG, FRAME, SETTING, settingsFrame } from '../../../src/http/fast/frames.ts'
-import { FastWire } from '../../../src/http/fast/wire.ts'
 import { Names } from '../../../src/upstreams/names.ts'
 import { socketPath } from '../../support/sockets.ts'
 import { shownToUpstream } from '../contract/client-certificates.ts'
 import { answerOf, connectHttp2 } from '../contract/http2.ts'
 import { blockOf, type Fields, type FramePeer, FrameUpstream, frame, uint32 } from '../frame-peer.ts'
-import { Front, type FrontOptions, HOST, portOf, pour, stalled, until } from '../front.ts'
+import { Front, HOST, portOf, pour, stalled, until } from '../front.ts'
 import { RawClient, statusOf } from '../raw-client.ts'
 import { bodyOf, fieldOf, fieldsOf } from '../raw-upstream.ts'
+import { GET, makeWire, OK, start } from './before-http2.ts'
 
-const OK: Fields = [[':status', '200']]
-const GET = ['GET / HTTP/1.1', `Host: ${HOST}`]
 /** RFC 6455 section 1.3. */
 const WEBSOCKET = [
   'GET /chat HTTP/1.1',
@@ -26,18 +24,6 @@ const WEBSOCKET = [
   'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==',
 ]
 const TUNNELS = settingsFrame([[SETTING.ENABLE_CONNECT_PROTOCOL, 1]])
-
-const makeWire = (options: ConstructorParameters<typeof FastWire>[0]): FastWire => new FastWire(options)
-
-async function start(t: Test, first?: Buffer, options: FrontOptions = {}) {
-  const up = await FrameUpstream.start(t, first)
-  const front = await Front.start(t, makeWire, { upstreams: [up.url], ...options })
-  const session = connectHttp2(t, front)
-  const open = (fields: Record<string, string> = {}) =>
-    session.request({ ':path': '/', ':authority': HOST, ...fields })
-  const ask = (fields?: Record<string, string>) => answerOf(open(fields))
-  return { up, front, open, ask }
-}
 
 t.test('where it is', async (t) => {
   t.test('a unix socket', async (t) => {
@@ -231,98 +217,16 @@ t.test('responses', async (t) => {
   })
 })
 
-t.test('what was not processed is asked again', async (t) => {
-  t.test('after a GOAWAY, on a new connection, while what was processed goes on', async (t) => {
-    const { up, ask } = await start(t)
-    const first = ask()
-    const old = await up.peer()
-    await old.fieldsOf(1)
-    const second = ask()
-    await old.fieldsOf(3)
-    old.send(frame(FRAME.GOAWAY, 0, 0, uint32(1, ERROR.NO_ERROR)))
-    const fresh = await up.peer(1)
-    await fresh.fieldsOf(1)
-    fresh.headers(1, OK, true)
-    t.equal((await second).status, 200)
-    old.headers(1, OK)
-    old.data(1, 'old', true)
-    t.equal((await first).body.toString(), 'old')
-    await until(() => old.closed)
-  })
-
-  t.test('once, when the stream is refused', async (t) => {
-    const { up, ask } = await start(t)
-    const answer = ask({ ':method': 'DELETE' })
-    const peer = await up.peer()
-    for (const id of [1, 3]) {
-      await peer.fieldsOf(id)
-      peer.send(frame(FRAME.RST_STREAM, 0, id, uint32(ERROR.REFUSED_STREAM)))
-    }
-    t.equal((await answer).status, 502)
-  })
-
-  for (const [what, refusal] of [
-    ['a GOAWAY', frame(FRAME.GOAWAY, 0, 0, uint32(0, ERROR.NO_ERROR))],
-    ['a refused stream', frame(FRAME.RST_STREAM, 0, 1, uint32(ERROR.REFUSED_STREAM))],
-  ] as const)
-    t.test(`not by ${what} after the response has begun: the client sees it cut off`, async (t) => {
-      const { up, front } = await start(t)
-      const client = await RawClient.connect(t, front)
-      client.send(...GET)
-      const peer = await up.peer()
-      await peer.fieldsOf(1)
-      peer.headers(1, [...OK, ['content-length', '4']])
-      await client.receive(/content-length: 4\r\n/)
-      peer.send(refusal)
-      await until(() => client.closed)
-      t.equal(client.received.match(/HTTP\/1\.1 /g)?.length, 1)
-      const asked = up.peers.flatMap(({ frames }) => frames).filter(({ type }) => type === FRAME.HEADERS)
-      t.equal(asked.length, 1)
-    })
-
-  t.test('not when its body has been sent in part', async (t) => {
-    const { up, open } = await start(t)
-    const stream = open({ ':method': 'POST' })
-    stream.write('part')
-    const peer = await up.peer()
-    await until(() => peer.dataOf(1).length === 4)
-    peer.send(frame(FRAME.RST_STREAM, 0, 1, uint32(ERROR.REFUSED_STREAM)))
-    t.equal((await answerOf(stream)).status, 502)
-    t.equal(peer.frames.filter(({ type }) => type === FRAME.HEADERS).length, 1)
-  })
-
-  t.test('when a connection in use turns out to be closed', async (t) => {
-    const { up, ask } = await start(t)
-    const warm = ask()
-    const old = await up.peer()
-    await old.fieldsOf(1)
-    old.headers(1, OK, true)
-    await warm
-    const answer = ask()
-    await old.fieldsOf(3)
-    old.socket.destroy()
-    const fresh = await up.peer(1)
-    await fresh.fieldsOf(1)
-    fresh.headers(1, OK, true)
-    t.equal((await answer).status, 200)
-  })
-
-  t.test('more requests at once than the upstream takes are spread over connections', async (t) => {
-    const settings = settingsFrame([[SETTING.MAX_CONCURRENT_STREAMS, 1]])
-    const { up, ask } = await start(t, Buffer.alloc(0))
-    const answers = [ask(), ask(), ask()]
-    const peer = await up.peer()
-    await peer.fieldsOf(5)
-    const refused = [3, 5].map((id) => frame(FRAME.RST_STREAM, 0, id, uint32(ERROR.REFUSED_STREAM)))
-    peer.send(settings, ...refused)
-    peer.headers(1, OK, true)
-    for (const fresh of [await up.peer(1), await up.peer(2)]) {
-      fresh.send(settings)
-      await fresh.fieldsOf(1)
-      fresh.headers(1, OK, true)
-    }
-    for (const answer of answers) t.equal((await answer).status, 200)
-  })
+t.test('nothing is asked before the upstream has said its settings', async (t) => {
+  const { up, ask } = await start(t, Buffer.alloc(0))
+  const answer = ask()
+  const peer = await up.peer()
+  await peer.frame(({ type }) => type === FRAME.WINDOW_UPDATE)
+  t.notOk(peer.frames.some(({ type }) => type === FRAME.HEADERS))
+  peer.send(settingsFrame([]))
+  await peer.fieldsOf(1)
+  peer.headers(1, OK, true)
+  t.equal((await answer).status, 200)
 })
 
 t.test('a reset', async (t) => {
@@ -533,6 +437,12 @@ t.test('a connection that breaks HTTP/2 is ended, and its request answered by 50
     )
     t.equal((await ask()).status, 502)
     t.match(front.requests[0], { err: { message: /no HTTP\/2/ } })
+  })
+
+  t.test('one that takes no streams is not connected to again and again', async (t) => {
+    const { up, ask } = await start(t, settingsFrame([[SETTING.MAX_CONCURRENT_STREAMS, 0]]))
+    t.equal((await ask()).status, 502)
+    t.equal(up.peers.length, 1)
   })
 
   t.test('one that says nothing is given up in time', async (t) => {
