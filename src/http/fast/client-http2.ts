@@ -5,8 +5,9 @@
  * Frames of all streams are gathered in one buffer, and written in one call when the event loop has turned. While that
  * write is on its way, further frames are gathered, and the upstreams of streams that have more to say are not read.
  *
- * What costs a client little and us much is counted against an allowance that fills up again with time: resets (CVE-2023-44487),
- * PING without content, SETTINGS, PRIORITY, empty DATA. Header blocks are bounded in octets and in frames (CVE-2024-27316).
+ * What costs a client little and us much is counted against allowances that fill up again with time: one for resets
+ * (CVE-2023-44487), one for PING without content, SETTINGS, PRIORITY, empty DATA. Header blocks are bounded in octets and in
+ * frames (CVE-2024-27316).
  *
  * Over 500 lines, since every frame type is handled here and they share the connection's state.
  */
@@ -14,6 +15,7 @@ import type { Socket } from 'node:net'
 import { plainAddress } from '../../config/addresses.ts'
 import { SECOND } from '../../time.ts'
 import type { Connection } from '../wire.ts'
+import { Allowance } from './allowance.ts'
 import type { Timed } from './deadlines.ts'
 import type { Engine } from './engine.ts'
 import { FrameBuffer } from './frame-buffer.ts'
@@ -47,6 +49,12 @@ const MAX_BLOCK_BYTES = 64 * 1024
 const MAX_BLOCK_FRAMES = 16
 const ALLOWANCE = 400
 const ALLOWANCE_PER_SECOND = 100
+/**
+ * Calls that a client cancels: by deadlines and hedging, gRPC does it hundreds of times a second where many share a connection. Each
+ * second gives what connecting anew would, so that a flood gains no more by staying.
+ */
+const RESETS = 400
+const RESETS_PER_SECOND = 400
 const LINGER_MS = 2 * SECOND
 
 const OUR_SETTINGS = settingsFrame([
@@ -97,8 +105,8 @@ export class ClientHttp2 implements StreamHost, Timed {
   #lastStreamId = 0
   #initialSendWindow = DEFAULT_WINDOW
   #receiveWindow = DEFAULT_WINDOW
-  #allowance = ALLOWANCE
-  #allowanceAt: number
+  readonly #allowance: Allowance
+  readonly #resets: Allowance
   /** Has a stream begun, or had content, either way, since the last PING? */
   #activeSincePing = false
   /** When the last stream ended. */
@@ -129,8 +137,10 @@ export class ClientHttp2 implements StreamHost, Timed {
     this.#onClosed = onClosed
     this.#frames = new FrameBuffer(engine, socket, connection.secure, () => this.#onWritten())
     this.#decoder = new HpackDecoder(engine.hpackScratch, engine.hpackStatic)
-    this.#allowanceAt = engine.deadlines.now
-    this.#idleSince = engine.deadlines.now
+    const { now } = engine.deadlines
+    this.#allowance = new Allowance(ALLOWANCE, ALLOWANCE_PER_SECOND, now)
+    this.#resets = new Allowance(RESETS, RESETS_PER_SECOND, now)
+    this.#idleSince = now
     engine.deadlines.add(this)
     socket.on('data', (data: Buffer) => this.#onData(data))
     socket.on('end', () => socket.destroy())
@@ -270,11 +280,7 @@ export class ClientHttp2 implements StreamHost, Timed {
 
   /** Counts something that an honest client does rarely. */
   #charge(): number {
-    const { now } = this.engine.deadlines
-    const refill = ((now - this.#allowanceAt) / SECOND) * ALLOWANCE_PER_SECOND
-    this.#allowance = Math.min(ALLOWANCE, this.#allowance + refill) - 1
-    this.#allowanceAt = now
-    return this.#allowance < 0 ? ERROR.ENHANCE_YOUR_CALM : ERROR.NO_ERROR
+    return this.#allowance.take(this.engine.deadlines.now) ? ERROR.NO_ERROR : ERROR.ENHANCE_YOUR_CALM
   }
 
   /** Section 6.1. */
@@ -391,7 +397,7 @@ export class ClientHttp2 implements StreamHost, Timed {
       this.forget(stream)
       stream.abandon()
     }
-    return this.#charge()
+    return this.#resets.take(this.engine.deadlines.now) ? ERROR.NO_ERROR : ERROR.ENHANCE_YOUR_CALM
   }
 
   /** Section 6.5. */

@@ -13,6 +13,7 @@ import net from 'node:net'
 import tls from 'node:tls'
 import { SECOND } from '../../time.ts'
 import type { Backend } from '../../upstreams/backend.ts'
+import { Allowance } from './allowance.ts'
 import type { Timed } from './deadlines.ts'
 import type { Engine } from './engine.ts'
 import { FrameBuffer } from './frame-buffer.ts'
@@ -104,8 +105,7 @@ export class UpstreamHttp2 implements UpstreamStreamHost, Timed {
   #receiveWindow = CONNECTION_WINDOW
   #partial: Buffer | undefined
   #block: OpenBlock | undefined
-  #allowance = ALLOWANCE
-  #allowanceAt: number
+  readonly #allowance: Allowance
   /** Has a stream begun, or had content, either way, since the last PING? */
   #activeSincePing = false
   #startedAt: number
@@ -121,7 +121,7 @@ export class UpstreamHttp2 implements UpstreamStreamHost, Timed {
     this.#pool = pool
     this.#maxStreams = pool.maxStreams
     const { now } = engine.deadlines
-    this.#allowanceAt = now
+    this.#allowance = new Allowance(ALLOWANCE, ALLOWANCE_PER_SECOND, now)
     this.#startedAt = now
     this.#renewAt = now + backend.maxAgeMs
     this.#idleSince = now
@@ -254,10 +254,7 @@ export class UpstreamHttp2 implements UpstreamStreamHost, Timed {
 
   /** Counts something that makes us work and brings nothing. */
   #charge(): number {
-    const refill = ((this.now - this.#allowanceAt) / SECOND) * ALLOWANCE_PER_SECOND
-    this.#allowance = Math.min(ALLOWANCE, this.#allowance + refill) - 1
-    this.#allowanceAt = this.now
-    return this.#allowance < 0 ? ERROR.ENHANCE_YOUR_CALM : ERROR.NO_ERROR
+    return this.#allowance.take(this.now) ? ERROR.NO_ERROR : ERROR.ENHANCE_YOUR_CALM
   }
 
   #onDataFrame(flags: number, id: number, bytes: Buffer, start: number, end: number): number {

@@ -370,6 +370,31 @@ for (const [name, error, frames] of CONNECTION_ERRORS) {
   })
 }
 
+t.test('hundreds of calls may be cancelled a second, however long it goes on, and not more', async (t) => {
+  const clock = new VirtualClock()
+  const { front } = await start(t, () => {}, { clock })
+  const client = await FrameClient.greet(t, front)
+  let streamId = 1
+  const cancelled = (count: number) =>
+    Array.from({ length: count }, () => {
+      const id = streamId
+      streamId += 2
+      return [
+        frame(FRAME.HEADERS, FLAG.END_STREAM | FLAG.END_HEADERS, id, blockOf(GET)),
+        frame(FRAME.RST_STREAM, 0, id, uint32(ERROR.CANCEL)),
+      ]
+    }).flat()
+  const answers = () => client.frames.filter(({ type }) => type === FRAME.PING).length
+  for (let second = 1; second <= 4; second++) {
+    client.send(...cancelled(300), frame(FRAME.PING, 0, 0, '12345678'))
+    await until(() => answers() === second || client.closed)
+    await clock.advance(1000)
+  }
+  t.equal(answers(), 4)
+  client.send(...cancelled(401))
+  t.equal(await client.goAway(), ERROR.ENHANCE_YOUR_CALM)
+})
+
 t.test('a client that speaks HTTP/1.1 after choosing h2 is refused', async (t) => {
   const { front } = await start(t)
   const client = await FrameClient.connect(t, front)
