@@ -44,7 +44,9 @@ export const configSchema = z.strictObject({
   trustedProxies: z
     .array(range)
     .default([])
-    .describe('Proxies in front of this one, whose X-Forwarded-* and Forwarded fields are believed.'),
+    .describe(
+      'Proxies in front of this one, whose X-Forwarded-* and Forwarded fields are believed. The client is then the last address in X-Forwarded-For that is none of theirs: for `allow`, `deny`, `rateLimit`, `balance` and the access log.',
+    ),
   workers: z
     .union([z.literal('auto'), z.int().min(1, PROCESSES).max(256, PROCESSES)], { error: PROCESSES })
     .default('auto')

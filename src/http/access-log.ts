@@ -23,6 +23,7 @@ export interface RequestRecord {
   readonly durationMs: number
   /** URL of the upstream that was asked last. */
   readonly upstream: string | undefined
+  /** See `Gateway.clientOf`; the peer's where the head was not understood. */
   readonly clientAddress: string
   readonly protocol: 'HTTP/1.0' | 'HTTP/1.1' | 'HTTP/2'
   /** Why no upstream answered, or why the response was cut off. */

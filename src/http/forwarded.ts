@@ -3,6 +3,7 @@
  * What clients say of themselves is believed only when they are trusted proxies. Wire-neutral.
  */
 import { BlockList, isIP } from 'node:net'
+import { plainAddress } from '../config/addresses.ts'
 
 /** The fields of a request that trust decides upon, as they came; a repeated field is joined with `, `. */
 export interface ForwardedFields {
@@ -52,6 +53,24 @@ export class AddressRanges {
 }
 
 /**
+ * Who asks: of the hops that X-Forwarded-For names and the peer itself, the last that is no trusted proxy. The peer is
+ * one: of others nothing is believed. What is no address ends the search: the client is the hop that said it.
+ */
+export function clientBehind(peerAddress: string, forwardedFor: string, trusted: AddressRanges): string {
+  let client = peerAddress
+  let rest = forwardedFor
+  while (rest !== '') {
+    const comma = rest.lastIndexOf(',')
+    const address = plainAddress(rest.slice(comma + 1).trim())
+    if (isIP(address) === 0) break
+    client = address
+    if (!trusted.contains(address)) break
+    rest = rest.slice(0, Math.max(comma, 0))
+  }
+  return client
+}
+
+/**
  * May only proxies say this? Then an untrusted client's field is dropped: the X-Forwarded family, Forwarded, X-Real-IP
  * and X-Request-Id, also where `_` stands for `-`, since CGI and WSGI cannot tell these apart. `name` is in lower case.
  */
@@ -64,7 +83,7 @@ export function isForwardingField(name: string): boolean {
 const LOWER_X = 'x'.charCodeAt(0)
 
 export interface Hop {
-  /** See `plainAddress`. */
+  /** Of our peer; see `plainAddress`. */
   readonly clientAddress: string
   readonly secure: boolean
   /** The Host field as it was sent, checked by the gateway. */

@@ -16,7 +16,7 @@ import { Sticky } from '../upstreams/sticky.ts'
 import { authorityOf, hostOf } from './authority.ts'
 import { believedNames, type ClientFields, clientFieldsOf } from './client-fields.ts'
 import { compileEdits } from './edits.ts'
-import { AddressRanges } from './forwarded.ts'
+import { AddressRanges, clientBehind } from './forwarded.ts'
 import { hstsValue } from './headers.ts'
 import { type Shaper, Shapers } from './shaping.ts'
 import type { Forward, RequestFacts, Verdict } from './verdict.ts'
@@ -109,6 +109,11 @@ export class Gateway {
     return this.#trusted.contains(address)
   }
 
+  /** Who asks, by the word of a peer that is trusted; of others do not ask: it is themselves. */
+  clientOf(peerAddress: string, forwardedFor: string): string {
+    return clientBehind(peerAddress, forwardedFor, this.#trusted)
+  }
+
   /**
    * Swaps everything at once: a request sees the old policy or the new one. Upstreams that did not change keep their
    * backend. Reads the files of `upstreamTls` (blocking); throws `ConfigError` and keeps the old policy when one
@@ -118,7 +123,7 @@ export class Gateway {
     const { clock, log, stickyKey: key } = this.#options
     const table = new Map<string, SiteEntry>()
     const trusted = new AddressRanges(trustedProxies)
-    const shapers = new Shapers(clock, trusted)
+    const shapers = new Shapers(clock)
     const believed = believedNames(sites)
     this.#members.renew((membersOf) => {
       for (const site of sites) {

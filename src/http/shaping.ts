@@ -5,7 +5,6 @@
  *     deny, allow → maintenance → rate → size → password → redirect | respond | upstream
  */
 import { extname } from 'node:path'
-import { plainAddress } from '../config/addresses.ts'
 import { readTextOf } from '../config/named-files.ts'
 import type { Shaping } from '../config/shaping.ts'
 import { ProxyError } from '../errors.ts'
@@ -38,14 +37,12 @@ const BUSY: Refusal = {
 /** Compiles the routes of one policy: those that share a rate limit count together, those that share users remember together. */
 export class Shapers {
   readonly #clock: Clock
-  readonly #trusted: AddressRanges
   readonly #rateLimits = new Map<object, RateLimit>()
   readonly #auths = new Map<object, BasicAuth>()
   readonly #gate = new Gate()
 
-  constructor(clock: Clock, trusted: AddressRanges) {
+  constructor(clock: Clock) {
     this.#clock = clock
-    this.#trusted = trusted
   }
 
   /**
@@ -56,7 +53,7 @@ export class Shapers {
     const { allow, deny, maintenance, maxBody, basicAuth, rateLimit, redirectTo, respond } = shaping
     const keys = [allow, deny, maintenance, maxBody, basicAuth, rateLimit, redirectTo, respond]
     if (keys.every((key) => key === undefined)) return undefined
-    return new Shaper(shaping, hsts, this.#trusted, this.#rateLimitOf(shaping), this.#authOf(shaping))
+    return new Shaper(shaping, hsts, this.#rateLimitOf(shaping), this.#authOf(shaping))
   }
 
   #rateLimitOf({ rateLimit: config }: Shaping): RateLimit | undefined {
@@ -76,7 +73,6 @@ export class Shapers {
 
 export class Shaper {
   readonly #hsts: string | undefined
-  readonly #trusted: AddressRanges
   readonly #rateLimit: RateLimit | undefined
   readonly #auth: BasicAuth | undefined
   readonly #allow: AddressRanges | undefined
@@ -89,12 +85,10 @@ export class Shaper {
   constructor(
     { allow, deny, maintenance, maxBody = Number.POSITIVE_INFINITY, redirectTo, respond }: Shaping,
     hsts: string | undefined,
-    trusted: AddressRanges,
     rateLimit: RateLimit | undefined,
     auth: BasicAuth | undefined,
   ) {
     this.#hsts = hsts
-    this.#trusted = trusted
     this.#rateLimit = rateLimit
     this.#auth = auth
     this.#allow = allow === undefined ? undefined : new AddressRanges(allow)
@@ -110,7 +104,7 @@ export class Shaper {
 
   /** Counts the request for `rateLimit`. `pass`: what becomes of it where nothing here answers it. */
   decide(facts: RequestFacts, pass: Forward): Verdict {
-    const client = this.#clientOf(facts)
+    const { clientAddress: client } = facts
     if (this.#deny?.contains(client) === true || this.#allow?.contains(client) === false)
       return this.#secured(facts, FORBIDDEN)
     if (this.#closed?.exempt.contains(client) === false) return this.#secured(facts, this.#closed.decision)
@@ -132,13 +126,6 @@ export class Shaper {
   #answer(facts: RequestFacts, pass: Forward): Decision {
     if (this.#redirect !== undefined) return this.#secured(facts, redirection(this.#redirect, facts))
     return this.#response === undefined ? pass : this.#secured(facts, this.#response)
-  }
-
-  /** The peer; behind trusted proxies the last address that is none of theirs. */
-  #clientOf({ clientAddress, forwardedFor }: RequestFacts): string {
-    if (forwardedFor === undefined) return clientAddress
-    const chain = forwardedFor.split(',').map((address) => plainAddress(address.trim()))
-    return chain.findLast((address) => !this.#trusted.contains(address)) || clientAddress
   }
 
   #secured<T extends Answer | Refusal>({ secure }: RequestFacts, decision: T): T {

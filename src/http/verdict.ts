@@ -15,10 +15,8 @@ export interface RequestFacts {
   readonly host: string | undefined
   /** Path and query: origin-form, see `originForm`. */
   readonly target: string
-  /** Of the peer; see `plainAddress`. */
+  /** See `Gateway.clientOf`. */
   readonly clientAddress: string
-  /** X-Forwarded-For of a trusted proxy; undefined from anybody else. */
-  readonly forwardedFor: string | undefined
   /** -1 where the request does not say. */
   readonly contentLength: number
   /** Valid while the gateway decides. */

@@ -2,6 +2,7 @@ import t from 'tap'
 import { plainAddress } from '../../src/config/addresses.ts'
 import {
   AddressRanges,
+  clientBehind,
   forwardingFields,
   isForwardingField,
   NO_FORWARDED_FIELDS,
@@ -24,6 +25,33 @@ t.test('trusted proxies', async (t) => {
     t.equal(trusted.contains(address), verdict, address)
   }
   t.equal(new AddressRanges([]).contains('10.0.0.1'), false)
+})
+
+t.test('behind trusted proxies the client is the last address that is none of theirs', async (t) => {
+  const trusted = new AddressRanges(['10.0.0.0/8'])
+  for (const [forwardedFor, client] of [
+    ['198.51.100.7', '198.51.100.7'],
+    ['198.51.100.7, 10.9.9.9', '198.51.100.7'],
+    ['198.51.100.7, 203.0.113.5', '203.0.113.5'],
+    ['198.51.100.7,10.9.9.9 ,\t10.9.9.8', '198.51.100.7'],
+    ['::ffff:198.51.100.7', '198.51.100.7'],
+    ['2001:db8::1, 10.9.9.9', '2001:db8::1'],
+    ['10.9.9.9, 10.9.9.8', '10.9.9.9'],
+    ['', '10.0.0.1'],
+  ] as const)
+    t.equal(clientBehind('10.0.0.1', forwardedFor, trusted), client, forwardedFor)
+})
+
+t.test('what a proxy says that is no address is not believed, nor anything before it', async (t) => {
+  const trusted = new AddressRanges(['10.0.0.0/8'])
+  for (const [forwardedFor, client] of [
+    ['unknown', '10.0.0.1'],
+    ['198.51.100.7, unknown', '10.0.0.1'],
+    ['198.51.100.7, unknown, 10.9.9.9', '10.9.9.9'],
+    ['198.51.100.7, , 10.9.9.9', '10.9.9.9'],
+    [',', '10.0.0.1'],
+  ] as const)
+    t.equal(clientBehind('10.0.0.1', forwardedFor, trusted), client, forwardedFor)
 })
 
 t.test('an IPv4 client of a dual-stack socket', async (t) => {

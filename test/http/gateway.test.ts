@@ -10,7 +10,6 @@ import { makeSite, type SiteOptions } from './front.ts'
 
 const CLIENT = {
   clientAddress: '192.0.2.1',
-  forwardedFor: undefined,
   contentLength: -1,
   fields: { field: () => undefined },
 }

@@ -48,6 +48,8 @@ export class Exchange implements RequestFields, Waiter {
   readonly #forwarder: Forwarder
   readonly #client: Downstream
   readonly #id: string
+  /** See `Gateway.clientOf`. */
+  readonly #clientAddress: string
   readonly #startedAt: number
   readonly #tried: Backend[] = []
   #phase: Phase = 'waiting'
@@ -72,6 +74,10 @@ export class Exchange implements RequestFields, Waiter {
     this.#wire = wire
     this.#forwarder = forwarder
     this.#id = wire.requestIds.continue(receivedRequestId(client))
+    const { clientAddress, trusted } = client.peer
+    this.#clientAddress = trusted
+      ? wire.gateway.clientOf(clientAddress, valuesOf(client.fields, 'x-forwarded-for').join())
+      : clientAddress
     this.#startedAt = wire.clock.monotonic()
   }
 
@@ -87,7 +93,7 @@ export class Exchange implements RequestFields, Waiter {
 
   #carryOut(head: RequestHead): void {
     this.#head = head
-    const { secure, serverName, client, clientAddress, trusted } = this.#client.peer
+    const { secure, serverName, client } = this.#client.peer
     const { fields, method } = this.#client
     const { authority: host, target } = head
     this.#execute(
@@ -98,8 +104,7 @@ export class Exchange implements RequestFields, Waiter {
         method,
         host,
         target,
-        clientAddress,
-        forwardedFor: trusted ? valuesOf(fields, 'x-forwarded-for').join() || undefined : undefined,
+        clientAddress: this.#clientAddress,
         contentLength: Number(valuesOf(fields, 'content-length')[0] ?? -1),
         fields: this,
       }),
@@ -121,7 +126,6 @@ export class Exchange implements RequestFields, Waiter {
 
   /** As the upstream gets it, but for the route's own edits: what a client says of itself without being trusted is gone. */
   get #balanced(): BalancedRequest {
-    const { clientAddress } = this.#client.peer
     const { authority = '' } = this.#head ?? {}
     const rules = { clientFields: this.#route?.clientFields, requestEdits: undefined }
     const field = (name: string): string | undefined => {
@@ -131,7 +135,7 @@ export class Exchange implements RequestFields, Waiter {
         sent.flatMap(([other, value]) => (other.toLowerCase() === name ? value : [])),
       )
     }
-    return { clientAddress, field }
+    return { clientAddress: this.#clientAddress, field }
   }
 
   field(name: string): string | undefined {
@@ -467,7 +471,7 @@ export class Exchange implements RequestFields, Waiter {
       this.#error = new ProxyError('CLIENT_GONE', 499, 'the client closed the connection')
       this.#request?.destroy()
     }
-    const { method, target, version, peer } = this.#client
+    const { method, target, version } = this.#client
     const { clock, accessLog } = this.#wire
     accessLog.record({
       id: this.#id,
@@ -478,7 +482,7 @@ export class Exchange implements RequestFields, Waiter {
       bodyBytes: this.#bodyBytes,
       durationMs: clock.monotonic() - this.#startedAt,
       upstream: this.#upstream,
-      clientAddress: peer.clientAddress,
+      clientAddress: this.#clientAddress,
       protocol: version === '2.0' ? 'HTTP/2' : `HTTP/${version}`,
       error: this.#error,
     })

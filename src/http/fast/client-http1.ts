@@ -60,7 +60,7 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, RequestFields, 
   readonly #engine: Engine
   readonly #upstreams: Upstreams
   readonly #socket: Socket
-  readonly #clientAddress: string
+  readonly #peerAddress: string
   readonly #trusted: boolean
   readonly #hopLines: HopLines
   readonly #onClosed: (client: ClientHttp1) => void
@@ -106,9 +106,9 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, RequestFields, 
     this.#upstreams = upstreams
     this.#socket = socket
     this.connection = connection
-    this.#clientAddress = plainAddress(connection.clientAddress)
-    this.#trusted = engine.gateway.trusts(this.#clientAddress)
-    this.#hopLines = new HopLines(connection, this.#clientAddress)
+    this.#peerAddress = plainAddress(connection.clientAddress)
+    this.#trusted = engine.gateway.trusts(this.#peerAddress)
+    this.#hopLines = new HopLines(connection, this.#peerAddress)
     this.#onClosed = onClosed
     this.#readDeadline = engine.deadlines.now + engine.timeouts.head
     this.deadline = this.#readDeadline
@@ -199,13 +199,15 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, RequestFields, 
     this.#closeAfter = head.close || this.#draining
     this.#discardedBytes = 0
     this.#readDeadline = Number.POSITIVE_INFINITY
+    const peerAddress = this.#peerAddress
+    const clientAddress = this.#trusted ? gateway.clientOf(peerAddress, head.forwardedFor) : peerAddress
     const exchange = new Exchange(this.#engine, this.#upstreams, this, {
       secure,
       id: this.#trusted ? requestIds.continue(head.requestId || undefined) : requestIds.next(),
       method: head.method,
       host: head.host,
       target: head.target,
-      clientAddress: this.#clientAddress,
+      clientAddress,
       protocol: this.#http10 ? 'HTTP/1.0' : 'HTTP/1.1',
     })
     this.#exchange = exchange
@@ -218,8 +220,7 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, RequestFields, 
       method,
       host,
       target,
-      clientAddress: this.#clientAddress,
-      forwardedFor: this.#trusted ? receivedOf(head).for : undefined,
+      clientAddress,
       contentLength: head.contentLength,
       fields: this,
     })
@@ -556,7 +557,7 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, RequestFields, 
       method: '',
       host: undefined,
       target: '',
-      clientAddress: this.#clientAddress,
+      clientAddress: this.#peerAddress,
       protocol: 'HTTP/1.1',
     })
     this.#closeAfter = true

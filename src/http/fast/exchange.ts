@@ -37,6 +37,7 @@ export interface ExchangeFacts {
   readonly method: string
   readonly host: string | undefined
   readonly target: string
+  /** See `Gateway.clientOf`; the peer's where the head was not understood. */
   readonly clientAddress: string
   readonly protocol: 'HTTP/1.0' | 'HTTP/1.1' | 'HTTP/2'
 }

@@ -105,6 +105,9 @@ export class Http2Stream implements ExchangeClient {
     const { requestIds, gateway } = host.engine
     const { secure, serverName, client } = host.connection
     const { authority, path } = request
+    const clientAddress = host.trusted
+      ? gateway.clientOf(host.clientAddress, request.received().for ?? '')
+      : host.clientAddress
     this.#wantsTunnel = request.protocol === 'websocket'
     const exchange = new Exchange(host.engine, host.upstreams, this, {
       secure,
@@ -112,7 +115,7 @@ export class Http2Stream implements ExchangeClient {
       method: request.method,
       host: authority || undefined,
       target: path,
-      clientAddress: host.clientAddress,
+      clientAddress,
       protocol: 'HTTP/2',
     })
     this.#exchange = exchange
@@ -136,8 +139,7 @@ export class Http2Stream implements ExchangeClient {
       method,
       host: authority || undefined,
       target: path,
-      clientAddress: host.clientAddress,
-      forwardedFor: host.trusted ? request.received().for : undefined,
+      clientAddress,
       contentLength: request.contentLength,
       fields: request,
     })

@@ -3,6 +3,7 @@ import type { Test } from 'tap'
 import { Front, HOST, type MakeWire, until } from '../front.ts'
 import { RawClient, statusOf } from '../raw-client.ts'
 import { bodyOf, fieldOf, ok, RawUpstream, type Respond } from '../raw-upstream.ts'
+import { answerOf, connectHttp2 } from './http2.ts'
 
 export function balancing(t: Test, makeWire: MakeWire): void {
   const unable: Respond = (socket) =>
@@ -166,6 +167,47 @@ export function balancing(t: Test, makeWire: MakeWire): void {
       t.strictSame(await ask('/', both), { body: outer.body, set: undefined })
       t.strictSame(await ask('/api', both), { body: inner.body, set: undefined })
     }
+  })
+
+  /** Where each of 40 requests went that say of whom they are, over HTTP/1.1 and HTTP/2 in turn, and what the log says. */
+  const hashedByAddress = async (t: Test, trustedProxies: string[]) => {
+    const ups = await Promise.all(
+      [0, 1, 2].map((i) => RawUpstream.start(t, (socket) => socket.write(ok(String(i))))),
+    )
+    const front = await Front.start(t, makeWire, {
+      sites: [{ upstreams: ups.map(({ url }) => url), balancing: { balance: { hash: 'ip' } } }],
+      trustedProxies,
+    })
+    const client = await RawClient.connect(t, front)
+    const session = connectHttp2(t, front)
+    const said: string[] = []
+    const bodies: string[] = []
+    for (let i = 0; i < 40; i++) {
+      said.push(`192.0.2.${i >> 1}`)
+      const chain = `203.0.113.5, ${said[i]}`
+      if (i % 2 === 0) {
+        get(client, `X-Forwarded-For: ${chain}`)
+        bodies.push(bodyOf(await client.response()))
+      } else {
+        const headers = { ':path': '/', ':authority': HOST, 'x-forwarded-for': chain }
+        bodies.push(String((await answerOf(session.request(headers))).body))
+      }
+    }
+    await until(() => front.requests.length === 40)
+    return { said, bodies, logged: front.requests.map((line) => line.client) }
+  }
+
+  t.test('a hash by address tells the clients of a trusted proxy apart, and so does the log', async (t) => {
+    const { said, bodies, logged } = await hashedByAddress(t, ['127.0.0.1'])
+    t.ok(new Set(bodies).size > 1)
+    for (let i = 0; i < 40; i += 2) t.equal(bodies[i], bodies[i + 1], 'a client stays with its upstream')
+    t.strictSame(new Set(logged), new Set(said))
+  })
+
+  t.test('what a stranger says of its address moves no request, and no log line repeats it', async (t) => {
+    const { bodies, logged } = await hashedByAddress(t, ['192.0.2.0/24'])
+    t.equal(new Set(bodies).size, 1)
+    t.strictSame(new Set(logged), new Set(['127.0.0.1']))
   })
 
   t.test('a hash by a header reads what the upstream gets, not what a client says of itself', async (t) => {
