@@ -139,7 +139,7 @@ export class Streams {
     const { clock, log, timeouts } = this.#options
     const request = { clientAddress, field: () => undefined }
     const tried: Backend[] = []
-    let backend = await choose(client, balancer, request)
+    let backend = await choose(client, balancer, request, tried)
     while (backend !== undefined && !client.destroyed) {
       try {
         const socket = await dial(backend.address, clock, timeouts().connect)
@@ -150,7 +150,7 @@ export class Streams {
         tried.push(backend)
         balancer.connectFailed(backend, messageOf(err))
         balancer.release(backend)
-        backend = balancer.pick(request, tried)
+        backend = await choose(client, balancer, request, tried)
       }
     }
     if (backend !== undefined) balancer.release(backend)
@@ -160,7 +160,12 @@ export class Streams {
 }
 
 /** Waits in the queue where there is one; undefined: there is no room, or the client is gone. */
-function choose(client: Socket, balancer: Balancer, request: BalancedRequest): Promise<Backend | undefined> {
+function choose(
+  client: Socket,
+  balancer: Balancer,
+  request: BalancedRequest,
+  tried: readonly Backend[],
+): Promise<Backend | undefined> {
   return new Promise((resolve) => {
     const leave = (): void => {
       balancer.leave(waiter)
@@ -168,7 +173,7 @@ function choose(client: Socket, balancer: Balancer, request: BalancedRequest): P
     }
     const waiter = {
       onTurn(): void {
-        const backend = balancer.pick(request)
+        const backend = balancer.pick(request, tried)
         if (backend === undefined && balancer.wait(waiter)) return
         client.off('close', leave)
         resolve(backend)
@@ -177,6 +182,10 @@ function choose(client: Socket, balancer: Balancer, request: BalancedRequest): P
         client.off('close', leave)
         resolve(undefined)
       },
+    }
+    if (client.destroyed) {
+      resolve(undefined)
+      return
     }
     client.once('close', leave)
     waiter.onTurn()

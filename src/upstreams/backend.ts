@@ -52,8 +52,8 @@ export class Backend {
   problem: string | undefined
   /** When it came back, on the same scale. */
   upSince = Number.NEGATIVE_INFINITY
-  /** Called when a request is done; empty unless some wait for that. */
-  readonly onRelease = new Set<() => void>()
+  /** Called when it may take a request that it did not take before; empty unless some wait for that. */
+  readonly onRoom = new Set<() => void>()
   readonly #retire = new AbortController()
 
   constructor(upstream: Upstream, tls: BackendTls | undefined, names: Names) {
@@ -73,6 +73,10 @@ export class Backend {
     this.problem = problem
     this.failures++
     this.failuresInRow++
+  }
+
+  tellOfRoom(): void {
+    for (const tell of this.onRoom) tell()
   }
 
   retire(): void {

@@ -9,7 +9,7 @@ import { ProxyError } from '../errors.ts'
 import type { Log } from '../log.ts'
 import { type Clock, formatDuration } from '../time.ts'
 import type { Backend } from './backend.ts'
-import type { Member } from './member.ts'
+import type { Member, Standing } from './member.ts'
 import { RetryBudget } from './retry-budget.ts'
 import type { Sticky } from './sticky.ts'
 import { type BalancedRequest, createStrategy, type Strategy } from './strategies.ts'
@@ -110,7 +110,7 @@ export class Balancer {
   /** For a request that got no upstream: true, it waits and will be told; false: refuse it by `refusal`. */
   wait(waiter: Waiter): boolean {
     if (!this.#isFull() || this.#line?.enter(waiter) !== true) return false
-    for (const { backend } of this.members) backend.onRelease.add(this.#admit)
+    for (const { backend } of this.members) backend.onRoom.add(this.#admit)
     return true
   }
 
@@ -123,13 +123,17 @@ export class Balancer {
   /** Why a request got no upstream. */
   refusal(): ProxyError {
     return this.#isFull()
-      ? new ProxyError('UPSTREAM_BUSY', 503, 'every upstream of the route is at its `maxConnections`')
+      ? new ProxyError(
+          'UPSTREAM_BUSY',
+          503,
+          'every upstream of the route that is up is at its `maxConnections`',
+        )
       : new ProxyError('NO_UPSTREAM', 503, 'the route has no upstream that can be asked')
   }
 
   release(backend: Backend): void {
     backend.active--
-    for (const admit of backend.onRelease) admit()
+    backend.tellOfRoom()
   }
 
   /** Nothing was sent: it is left alone at once. `problem` says why, for people. */
@@ -152,6 +156,7 @@ export class Balancer {
     backend.ejectedUntil = 0
     backend.upSince = this.#clock.monotonic()
     this.#log.info({ upstream: backend.url }, `${backend.url} is back`)
+    backend.tellOfRoom()
   }
 
   statuses(): MemberStatus[] {
@@ -186,25 +191,30 @@ export class Balancer {
   }
 
   /**
-   * Who can take the request: backups only where no other can. When all failed lately, they are asked all the same, so
-   * that a service that is back is found at once; a request that has tried one already does not go through these. Those
-   * that fail their health check come last of all, yet before a refusal: it may be the check that is wrong.
+   * Who can take the request: backups only where no other can. Where none is well, those of the best standing are asked
+   * all the same: those that failed lately, so that a service that is back is found at once; else those that fail their
+   * health check, since it may be the check that is wrong. A request that has tried one already does not go through these.
    */
   #gather(now: number, tried: readonly Backend[]): readonly Member[] {
     for (const tier of this.#tiers) {
       const able = this.#select(
         tier,
-        (member) =>
-          !member.failing &&
-          member.backend.ejectedUntil <= now &&
-          !member.full &&
-          !tried.includes(member.backend),
+        (member) => member.standingAt(now) === 0 && !member.full && !tried.includes(member.backend),
       )
       if (able.length > 0) return able
     }
     if (tried.length > 0) return []
-    const passing = this.#select(this.members, ({ full, failing }) => !full && !failing)
-    return passing.length > 0 ? passing : this.#select(this.members, ({ full }) => !full)
+    const best = this.#bestStanding(now)
+    return this.#select(this.members, (member) => member.standingAt(now) === best && !member.full)
+  }
+
+  #bestStanding(now: number): Standing {
+    let best: Standing = 2
+    for (const member of this.members) {
+      const standing = member.standingAt(now)
+      if (standing < best) best = standing
+    }
+    return best
   }
 
   /** Those of `members` that pass, in the array that every pick reuses. It is cut only where it is longer: cutting to none frees its store. */
@@ -216,19 +226,25 @@ export class Balancer {
     return candidates
   }
 
+  /** Is it for want of room only that nobody takes a request? */
   #isFull(): boolean {
-    return this.members.length > 0 && this.members.every(({ full }) => full)
+    const now = this.#clock.monotonic()
+    const best = this.#bestStanding(now)
+    return (
+      this.members.length > 0 && this.members.every((member) => member.full || member.standingAt(now) > best)
+    )
   }
 
   /** In an event of its own: the one that frees a place may be in the middle of writing. */
   readonly #admit = (): void =>
     queueMicrotask(() => {
-      if (!this.#isFull()) this.#line?.admit()
+      // One that is back has more than one place.
+      while (this.#line !== undefined && this.#line.length > 0 && !this.#isFull()) this.#line.admit()
       this.#unsubscribe()
     })
 
   #unsubscribe(): void {
     if (this.#line === undefined || this.#line.length > 0) return
-    for (const { backend } of this.members) backend.onRelease.delete(this.#admit)
+    for (const { backend } of this.members) backend.onRoom.delete(this.#admit)
   }
 }

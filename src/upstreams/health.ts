@@ -94,6 +94,7 @@ export class HealthCheck {
     if (problem === undefined) {
       this.#backend.upSince = clock.monotonic()
       log.info({ upstream: url }, `${url} passes its health check again`)
+      this.#backend.tellOfRoom()
     } else
       log.warn(
         { upstream: url, problem },

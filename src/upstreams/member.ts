@@ -10,6 +10,9 @@ import type { HealthCheck } from './health.ts'
 /** What a slow start begins with, so that the first request comes at all. */
 const LEAST_SHARE = 0.05
 
+/** The better the less: well, failed lately, or failing its health check. */
+export type Standing = 0 | 1 | 2
+
 export class Member {
   readonly backend: Backend
   readonly weight: number
@@ -46,6 +49,12 @@ export class Member {
   /** Does its health check say that it is down? */
   get failing(): boolean {
     return this.check?.failing === true
+  }
+
+  /** `now` is monotonic. */
+  standingAt(now: number): Standing {
+    if (this.failing) return 2
+    return this.backend.ejectedUntil > now ? 1 : 0
   }
 
   /** Its weight; less, and growing steadily, while it starts slowly. `now` is monotonic. */

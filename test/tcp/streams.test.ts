@@ -151,6 +151,30 @@ t.test('connections follow weights, backups and limits, and wait in the queue', 
   t.match(status, [{ url: one.url, active: 1, requests: 2 }])
 })
 
+t.test(
+  'a connection waits for the upstream that is up after another could not be connected to',
+  async (t) => {
+    const open: Socket[] = []
+    const one = await startUpstream(t, (socket) => {
+      open.push(socket)
+      socket.write('!')
+    })
+    const rig = await startStreams(t, {
+      'db.example.com': streamTo([{ ...one, maxConnections: 1 }, await deadUpstream()], {
+        balancing: { queue: { size: 1, timeout: 60_000 } },
+      }),
+    })
+    const first = await dial(rig, DB)
+    await once(first, 'data')
+    const second = await dial(rig, DB)
+    await until(() => rig.streamLog.lines.some(({ msg }) => msg === 'an upstream could not be connected to'))
+    first.end()
+    open[0]?.end()
+    await once(second, 'data')
+    t.equal(open.length, 2)
+  },
+)
+
 t.test('an upstream that fails its health check gets no connections', async (t) => {
   const sick = await deadUpstream()
   const well = await startUpstream(t, (socket) => socket.end('well'))

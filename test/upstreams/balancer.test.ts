@@ -211,6 +211,69 @@ t.test('no more at once than maxConnections; the first to wait is the first serv
   t.strictSame(told, ['a true', 'b too long'])
 })
 
+/** Who waits, and what each is told. */
+function makeWaiters(pick: () => unknown) {
+  const told: string[] = []
+  const waiter = (name: string) => ({
+    onTurn: () => {
+      told.push(`${name} ${pick()}`)
+    },
+    onWaitedTooLong: () => {
+      told.push(`${name} too long`)
+    },
+  })
+  return { told, waiter }
+}
+
+for (const [how, takeDown] of [
+  ['fails its health check', ({ checks }) => Object.assign(checks[1]!, { failing: true })],
+  ['has failed lately', ({ balancer, backends }) => balancer.connectFailed(backends[1]!, 'refused')],
+] as const satisfies readonly (readonly [string, (made: ReturnType<typeof makeBalancer>) => unknown])[]) {
+  t.test(`where those that are well are full, requests wait, though one that ${how} has room`, async (t) => {
+    const queue = { size: 2, timeout: 1000 }
+    const made = makeBalancer([{ maxConnections: 1 }, {}, { backup: true, maxConnections: 1 }], { queue })
+    const { balancer, backends, clock } = made
+    takeDown(made)
+    t.equal(balancer.pick(ANYBODY), backends[0])
+    t.equal(balancer.pick(ANYBODY), backends[2], 'a backup with room comes before waiting')
+    t.equal(balancer.pick(ANYBODY), undefined)
+    t.match(balancer.refusal(), { code: 'UPSTREAM_BUSY', status: 503 })
+    const { told, waiter } = makeWaiters(() => backends.indexOf(balancer.pick(ANYBODY)!))
+    t.ok(balancer.wait(waiter('a')))
+    balancer.release(backends[0]!)
+    await clock.advance(1)
+    t.strictSame(told, ['a 0'])
+  })
+}
+
+t.test(
+  'where none is well, those that failed lately are waited for, not those that fail their check',
+  async (t) => {
+    const { balancer, backends, checks } = makeBalancer([{ maxConnections: 1 }, {}])
+    checks[1]!.failing = true
+    balancer.connectFailed(backends[0]!, 'refused')
+    t.equal(balancer.pick(ANYBODY), backends[0])
+    t.equal(balancer.pick(ANYBODY), undefined)
+    t.equal(balancer.refusal().code, 'UPSTREAM_BUSY')
+  },
+)
+
+t.test('all who wait have their turn when one is back that has room for them', async (t) => {
+  const queue = { size: 3, timeout: 60_000 }
+  const { balancer, backends, clock } = makeBalancer([{ maxConnections: 1 }, { maxConnections: 2 }], {
+    queue,
+  })
+  balancer.pick(ANYBODY)
+  balancer.connectFailed(backends[1]!, 'refused')
+  const { told, waiter } = makeWaiters(() => backends.indexOf(balancer.pick(ANYBODY)!))
+  for (const name of ['a', 'b', 'c']) t.ok(balancer.wait(waiter(name)))
+  await clock.advance(1)
+  t.strictSame(told, [])
+  balancer.succeeded(backends[1]!)
+  await clock.advance(1)
+  t.strictSame(told, ['a 1', 'b 1'])
+})
+
 t.test('retries: within their number and a fifth of the requests', async (t) => {
   const { balancer, backends } = makeBalancer([{}, {}])
   t.equal(balancer.pickAgain(ANYBODY, [backends[0]!], 1), undefined, 'one by default')

@@ -77,6 +77,22 @@ async function startApp(t: Test, onRequest: RequestListener): Promise<Backend> {
   return backendOf(`http://127.0.0.1:${await listen(t, createServer(onRequest))}`)
 }
 
+t.test('those who wait for room are told when one is back, and not before', async (t) => {
+  let status = 500
+  const backend = await startApp(t, (_, response) => response.writeHead(status).end())
+  const { check, look } = await startCheck(t, backend)
+  let told = 0
+  backend.onRoom.add(() => told++)
+  await look()
+  t.equal(check.failing, true)
+  status = 200
+  await look()
+  t.equal(told, 0)
+  await look()
+  t.equal(check.failing, false)
+  t.equal(told, 1)
+})
+
 t.test('three bad looks in a row take an upstream down, two good ones bring it back', async (t) => {
   let status = 200
   const backend = await startApp(t, (_, response) => response.writeHead(status).end())

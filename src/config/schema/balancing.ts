@@ -124,7 +124,9 @@ export const balancingKeys = {
       timeout: duration.prefault('10s').describe('How long each may wait; 503 then.'),
     })
     .optional()
-    .describe('Requests wait here when every upstream is at its `maxConnections`. Default: 503 at once.'),
+    .describe(
+      'Requests wait here when every upstream that is up is at its `maxConnections`. Default: 503 at once.',
+    ),
   healthCheck: healthCheck
     .optional()
     .describe(

@@ -223,6 +223,14 @@ export class Exchange implements RequestFields, Waiter {
     if (stage === 'connecting') {
       route.balancer.connectFailed(backend, error.message)
       next = route.balancer.pick(this.#balanced, this.#tried)
+      if (next === undefined) {
+        this.#release()
+        // The others may be well, and only full.
+        if (route.balancer.wait(this)) {
+          this.#request = undefined
+          return
+        }
+      }
     } else {
       route.balancer.failed(backend, error.message)
       if (error.code === 'UPSTREAM_UNREACHABLE') next = this.#another(route)

@@ -348,6 +348,8 @@ export class Exchange implements CompressorUser, UpstreamUser, BalancedRequest, 
       this.#connect(next, true)
       return
     }
+    // The others may be well, and only full.
+    if (route.balancer.wait(this)) return
     const status = timedOut ? 504 : 502
     const code = timedOut ? 'UPSTREAM_TIMEOUT' : 'UPSTREAM_UNREACHABLE'
     this.#fail(

@@ -5,6 +5,17 @@ import { RawClient, statusOf } from '../raw-client.ts'
 import { bodyOf, fieldOf, ok, RawUpstream, type Respond } from '../raw-upstream.ts'
 import { answerOf, connectHttp2 } from './http2.ts'
 
+const HEALTH_CHECK = {
+  type: 'http',
+  path: '/up',
+  host: undefined,
+  status: undefined,
+  interval: 1,
+  timeout: 5000,
+  fall: 1,
+  rise: 1,
+} as const
+
 export function balancing(t: Test, makeWire: MakeWire): void {
   const unable: Respond = (socket) =>
     socket.write('HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n')
@@ -63,16 +74,7 @@ export function balancing(t: Test, makeWire: MakeWire): void {
       socket.end('HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n'),
     )
     const well = await RawUpstream.start(t, (socket) => socket.write(ok()))
-    const healthCheck = {
-      type: 'http',
-      path: '/up',
-      host: undefined,
-      status: undefined,
-      interval: 1,
-      timeout: 5000,
-      fall: 1,
-      rise: 1,
-    } as const
+    const healthCheck = HEALTH_CHECK
     const front = await Front.start(t, makeWire, {
       sites: [{ upstreams: [sick.url, well.url], balancing: { healthCheck } }],
     })
@@ -115,6 +117,50 @@ export function balancing(t: Test, makeWire: MakeWire): void {
     held[1]?.()
     t.equal(bodyOf(await second.response()), '1')
     t.equal(bodyOf(up.requests[1] ?? ''), 'body')
+  })
+
+  for (const [how, healthCheck] of [
+    ['cannot be connected to', undefined],
+    ['fails its health check', { ...HEALTH_CHECK, type: 'tcp' }],
+  ] as const) {
+    t.test(`requests wait for the upstream that is up while the other ${how}`, async (t) => {
+      const held: (() => void)[] = []
+      const up = await RawUpstream.start(t, (socket) => held.push(() => socket.write(ok())))
+      const down = await RawUpstream.start(t, () => {})
+      down.stop()
+      const upstreams = [{ url: up.url, maxConnections: 1 }, down.url]
+      const balancing = { queue: { size: 2, timeout: 10_000 }, healthCheck }
+      const front = await Front.start(t, makeWire, { sites: [{ upstreams, balancing }] })
+      if (healthCheck !== undefined)
+        await until(() => front.gateway.upstreams().some(({ health }) => health === 'failing'))
+      const clients = await Promise.all([0, 1, 2].map(() => RawClient.connect(t, front)))
+      for (const client of clients) get(client)
+      for (let i = 0; i < 3; i++) {
+        await until(() => held.length === i + 1)
+        held[i]?.()
+      }
+      for (const client of clients) t.equal(statusOf(await client.response()), 200)
+    })
+  }
+
+  t.test('503 where all that are up are full, and nobody may wait', async (t) => {
+    const up = await RawUpstream.start(t, () => {})
+    const down = await RawUpstream.start(t, () => {})
+    down.stop()
+    const front = await Front.start(t, makeWire, {
+      sites: [
+        {
+          upstreams: [{ url: up.url, maxConnections: 1 }, down.url],
+          balancing: { healthCheck: { ...HEALTH_CHECK, type: 'tcp' } },
+        },
+      ],
+    })
+    await until(() => front.gateway.upstreams().some(({ health }) => health === 'failing'))
+    const [first, second] = [await RawClient.connect(t, front), await RawClient.connect(t, front)]
+    get(first)
+    await until(() => up.requests.length === 1)
+    get(second)
+    t.equal(statusOf(await second.response()), 503)
   })
 
   t.test('a sticky client stays with its upstream, and moves for good when that one is gone', async (t) => {
