@@ -109,7 +109,6 @@ export class LocalFront implements Front {
       names,
       stickyKey,
       challenge: (path) => http01.answer(path),
-      httpsPort: config.listen.https[0]?.port ?? 443,
     })
     metrics.gauge(
       'holdfast_upstream_up',
@@ -220,7 +219,8 @@ function* upness(statuses: readonly UpstreamStatus[]): Generator<[{ upstream: st
 
 function policyOf(config: Config, all: readonly GuardedSite[]): Policy {
   const sites = all.filter(({ stream }) => stream === undefined)
-  return { sites, timeouts: config.timeouts, trustedProxies: config.trustedProxies }
+  const { listen, timeouts, trustedProxies } = config
+  return { sites, timeouts, trustedProxies, httpsPort: listen.https[0]?.port ?? 443 }
 }
 
 function listenerPolicyOf(config: Config, all: readonly GuardedSite[]): ListenerPolicy {

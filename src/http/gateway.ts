@@ -34,6 +34,8 @@ export interface Policy {
   readonly timeouts: Timeouts
   /** Addresses and CIDR ranges. */
   readonly trustedProxies: readonly string[]
+  /** The port where clients reach the TLS listener, for redirects. */
+  readonly httpsPort: number
 }
 
 export interface GatewayOptions {
@@ -45,8 +47,6 @@ export interface GatewayOptions {
   readonly stickyKey: Buffer
   /** The answer to an HTTP-01 challenge (RFC 8555 section 8.3) by its whole path; undefined when it is not ours. */
   readonly challenge: (path: string) => string | undefined
-  /** The port where clients reach the TLS listener, for redirects. */
-  readonly httpsPort: number
 }
 
 const CHALLENGE_PREFIX = '/.well-known/acme-challenge/'
@@ -87,6 +87,7 @@ export class Gateway {
   readonly #members: Members
   #sites: ReadonlyMap<string, SiteEntry> = new Map()
   #timeouts: Timeouts
+  #httpsPort: number
   #trusted = new AddressRanges([])
   #recent: LookedUp = NOBODY
 
@@ -96,6 +97,7 @@ export class Gateway {
     this.#options = options
     this.#members = new Members(names, { clock, log, random: Math.random })
     this.#timeouts = policy.timeouts
+    this.#httpsPort = policy.httpsPort
     this.replace(policy)
   }
 
@@ -119,7 +121,7 @@ export class Gateway {
    * backend. Reads the files of `upstreamTls` (blocking); throws `ConfigError` and keeps the old policy when one
    * cannot be read.
    */
-  replace({ sites, timeouts, trustedProxies }: Policy): void {
+  replace({ sites, timeouts, trustedProxies, httpsPort }: Policy): void {
     const { clock, log, stickyKey: key } = this.#options
     const table = new Map<string, SiteEntry>()
     const trusted = new AddressRanges(trustedProxies)
@@ -140,6 +142,7 @@ export class Gateway {
     this.#sites = table
     this.#recent = NOBODY
     this.#timeouts = timeouts
+    this.#httpsPort = httpsPort
     this.#trusted = trusted
   }
 
@@ -173,7 +176,7 @@ export class Gateway {
     if (site === undefined) return UNKNOWN_HOST
     if (!site.redirect && site.clientPolicy === undefined) return site.route(facts) ?? NO_ROUTE
     if (facts.target.startsWith(CHALLENGE_PREFIX)) return NO_CHALLENGE
-    return redirect(`https://${authorityOf(host, this.#options.httpsPort, 443)}${facts.target}`)
+    return redirect(`https://${authorityOf(host, this.#httpsPort, 443)}${facts.target}`)
   }
 
   #answerChallenge({ method, target }: RequestFacts): Verdict | undefined {

@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { WebSocket, WebSocketServer } from 'ws'
 import type { HostView } from '../../src/admin/views.ts'
+import { freePort } from '../peers/process.ts'
 import { makeCertificate } from '../support/certificates.ts'
 import {
   accepts,
@@ -151,6 +152,19 @@ t.test('SIGHUP: a site comes, another goes, an open connection stays', async (t)
   )
   await reload(setup, program, setup.config)
   await t.rejects(get(setup, '/', { host: 'new.internal' }), /unrecognized name/)
+})
+
+t.test('redirects lead to where TLS is served after a reload has moved it', async (t) => {
+  const { setup, program } = await start(t, await startApp(t))
+  const location = async () => {
+    const answer = await fetch(`http://localhost:${setup.ports.http}/x?y`, { redirect: 'manual' })
+    return answer.headers.get('location')
+  }
+  t.equal(await location(), `https://localhost:${setup.ports.https}/x?y`)
+  const moved = await freePort()
+  const listen = { ...setup.config.listen, https: [`127.0.0.1:${moved}`] }
+  await reload(setup, program, { ...setup.config, listen })
+  t.equal(await location(), `https://localhost:${moved}/x?y`)
 })
 
 t.test('a changed config file is taken up by itself, and keys that need a restart are named', async (t) => {

@@ -27,14 +27,13 @@ export class MemoryWire {
   /** For `HOST`; without upstreams, requests are redirected to TLS. */
   constructor(upstreams: readonly string[]) {
     const site = makeSite({ upstreams, redirect: upstreams.length === 0, balancing: { maxFails: 0 } })
-    const policy = { sites: [site], timeouts: TIMEOUTS, trustedProxies: [] }
+    const policy = { sites: [site], timeouts: TIMEOUTS, trustedProxies: [], httpsPort: 443 }
     const gateway = new Gateway(policy, {
       clock: STOPPED,
       log: silentLog(),
       names: new Names(),
       stickyKey: Buffer.alloc(32),
       challenge: () => undefined,
-      httpsPort: 443,
     })
     const accessLog = new AccessLog({
       clock: STOPPED,

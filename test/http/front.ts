@@ -122,6 +122,7 @@ function makePolicy(options: FrontOptions): Policy {
     sites: sites.map(makeSite),
     timeouts: { ...TIMEOUTS, ...options.timeouts },
     trustedProxies: options.trustedProxies ?? [],
+    httpsPort: 8443,
   }
 }
 
@@ -148,7 +149,6 @@ export class Front {
       names,
       stickyKey: Buffer.alloc(32, 'k'),
       challenge: (path) => options.challenges?.[path],
-      httpsPort: 8443,
     })
     const accessLog = new AccessLog({
       clock,

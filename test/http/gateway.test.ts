@@ -17,18 +17,17 @@ const ANYBODY = { clientAddress: '192.0.2.1', field: () => undefined }
 
 const timeouts = { head: 1, body: 2, connect: 3, response: 4, keepAlive: 5, upgrade: 6, drain: 7 }
 
-function policy(sites: readonly SiteOptions[], trustedProxies: string[] = []): Policy {
-  return { sites: sites.map(makeSite), timeouts, trustedProxies }
+function policy(sites: readonly SiteOptions[], rest: Partial<Policy> = {}): Policy {
+  return { sites: sites.map(makeSite), timeouts, trustedProxies: [], httpsPort: 443, ...rest }
 }
 
 function makeGateway(sites: readonly SiteOptions[], httpsPort = 443): Gateway {
-  return new Gateway(policy(sites), {
+  return new Gateway(policy(sites, { httpsPort }), {
     clock: new VirtualClock(),
     log: silentLog(),
     names: new Names(),
     stickyKey: Buffer.alloc(32),
     challenge: (path) => (path === '/.well-known/acme-challenge/ours' ? 'key.authorization' : undefined),
-    httpsPort,
   })
 }
 
@@ -145,7 +144,6 @@ t.test('a site with client certificates serves connections that were asked by it
     names,
     stickyKey: Buffer.alloc(32),
     challenge: () => undefined,
-    httpsPort: 443,
   }
   const gateway = new Gateway({ ...sites, sites: guarded }, options)
   for (const [clientPolicy, host, outcome] of [
@@ -221,10 +219,12 @@ t.test('a reload swaps everything, and keeps the backends that did not change', 
       : []
   }
   const [one, two] = backends() as [{ retired: AbortSignal }, { retired: AbortSignal }]
-  gateway.replace({
-    ...policy([{ upstreams: ['http://127.0.0.1:2', 'http://127.0.0.1:3'] }], ['10.0.0.0/8']),
-    timeouts: { ...timeouts, head: 9 },
-  })
+  gateway.replace(
+    policy([{ upstreams: ['http://127.0.0.1:2', 'http://127.0.0.1:3'] }], {
+      trustedProxies: ['10.0.0.0/8'],
+      timeouts: { ...timeouts, head: 9 },
+    }),
+  )
   const [kept, three] = backends()
   t.equal(kept, two)
   t.not(three, one)
