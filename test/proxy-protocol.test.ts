@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import t from 'tap'
+import { plainAddress } from '../src/config/addresses.ts'
 import { proxyHeader, readProxyHeader } from '../src/proxy-protocol.ts'
 
 const address = (family: 4 | 6): fc.Arbitrary<string> =>
@@ -49,6 +50,13 @@ t.test('a health check of the proxy itself names nobody', async (t) => {
   const local = Buffer.from('0d0a0d0a000d0a515549540a20000000', 'hex')
   t.strictSame(readProxyHeader(local), { size: 16 })
   t.strictSame(readProxyHeader(Buffer.from('PROXY UNKNOWN\r\n')), { size: 15 })
+})
+
+t.test('a link-local client, as its socket tells of it, is told of without its zone', async (t) => {
+  const clientAddress = plainAddress('fe80::1%eth0')
+  const ends = { clientAddress, clientPort: 1, localAddress: plainAddress('fe80::2%eth0'), localPort: 2 }
+  t.equal(String(proxyHeader('v1', ends)), 'PROXY TCP6 fe80::1 fe80::2 1 2\r\n')
+  t.match(readProxyHeader(proxyHeader('v2', ends)), { endpoints: { ...ends, clientAddress: 'fe80::1' } })
 })
 
 t.test('TLVs are skipped', async (t) => {

@@ -173,9 +173,14 @@ function privateAddresses(): BlockList {
   return list
 }
 
-/** A dual-stack socket tells IPv4 addresses as `::ffff:192.0.2.1`; everything else knows them in their own form. */
+/**
+ * As everything but a socket knows an address: a dual-stack one tells IPv4 addresses as `::ffff:192.0.2.1`, and a link-local
+ * address comes with a zone, which names nothing outside this machine.
+ */
 export function plainAddress(address: string): string {
-  return address.startsWith('::ffff:') && isIP(address.slice(7)) === 4 ? address.slice(7) : address
+  const zone = address.indexOf('%')
+  const bare = zone === -1 ? address : address.slice(0, zone)
+  return bare.startsWith('::ffff:') && isIP(bare.slice(7)) === 4 ? bare.slice(7) : bare
 }
 
 /** The eight groups of an IPv6 address, in lower-case hexadecimal without leading zeros; one of IPv4 at the end stays as it is. */

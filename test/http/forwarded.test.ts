@@ -61,6 +61,14 @@ t.test('an IPv4 client of a dual-stack socket', async (t) => {
   t.equal(plainAddress('::ffff:0:1'), '::ffff:0:1')
 })
 
+t.test(
+  'a link-local client is known without its zone, which names nothing outside this machine',
+  async (t) => {
+    t.equal(plainAddress('fe80::1%eth0'), 'fe80::1')
+    t.equal(plainAddress('::ffff:169.254.0.1%2'), '169.254.0.1')
+  },
+)
+
 t.test('the fields that only proxies may set', async (t) => {
   for (const name of [
     'forwarded',
