@@ -43,7 +43,7 @@ export const globalTls = z.strictObject({
   defaultHost: host
     .optional()
     .describe(
-      'Host whose certificate is served to clients that send no name or an unknown one. Default: refuse them with the `unrecognized_name` alert.',
+      'Host whose certificate is served to clients that send no name or an unknown one. Default: refuse them, with the alert `unrecognized_name` where the name is unknown, and `handshake_failure` where there is none.',
     ),
   spread: z
     .boolean()
