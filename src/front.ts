@@ -218,7 +218,7 @@ function* upness(statuses: readonly UpstreamStatus[]): Generator<[{ upstream: st
 }
 
 function policyOf(config: Config, all: readonly GuardedSite[]): Policy {
-  const sites = all.filter(({ stream }) => stream === undefined)
+  const sites = all.filter(({ stream }) => stream?.mode !== 'tcp')
   const { listen, timeouts, trustedProxies } = config
   return { sites, timeouts, trustedProxies, httpsPort: listen.https[0]?.port ?? 443 }
 }

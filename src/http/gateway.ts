@@ -30,6 +30,7 @@ export interface UpstreamStatus extends MemberStatus {
 
 /** What a reload can change. */
 export interface Policy {
+  /** Those that speak HTTP, and those that are passed through, whose clients may come by plain HTTP first. */
   readonly sites: readonly GuardedSite[]
   readonly timeouts: Timeouts
   /** Addresses and CIDR ranges. */
@@ -168,14 +169,16 @@ export class Gateway {
         if (site === undefined || this.#find(facts.serverName) !== site) return MISDIRECTED
       }
       // RFC 9110 section 7.4: also from a client that has asked under another name, or none, to be let in here.
-      if (site === undefined || site.clientPolicy !== facts.client?.policy) return MISDIRECTED
+      if (site === undefined || site.passedThrough || site.clientPolicy !== facts.client?.policy)
+        return MISDIRECTED
       if (site.clientFields?.fits(facts.client) === false) return CLIENT_TOO_LARGE
       return site.route(facts) ?? NO_ROUTE
     }
 
     if (site === undefined) return UNKNOWN_HOST
     if (!site.redirect && site.clientPolicy === undefined) return site.route(facts) ?? NO_ROUTE
-    if (facts.target.startsWith(CHALLENGE_PREFIX)) return NO_CHALLENGE
+    // A CA that validates a site that is passed through follows the redirect to where its certificates are ordered.
+    if (!site.passedThrough && facts.target.startsWith(CHALLENGE_PREFIX)) return NO_CHALLENGE
     return redirect(`https://${authorityOf(host, this.#httpsPort, 443)}${facts.target}`)
   }
 
@@ -230,6 +233,8 @@ interface RouteEntry {
 
 class SiteEntry {
   readonly redirect: boolean
+  /** TLS is its upstreams': only plain HTTP comes here. */
+  readonly passedThrough: boolean
   readonly clientPolicy: string | undefined
   readonly clientFields: ClientFields | undefined
   /** Longest path first. */
@@ -244,6 +249,7 @@ class SiteEntry {
     balance: (route: SiteRoute) => Balancer,
   ) {
     this.redirect = site.redirect
+    this.passedThrough = site.stream !== undefined
     this.clientPolicy = site.clientPolicy?.id
     this.clientFields = clientFields
     const hsts = hstsValue(site.hsts)

@@ -1,8 +1,7 @@
 /** `serve` as a service: signals, reloads under traffic, and a crash. */
 import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
-import type { ServerResponse } from 'node:http'
-import { createServer } from 'node:http'
+import { createServer, type IncomingMessage, request, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
@@ -165,6 +164,27 @@ t.test('redirects lead to where TLS is served after a reload has moved it', asyn
   const listen = { ...setup.config.listen, https: [`127.0.0.1:${moved}`] }
   await reload(setup, program, { ...setup.config, listen })
   t.equal(await location(), `https://localhost:${moved}/x?y`)
+})
+
+t.test('plain HTTP goes to TLS where that is passed through, and nowhere where it is a stream', async (t) => {
+  const setup = await prepare(t, await startApp(t))
+  const sites = [
+    ...setup.config.sites,
+    { hosts: ['through.localhost'], mode: 'passthrough', upstreams: ['tcp://127.0.0.1:9'] },
+    { hosts: ['db.localhost'], mode: 'tcp', upstreams: ['tcp://127.0.0.1:9'], tls: { cas: ['internal'] } },
+  ]
+  await writeConfig(setup, { ...setup.config, sites })
+  await serve(t, setup)
+  const ask = async (host: string) => {
+    const sent = request({ host: '127.0.0.1', port: setup.ports.http, headers: { host }, agent: false })
+    const [{ statusCode, headers }] = (await once(sent.end(), 'response')) as [IncomingMessage]
+    return { status: statusCode, location: headers.location }
+  }
+  t.strictSame(await ask('through.localhost'), {
+    status: 308,
+    location: `https://through.localhost:${setup.ports.https}/`,
+  })
+  t.match(await ask('db.localhost'), { status: 404 })
 })
 
 t.test('a changed config file is taken up by itself, and keys that need a restart are named', async (t) => {

@@ -1,12 +1,13 @@
 import { join } from 'node:path'
 import t from 'tap'
 import { VirtualClock } from '../../src/commands/simulate/virtual-clock.ts'
+import { DEFAULT_BALANCING } from '../../src/config/balancing.ts'
 import { ConfigError } from '../../src/errors.ts'
 import { Gateway, type Policy } from '../../src/http/gateway.ts'
 import type { RequestFacts, Verdict } from '../../src/http/verdict.ts'
 import { silentLog } from '../../src/log.ts'
 import { Names } from '../../src/upstreams/names.ts'
-import { makeSite, type SiteOptions } from './front.ts'
+import { makeSite, makeUpstream, type SiteOptions } from './front.ts'
 
 const CLIENT = {
   clientAddress: '192.0.2.1',
@@ -182,6 +183,31 @@ t.test('plain HTTP is redirected, forwarded where the site says so, and 404 for 
   t.equal(decide(standard, { ...plain, host: 'nobody.example' }), '404')
   t.equal(decide(standard, { ...plain, host: 'nobody@example' }), '400')
 })
+
+t.test(
+  'a site that is passed through has its plain HTTP redirected, challenges too, unless it says no',
+  async (t) => {
+    const stream = {
+      mode: 'passthrough',
+      alpn: [],
+      upstreams: [makeUpstream('tcp://127.0.0.1:9')],
+      balancing: DEFAULT_BALANCING,
+      proxyProtocol: undefined,
+    } as const
+    const gateway = makeGateway([
+      { hosts: ['*.example.com'], upstreams: ['http://127.0.0.1:1'] },
+      { hosts: ['through.example.com'], stream, redirect: true },
+      { hosts: ['quiet.example.com'], stream, redirect: false },
+    ])
+    const plain = { secure: false, serverName: undefined, host: 'through.example.com' }
+    t.equal(decide(gateway, { ...plain, target: '/x?y' }), '308 https://through.example.com/x?y')
+    const target = '/.well-known/acme-challenge/theirs'
+    t.equal(decide(gateway, { ...plain, target }), `308 https://through.example.com${target}`)
+    t.equal(decide(gateway, { ...plain, host: 'quiet.example.com' }), '404')
+    for (const serverName of [undefined, 'app.example.com', 'through.example.com'])
+      t.equal(decide(gateway, { serverName, host: 'through.example.com' }), '421', String(serverName))
+  },
+)
 
 t.test('challenges are answered on plain HTTP alone, whatever the host, and never redirected', async (t) => {
   const gateway = makeGateway(SITES)

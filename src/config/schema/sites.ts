@@ -81,6 +81,8 @@ export const site = z.strictObject({
   redirect: z
     .boolean()
     .default(true)
-    .describe('Redirect plain HTTP to HTTPS (308). When false, plain HTTP is proxied too.'),
+    .describe(
+      'Redirect plain HTTP to HTTPS (308). When false, plain HTTP is proxied too; for a `passthrough` site it gets 404, as it does for a `tcp` site in any case.',
+    ),
   upstreamTls,
 })
