@@ -1,5 +1,5 @@
 /**
- * Which fields pass a proxy, and the fields of its own that do not depend on trust: hop-by-hop (RFC 9110 section 7.6.1),
+ * Which methods and fields pass a proxy, and the fields of its own that do not depend on trust: hop-by-hop (RFC 9110 section 7.6.1),
  * Via (section 7.6.3) and Strict-Transport-Security (RFC 6797). Names are in lower case throughout. Wire-neutral.
  */
 import type { SiteConfig } from '../config/schema.ts'
@@ -10,6 +10,16 @@ const PSEUDONYM = 'holdfast'
 
 /** More than this many in one head is no honest message (431). */
 export const MAX_FIELDS = 200
+
+export const MAX_METHOD_BYTES = 32
+
+/**
+ * Is it a method to pass on? Whether anybody here knows it does not matter (RFC 9110 section 9.1). Lower case is refused, as
+ * by nginx: to an upstream that overlooks case, `head` has a response without content, which nobody here would expect.
+ */
+export function isMethod(name: string): boolean {
+  return name.length <= MAX_METHOD_BYTES && /^[A-Z\d_-]+$/.test(name)
+}
 
 /** Fields that are meant for one connection and never forwarded, in either direction. */
 export const HOP_BY_HOP: ReadonlySet<string> = new Set([

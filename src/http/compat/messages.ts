@@ -10,6 +10,7 @@ import { forwardingFields, isForwardingField } from '../forwarded.ts'
 import {
   connectionOptions,
   HOP_BY_HOP,
+  isMethod,
   MAX_FIELDS,
   NOT_IN_TRAILERS,
   REQUEST_ONLY_HERE,
@@ -29,6 +30,8 @@ export interface RequestHead {
 /** The head if it means the same to everybody; otherwise why it is refused. */
 export function readHead(client: Downstream): RequestHead | ProxyError {
   const { fields } = client
+  // Node's own parser has refused it over HTTP/1.1.
+  if (!isMethod(client.method)) return invalid('a method that is none to pass on')
   if (fields.length > MAX_FIELDS) return invalid('more than 200 fields', 431)
   const hosts = valuesOf(fields, 'host')
   if (hosts.length > 1) return invalid('more than one Host field')

@@ -7,11 +7,17 @@
  * `client-http2.ts` feeds it one header block at a time and reads the facts afterwards.
  */
 import { type ForwardedFields, isForwardingField } from '../forwarded.ts'
-import { FieldLines, HOP_BY_HOP, MAX_FIELDS, NOT_IN_TRAILERS, REQUEST_ONLY_HERE } from '../headers.ts'
+import {
+  FieldLines,
+  HOP_BY_HOP,
+  isMethod,
+  MAX_FIELDS,
+  NOT_IN_TRAILERS,
+  REQUEST_ONLY_HERE,
+} from '../headers.ts'
 import type { RequestFields } from '../verdict.ts'
 import { isAuthority } from './fields.ts'
 import type { FieldSink, HpackField } from './hpack.ts'
-import { KNOWN_METHODS } from './lexer.ts'
 import { TARGET, TOKEN, VALUE } from './octets.ts'
 
 /** SETTINGS_MAX_HEADER_LIST_SIZE: as much as an HTTP/1.1 head may have. */
@@ -267,7 +273,7 @@ function kindOf({ name, value }: HpackField): number {
   const kind = KINDS.get(name)
   switch (kind) {
     case METHOD:
-      return KNOWN_METHODS.has(value) ? kind : INVALID
+      return isMethod(value) ? kind : INVALID
     case PROTOCOL:
       return value !== '' && value.length <= 32 && consistsOf(TOKEN, value) ? kind : INVALID
     case PATH:

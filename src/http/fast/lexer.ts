@@ -9,7 +9,7 @@
  *
  * Receives bytes from `client-http1.ts` and `upstream.ts`; hands them `Head` and the kept lines.
  */
-import { METHODS } from 'node:http'
+import { MAX_METHOD_BYTES } from '../headers.ts'
 import {
   CONTENT_LENGTH_LINES,
   dropLines,
@@ -21,13 +21,10 @@ import {
   TRAILER_LINES,
 } from './fields.ts'
 import type { Head, Verdict } from './head.ts'
-import { CR, copyWhile, LF, SP, TARGET, TOKEN, VALUE, writeAscii } from './octets.ts'
+import { CR, copyWhile, LF, METHOD, SP, TARGET, VALUE, writeAscii } from './octets.ts'
 
 /** Longest head, start line included; and so the least room that `out` needs is twice this. */
 export const MAX_HEAD_BYTES = 16 * 1024
-const MAX_METHOD_BYTES = 32
-/** As Node's own parser has it: an upstream behind it would refuse others too. */
-export const KNOWN_METHODS: ReadonlySet<string> = new Set(METHODS)
 
 /**
  * Lexes the request head at `bytes[start, end)`. On `complete`, `out` begins with `METHOD target HTTP/1.1`, and holds
@@ -63,16 +60,13 @@ function lexRequestLine(head: Head, bytes: Buffer, start: number, end: number, o
   else if (end - p === 1 && bytes[p] === CR) return 'incomplete'
 
   const methodStart = p
-  p = copyWhile(TOKEN, bytes, p, end, out, 0)
+  p = copyWhile(METHOD, bytes, p, end, out, 0)
   let o = p - methodStart
   if (o > MAX_METHOD_BYTES) return 'method-invalid'
   if (p === end) return 'incomplete'
   if (bytes[p] !== SP || o === 0) return 'method-invalid'
   head.method = methodName(bytes, methodStart, p)
-  if (head.method !== 'GET') {
-    if (head.method === 'CONNECT') return 'method-unsupported'
-    if (!KNOWN_METHODS.has(head.method)) return 'method-invalid'
-  }
+  if (head.method === 'CONNECT') return 'method-unsupported'
   out[o++] = SP
   p++
 

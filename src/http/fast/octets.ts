@@ -3,6 +3,8 @@
  * A table costs one load an octet, where a chain of comparisons costs several branches.
  */
 
+import { isMethod } from '../headers.ts'
+
 export const HT = 0x09
 export const LF = 0x0a
 export const CR = 0x0d
@@ -22,7 +24,10 @@ function isAlphanumeric(octet: number): boolean {
   return /[0-9A-Za-z]/.test(String.fromCharCode(octet))
 }
 
-/** RFC 9110 section 5.6.2: `tchar`, of which methods and field names are made. */
+/** Of which methods are made. */
+export const METHOD = tableOf((o) => isMethod(String.fromCharCode(o)))
+
+/** RFC 9110 section 5.6.2: `tchar`, of which field names are made. */
 export const TOKEN = tableOf((o) => isAlphanumeric(o) || "!#$%&'*+-.^_`|~".includes(String.fromCharCode(o)))
 
 /** RFC 9110 section 5.5: what a field value may hold: HTAB, SP, VCHAR and obs-text; no other control. */

@@ -166,6 +166,7 @@ export function abuse(t: Test, makeWire: MakeWire): void {
     ['two paths', Buffer.concat([GET.subarray(0, 3), Buffer.from([0x84]), GET.subarray(3)])],
     ['no path', Buffer.concat([GET.subarray(0, 2), GET.subarray(3)])],
     ['no method', GET.subarray(1)],
+    ['a method in lower case', Buffer.concat([field(':method', 'head'), GET.subarray(1)])],
     ['an empty path', Buffer.concat([GET.subarray(0, 2), Buffer.from([0x04, 0]), GET.subarray(3)])],
     ['a length that the content does not have', Buffer.concat([GET, field('content-length', '5')])],
     ['two lengths', Buffer.concat([GET, field('content-length', '0'), field('content-length', '1')])],

@@ -163,6 +163,17 @@ export function http2(t: Test, makeWire: MakeWire): void {
     })
   }
 
+  t.test('a method that nobody knows is passed on, with and without content', async (t) => {
+    const { session, up } = await start(t, (socket) => socket.write(ok()))
+    const list = await answerOf(session.request(ask({ ':method': 'LIST' }), { endStream: true }))
+    t.strictSame([list.status, String(list.body)], [200, 'ok'])
+    const sent = session.request(ask({ ':method': 'X_2', 'content-length': '5' }))
+    sent.end('hello')
+    t.equal((await answerOf(sent)).status, 200)
+    t.match(up.requests, [/^LIST \/ HTTP\/1\.1\r\n/, /^X_2 \/ HTTP\/1\.1\r\n/])
+    t.equal(bodyOf(up.requests[1]!), 'hello')
+  })
+
   t.test('content without a length goes chunked, with its trailers', async (t) => {
     const { session, up } = await start(t, (socket) => socket.write(ok()))
     const stream = session.request(ask({ ':method': 'POST', trailer: 'x-sum' }), { waitForTrailers: true })

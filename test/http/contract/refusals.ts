@@ -131,6 +131,7 @@ const REFUSED: readonly (readonly [string, string, number])[] = [
   ['HTTP/1.2', message('GET / HTTP/1.2', host, '', ''), 400],
   ['no version', message('GET /', host, '', ''), 400],
   ['a version in lower case', message('GET / http/1.1', host, '', ''), 400],
+  ['a method in lower case', message('head / HTTP/1.1', host, '', ''), 400],
   ['no method', message(' / HTTP/1.1', host, '', ''), 400],
   [
     'a chunk size that is no number',

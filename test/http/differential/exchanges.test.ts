@@ -7,13 +7,13 @@ import t from 'tap'
 import { CompatWire } from '../../../src/http/compat/wire.ts'
 import { FastWire } from '../../../src/http/fast/wire.ts'
 import { MessageReader } from '../fast/reading.ts'
-import { ALIKE, alone, cutOff, explain, STRICTER, smuggles } from './differences.ts'
+import { ALIKE, alone, cutOff, explain, STRICTER, smuggles, WIDER } from './differences.ts'
 import { type Exchange, exchanges } from './exchanges.ts'
 import { type Cuts, LAST, type Observation, Observer } from './observer.ts'
 
 /** Another seed is another corpus: `SEED=2 npm test -- test/http/differential/`. */
 const SEED = Number(process.env.SEED ?? 1)
-const DIFFERENCES = [...STRICTER, ...ALIKE]
+const DIFFERENCES = [...STRICTER, ...WIDER, ...ALIKE]
 const corpus = [
   ...DIFFERENCES.map(({ example }) => example),
   ...fc.sample(exchanges, { numRuns: 500, seed: SEED }),

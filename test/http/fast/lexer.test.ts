@@ -174,10 +174,24 @@ t.test('targets become origin-form', async (t) => {
   t.match(request('GET http://a/x HTTP/1.1\r\nHost: a\r\n\r\n').kept, /^GET \/x HTTP\/1\.1\r\n/)
 })
 
+t.test(
+  'a method of upper-case letters, digits, - and _ is taken, whether anybody knows it or not',
+  async (t) => {
+    for (const method of ['LIST', 'M-SEARCH', 'X_2', 'POSTX', 'GE', 'GETS'])
+      t.match(request(`${method} /x HTTP/1.1\r\nHost: a\r\n\r\n`), {
+        verdict: 'complete',
+        head: { method },
+        kept: `${method} /x HTTP/1.1\r\nHost: a\r\n`,
+      })
+  },
+)
+
 const GET = 'GET / HTTP/1.1\r\n'
 const REFUSED: [name: string, text: string, fault: Fault][] = [
   ['no method', ' / HTTP/1.1\r\nHost: a\r\n\r\n', 'method-invalid'],
   ['method with a control', 'G\x01T / HTTP/1.1\r\nHost: a\r\n\r\n', 'method-invalid'],
+  ['method in lower case', 'head / HTTP/1.1\r\nHost: a\r\n\r\n', 'method-invalid'],
+  ['method with a sign', 'GE!T / HTTP/1.1\r\nHost: a\r\n\r\n', 'method-invalid'],
   ['endless method', `${'M'.repeat(33)} / HTTP/1.1\r\nHost: a\r\n\r\n`, 'method-invalid'],
   ['two spaces in the request line', 'GET  / HTTP/1.1\r\nHost: a\r\n\r\n', 'target-invalid'],
   ['tab in the request line', 'GET\t/ HTTP/1.1\r\nHost: a\r\n\r\n', 'method-invalid'],
