@@ -56,7 +56,9 @@ export const configSchema = z.strictObject({
   forwarder: z
     .enum(['fast', 'compat'])
     .default('fast')
-    .describe('`fast`: Holdfast’s own HTTP engine; `compat`: node:http and http-proxy.'),
+    .describe(
+      '`fast`: Holdfast’s own HTTP engine; `compat`: node:http and http-proxy, without HTTP/2 to upstreams, WebSocket over HTTP/2 (RFC 8441), HTTP/2 priorities (RFC 9218), and over HTTP/1.1 the methods that Node does not know.',
+    ),
 })
 
 /** The configuration after validation: defaults filled in, durations in milliseconds, hosts as A-labels. */
