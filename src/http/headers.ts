@@ -1,6 +1,7 @@
 /**
- * Which methods and fields pass a proxy, and the fields of its own that do not depend on trust: hop-by-hop (RFC 9110 section 7.6.1),
- * Via (section 7.6.3) and Strict-Transport-Security (RFC 6797). Names are in lower case throughout. Wire-neutral.
+ * Which methods and fields pass a proxy, and the fields of its own that do not depend on trust: hop-by-hop (RFC 9110
+ * section 7.6.1), Via (section 7.6.3) and Strict-Transport-Security (RFC 6797). Names of fields are in lower case
+ * throughout. Wire-neutral.
  */
 import type { SiteConfig } from '../config/schema.ts'
 import { SECOND } from '../time.ts'

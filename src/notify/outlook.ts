@@ -12,6 +12,7 @@ export interface OutlookOptions {
   readonly inventory: Inventory
   readonly verdicts: Verdicts
   readonly health: Pick<CaHealth, 'snapshot'>
+  /** Undefined: no such CA. */
   readonly access: (ca: string) => Pick<CaAccess, 'ledger' | 'exemptsRenewals'> | undefined
   /** The hosts that CAs supply, and by which. */
   readonly hosts: () => Iterable<Pick<Supplied, 'host' | 'cas'>>
