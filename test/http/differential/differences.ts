@@ -15,6 +15,7 @@ interface Difference {
   readonly example: Exchange
 }
 
+const CHUNKED = 'Transfer-Encoding: chunked'
 const OK = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok'
 
 /** `lines` after the request line: fields, and what follows the head. */
@@ -93,6 +94,13 @@ export const STRICTER: readonly Difference[] = [
     because: 'RFC 9110 section 15: no such status is valid, nor is it known whether content follows',
     example: answered(OK.replace('200', '999')),
     where: ({ response }) => /^HTTP\/1\.[01] (?![1-5]\d\d[ \r])/m.test(response),
+  },
+  {
+    what: 'a field in the trailers of a response that frames messages',
+    because: 'RFC 9110 section 6.5.1 forbids it; whoever merges trailers into the head reads another length',
+    example: answered(`HTTP/1.1 200 OK\r\n${CHUNKED}\r\n\r\n0\r\n${CHUNKED}\r\n\r\n`),
+    where: ({ response }) =>
+      /\r\n0+\r\n(?:[^\r\n]+\r\n)*(?:transfer-encoding|content-length):/i.test(response),
   },
   {
     what: 'an Expect field that is empty',
