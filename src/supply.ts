@@ -73,7 +73,18 @@ export class Supply {
       solvers,
       onAccount: (ca, url) => this.authorities.access(ca)?.ledger.useAccount(url),
       onTime: (ca, witness, time) => {
-        if (!verdicts.isDistrusted(ca)) clock.hear(witness, time)
+        if (verdicts.isDistrusted(ca)) return
+        clock.hear(witness, time)
+        const ofTheFuture = clock.isAttested ? undefined : this.#ofTheFuture(ca)
+        if (ofTheFuture !== undefined && !this.#isAtStake(ca)) clock.vouch(witness, ofTheFuture)
+      },
+      onVouched: (ca, witness, certificate) => {
+        if (!this.#isAtStake(ca)) clock.vouch(witness, certificate)
+        else
+          log.warn(
+            { ca },
+            `what ${ca} has issued is good by its clock alone, and that is not believed while what others have issued is good by this machine's: is the clock right?`,
+          )
       },
     })
     this.authorities = new Authorities({
@@ -237,6 +248,36 @@ export class Supply {
     const isSupplied = (): boolean => hosts.every((host) => inventory.find(host) !== undefined)
     const endAt = clock.monotonic() + limitMs
     while (!isSupplied() && clock.monotonic() < endAt) await sleep(clock, SUPPLY_POLL_MS)
+  }
+
+  /** One that the CA has issued before a time that is yet to come, by the machine's clock: it was further once. */
+  #ofTheFuture(ca: string): Certificate | undefined {
+    const machineTime = this.#machineTime()
+    return this.#held().find(({ source, notBefore }) => source === ca && notBefore > machineTime)
+  }
+
+  /**
+   * Does any host hold from another than this CA what is good by the machine's clock? By the word of one CA, which may
+   * be wrong, it could look expired, or be replaced by what is good by that CA's clock alone. Internal CAs have none of their own.
+   */
+  #isAtStake(ca: string): boolean {
+    const machineTime = this.#machineTime()
+    return this.#held().some(
+      (each) =>
+        each.source !== ca &&
+        each.isValidAt(machineTime) &&
+        this.issuer(each.source)?.datesByOurClock !== true,
+    )
+  }
+
+  #machineTime(): number {
+    const { clock } = this.#options
+    return clock.now() + clock.errorMs
+  }
+
+  #held(): Certificate[] {
+    const all = this.renewer.statuses().flatMap(({ live, standby }) => [live, standby])
+    return all.filter((each) => each !== undefined)
   }
 
   #createFiles(config: Config, publish: Publish): CertificateFiles<FileSource> {

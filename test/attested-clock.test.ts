@@ -61,6 +61,56 @@ for (const errorMs of [MONTH, -MONTH, HOUR, -HOUR]) {
   )
 }
 
+for (const errorMs of [MONTH, -MONTH]) {
+  t.test(`where one CA alone is heard, and the machine is wrong by ${errorMs / DAY} days`, async (t) => {
+    const issuedAt = (time: number) => ({ notBefore: time - HOUR, notAfter: time + 7 * DAY })
+    const heard = () => {
+      const { machine, truth, clock } = setUp()
+      machine.jump(errorMs)
+      clock.hear('a', truth())
+      return { machine, truth, clock }
+    }
+
+    t.test('it is believed with a certificate that it has issued, until another is heard', async (t) => {
+      const { machine, truth, clock } = heard()
+      clock.vouch('a', issuedAt(truth()))
+      t.equal(clock.now(), truth())
+      await machine.advance(DAY)
+      t.equal(clock.now(), truth())
+      clock.hear('b', machine.now())
+      t.equal(clock.now(), machine.now(), 'the machine and another CA overrule it')
+    })
+
+    t.test('not with one that is good by the machine too, nor with one that is not by its own', async (t) => {
+      const { machine, truth, clock } = heard()
+      clock.vouch('a', { notBefore: truth() - 2 * MONTH, notAfter: truth() + 2 * MONTH })
+      clock.vouch('a', issuedAt(truth() + 2 * MONTH))
+      t.equal(clock.now(), machine.now())
+    })
+
+    t.test('nor with one of a CA that did not tell the time', async (t) => {
+      const { machine, truth, clock } = heard()
+      clock.vouch('b', issuedAt(truth()))
+      t.equal(clock.now(), machine.now())
+    })
+
+    t.test('nor where another says something else', async (t) => {
+      const { machine, truth, clock } = heard()
+      clock.hear('b', truth() + MONTH / 2)
+      clock.vouch('a', issuedAt(truth()))
+      t.equal(clock.now(), machine.now())
+    })
+
+    t.test('nor against what two have agreed upon', async (t) => {
+      const { truth, clock } = heard()
+      clock.hear('b', truth())
+      clock.hear('a', truth() + MONTH / 2)
+      clock.vouch('a', issuedAt(truth() + MONTH / 2))
+      t.equal(clock.now(), truth())
+    })
+  })
+}
+
 t.test('a CA whose own clock is wrong is not believed against the machine and another CA', async (t) => {
   const { machine, truth, clock } = setUp()
   clock.hear('a', truth() + MONTH)

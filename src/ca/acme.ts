@@ -56,6 +56,8 @@ export interface AcmeIssuerOptions {
   readonly records: AccountRecords
   /** The CA has told the time, milliseconds since the epoch. */
   readonly onTime?: (time: number) => void
+  /** It has issued what is valid by the time that it has told, and not by `clock`, which may be put right meanwhile. */
+  readonly onVouched?: (certificate: Certificate) => void
   /** Something is asked of it as the account of this URL. */
   readonly onAccount?: (url: string) => void
   readonly clock: Clock
@@ -230,6 +232,13 @@ export class AcmeIssuer implements Issuer {
     }
   }
 
+  /** By the directory that it gave last; NaN: it did not say. */
+  #timeOfCa(): number {
+    const { value: { date = Number.NaN } = {}, fetchedAt = 0 } = this.#directory ?? {}
+    // It tells whole seconds, and may have issued later in the same one.
+    return date + SECOND + this.#options.clock.monotonic() - fetchedAt
+  }
+
   /** When to verify it. A clock that is somewhat behind is no reason to order one after the other: few are to be had a week. */
   #timeFor({ notBefore }: Certificate): number {
     const { id: ca, clock, log } = this.#options
@@ -243,10 +252,18 @@ export class AcmeIssuer implements Issuer {
   }
 
   #verified({ chainPem, keyPem, ...order }: Issued, { names }: IssueRequest): Certificate {
-    const { id: ca, trust, browserRoots = [] } = this.#options
+    const { id: ca, trust, browserRoots = [], clock, onVouched } = this.#options
     try {
       const certificate = new Certificate(chainPem, keyPem, ca, `certificate from ${ca}`, order)
-      verifyChain(certificate, { names, roots: trust(), browserRoots, now: this.#timeFor(certificate) })
+      const verifyAt = (now: number): void => {
+        verifyChain(certificate, { names, roots: trust(), browserRoots, now })
+      }
+      const timeOfCa = this.#timeOfCa()
+      if (!certificate.isValidAt(clock.now()) && certificate.isValidAt(timeOfCa)) {
+        verifyAt(timeOfCa)
+        onVouched?.(certificate)
+      }
+      verifyAt(this.#timeFor(certificate))
       return certificate
     } catch (cause) {
       if (!(cause instanceof CertificateError)) throw cause

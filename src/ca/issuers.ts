@@ -20,6 +20,8 @@ export interface IssuersOptions {
   readonly solvers: readonly Solver[]
   /** A CA has told the time. @param witness stands for its clock @param time milliseconds since the epoch */
   readonly onTime?: (ca: string, witness: string, time: number) => void
+  /** A CA has issued what is valid by the time that it has told, and not by `clock`. */
+  readonly onVouched?: (ca: string, witness: string, certificate: Certificate) => void
   /** Something is asked of a CA as the account of this URL. */
   readonly onAccount?: (ca: string, url: string) => void
   /** The runtime's bundle when absent. */
@@ -51,7 +53,7 @@ export class Issuers {
 
   /** Reads the PEM files that the CA names (blocking). @throws CertificateError, or the file's own error */
   create(ca: Ca): Issuer {
-    const { solvers, onAccount, onTime, ...shared } = this.#options
+    const { solvers, onAccount, onTime, onVouched, ...shared } = this.#options
     const browserRoots = this.#publicRoots
     const { name: id } = ca
     if (ca.type === 'internal') return new InternalIssuer({ ...shared, id, lifetimeMs: ca.lifetimeMs })
@@ -72,6 +74,7 @@ export class Issuers {
       solvers,
       onAccount: (url) => onAccount?.(id, url),
       onTime: (time) => onTime?.(id, witness, time),
+      onVouched: (certificate) => onVouched?.(id, witness, certificate),
     })
   }
 

@@ -1,6 +1,7 @@
 /** Against real Pebbles: 2.4 of Debian 12, and 2.10, which knows profiles and renewal information. */
 import { X509Certificate } from 'node:crypto'
 import t from 'tap'
+import type { Certificate } from '../../src/cert/certificate.ts'
 import { DAY, HOUR, SystemClock } from '../../src/time.ts'
 import { exchange } from '../peers/exchange.ts'
 import { issueErrorOf, requestFor, startWorld } from './acme-world.ts'
@@ -68,9 +69,24 @@ t.test("a clock that is behind the CA's", async (t) => {
     t.match(world.log.warnings().at(-1)?.msg, /not valid for another (1h|59m).* is the clock right\?$/)
   })
 
-  t.test('by a month: the certificate is refused', async (t) => {
+  t.test('by a month, and stays so: the certificate is refused', async (t) => {
     const issuer = await world.issuer(pebble, { clock: behind(30 * DAY) })
     const error = await issueErrorOf(issuer.issue(requestFor(['far-behind.example.com']), forever))
     t.match(error, { code: 'CA_BAD_CERTIFICATE', message: /is the clock right/ })
+  })
+
+  t.test('by a month, and is put right by what the CA has issued: the certificate is kept', async (t) => {
+    let behindMs = 30 * DAY
+    const clock = Object.assign(new SystemClock(), { now: () => Date.now() - behindMs })
+    const vouched: string[] = []
+    const onVouched = ({ serial }: Certificate): void => {
+      vouched.push(serial)
+      behindMs = 0
+    }
+    const issuer = await world.issuer(pebble, { clock, onVouched })
+    const certificate = await issuer.issue(requestFor(['put-right.example.com']), forever)
+    t.same(vouched, [certificate.serial])
+    await issuer.issue(requestFor(['right.example.com']), forever)
+    t.equal(vouched.length, 1, 'nor is it told of what is valid by a clock that is right')
   })
 })

@@ -2,10 +2,16 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
+import type { HostView } from '../../src/admin/views.ts'
+import { IMPORTED } from '../../src/cert/certificate.ts'
 import { loadConfig } from '../../src/config/load.ts'
+import { silentLog } from '../../src/log.ts'
+import { openFileStore } from '../../src/store/fs.ts'
+import { Records } from '../../src/store/records.ts'
 import { DAY, HOUR, SECOND, SystemClock } from '../../src/time.ts'
 import { until } from '../commands/program.ts'
 import type { FaultKind } from '../peers/fault-proxy.ts'
+import { makeCertificate } from '../support/certificates.ts'
 import { type Rig, startRig } from './rig.ts'
 
 const HOSTS = ['alpn.example.com', 'http.example.com']
@@ -68,6 +74,76 @@ for (const aheadMs of [-30 * DAY, 30 * DAY]) {
         [new RegExp(`is (30d|29d23h) ${aheadMs > 0 ? 'ahead' : 'behind'}, by what the CAs say`)],
       )
       t.notMatch(rig.log.warnings(), [{ msg: /^no certificate/ }])
+    },
+  )
+}
+
+for (const aheadMs of [-30 * DAY, 30 * DAY]) {
+  const clock = Object.assign(new SystemClock(), { now: () => Date.now() + aheadMs })
+  t.test(`the clock of the machine is ${aheadMs / DAY} days ahead, and one of two CAs is out`, async (t) => {
+    const rig = await startRig(t, {
+      clock,
+      lifetimeSeconds: (160 * HOUR) / SECOND,
+      sites: (upstream) => [{ hosts: HOSTS, upstreams: [upstream] }],
+      tls: { interim: true },
+    })
+    const issued = () => rig.log.lines.filter(({ msg }) => /: certificate issued by b/.test(msg)).length
+    const views = async () => (await (await rig.admin('/api/certificates')).json()) as HostView[]
+    await rig.faults.a.setFault('refuse')
+    await rig.server.start()
+    await rig.log.logged(() => issued() === HOSTS.length)
+    const root = await rig.b.root()
+    const before = await Promise.all(HOSTS.map((host) => rig.handshake(host, root)))
+    for (const { live, nextAt } of await views()) {
+      t.match(live, { source: 'b', fault: undefined })
+      t.ok(Date.parse(nextAt ?? '') > Date.now() + HOUR, 'no other is due')
+    }
+    t.match(await (await rig.admin('/api/cas')).json(), [{ state: 'down' }, { id: 'b', state: 'up' }])
+    const { errorSeconds } = (await (await rig.admin('/api/clock')).json()) as { errorSeconds: number }
+    t.equal(Math.round((errorSeconds * SECOND) / DAY), aheadMs / DAY)
+
+    // The next begins with the machine's clock, by which all that is held is bad.
+    await rig.server.stop()
+    const again = await rig.restart()
+    const known = rig.log.lines.length
+    await again.start()
+    await until(async () => (await views()).every(({ state }) => state === 'valid'))
+    t.ok(rig.log.lines.slice(known).some(({ msg }) => msg.startsWith('the clock of this machine is')))
+    const after = await Promise.all(HOSTS.map((host) => rig.handshake(host, root)))
+    const kept = after.filter(({ fingerprint }) => before.some((each) => each.fingerprint === fingerprint))
+    // What has expired, by the machine's clock, is ordered anew once, which puts the clock right.
+    t.equal(kept.length, aheadMs > 0 ? 1 : 2)
+  })
+
+  t.test(
+    `nothing good is lost where the only CA that is heard is ${-aheadMs / DAY} days ahead`,
+    async (t) => {
+      const [kept = '', wanting = ''] = HOSTS
+      const rig = await startRig(t, {
+        clock,
+        lifetimeSeconds: (160 * HOUR) / SECOND,
+        sites: (upstream) => [{ hosts: HOSTS, upstreams: [upstream], tls: { cas: ['a', 'b'] } }],
+      })
+      // By the clock of `b` it is not valid yet, or no more.
+      const held = await makeCertificate({
+        names: [kept],
+        notBefore: clock.now() - 5 * DAY,
+        days: 25,
+        source: IMPORTED,
+      })
+      const store = await openFileStore(join(rig.directory, 'data'), silentLog())
+      await new Records(store, silentLog()).saveCertificate(kept, 'live', held)
+      await store.close()
+      await rig.faults.a.setFault('refuse')
+      await rig.server.start()
+      await rig.log.logged(({ msg }) => msg.startsWith(`no certificate for ${wanting}`))
+      await rig.log.logged(({ msg }) => msg.startsWith('what b has issued is good by its clock alone'))
+      t.match(await (await rig.admin('/api/clock')).json(), { errorSeconds: 0 })
+      const views = (await (await rig.admin('/api/certificates')).json()) as HostView[]
+      t.match(
+        views.find(({ host }) => host === kept),
+        { state: 'valid', live: { fingerprint: held.fingerprint } },
+      )
     },
   )
 }

@@ -143,6 +143,15 @@ export class MortalFleet {
     }
   }
 
+  isAtStake(ca: string): boolean {
+    const isGoodOfAnother = (each: Certificate | undefined): boolean =>
+      each !== undefined && each.source !== ca && each.isValidAt(this.clock.now())
+    return this.#options.hosts.some((host) => {
+      const { live, standby } = this.#inventory.holding(host)
+      return isGoodOfAnother(live) || isGoodOfAnother(standby)
+    })
+  }
+
   async stop(): Promise<void> {
     await this.#end('stop')
     for (const host of this.#options.hosts) this.#look(host)
@@ -226,6 +235,12 @@ function mortal(records: RenewerRecords, isAlive: () => boolean): RenewerRecords
   }
 }
 
+interface Watch {
+  offend(offence: string): void
+  /** Is anything held from another than this CA that is good by the machine's clock? */
+  isAtStake(ca: string): boolean
+}
+
 interface PlacedOrder {
   readonly at: number
   readonly name: string
@@ -242,7 +257,7 @@ interface WatchfulCaOptions extends SimulatedCaOptions {
 /** Keeps the true time, counts over all processes, and takes notice of what it should not have been asked for. */
 class WatchfulCa extends SimulatedCa {
   readonly #truth: Clock
-  readonly #watch: { offend(offence: string): void }
+  readonly #watch: Watch
   readonly #lacks: (host: string) => boolean
   readonly #canProve: WatchfulCaOptions['canProve']
   readonly #inFlight = new Set<string>()
@@ -252,7 +267,7 @@ class WatchfulCa extends SimulatedCa {
 
   constructor(
     options: WatchfulCaOptions,
-    watch: { offend(offence: string): void },
+    watch: Watch,
     lacks: (host: string) => boolean,
   ) {
     super(options)
@@ -271,6 +286,7 @@ class WatchfulCa extends SimulatedCa {
     try {
       const certificate = await this.#order(request, signal, offend)
       this.heardBy?.hear(this.id, this.#truth.now())
+      if (!this.#watch.isAtStake(this.id)) this.heardBy?.vouch(this.id, certificate)
       if (isAccepted(certificate, this.heardBy?.now() ?? 0)) return certificate
       throw new IssueError('CA_BAD_CERTIFICATE', `${this.id}: is the clock right?`, {
         blame: 'ca',
