@@ -5,8 +5,9 @@ import { distrustedOf } from '../config/cas.ts'
 import { type LoadedConfig, loadChosenConfig } from '../config/load.ts'
 import { normalizeHost } from '../config/schema.ts'
 import { resolveCas } from '../config/sites.ts'
-import { MINUTE, parseDuration, SystemClock } from '../time.ts'
+import { MINUTE, parseDuration } from '../time.ts'
 import { changeAccount } from './certs/account.ts'
+import { clockOfInstance } from './certs/clock.ts'
 import { exported, rootOf, write } from './certs/export.ts'
 import { importCertificate } from './certs/import.ts'
 import { list } from './certs/list.ts'
@@ -55,7 +56,9 @@ export async function certs(args: string[], env: NodeJS.ProcessEnv): Promise<num
   const { role = 'live' } = values
   switch (action) {
     case 'list':
-      return withRecords(loaded, (records) => list(records, values.json))
+      return withRecords(loaded, async (records) =>
+        list(records, await clockOfInstance(loaded.config), values.json),
+      )
     case 'export':
       return exportOne(loaded, operand, values, waitMs)
     case 'import':
@@ -128,7 +131,7 @@ function exportOne(
   return withRecords(loaded, async (records) => {
     const content =
       root === undefined
-        ? await exported(records, new SystemClock(), needHost(operand), {
+        ? await exported(records, () => clockOfInstance(loaded.config), needHost(operand), {
             role,
             format,
             passphrase: passphraseOf(values),

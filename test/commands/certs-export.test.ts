@@ -41,7 +41,7 @@ async function exportOf(t: Test, stored: Stored, options: { role?: string; waitM
   }
   await records.saveState('verdicts', 'all', { condemned, distrusted })
   try {
-    const content = await exported(records, new SystemClock(), HOST, {
+    const content = await exported(records, async () => new SystemClock(), HOST, {
       role: options.role,
       waitMs: options.waitMs,
       format: 'pem',

@@ -34,10 +34,14 @@ interface Found {
 
 const POLL_MS = SECOND
 
-/** The certificate and its key in the format that is asked for. */
+/**
+ * The certificate and its key in the format that is asked for.
+ *
+ * @param clockNow asked before each look, for the instance may come to know the time while its certificate is waited for
+ */
 export async function exported(
   records: Records,
-  clock: Clock,
+  clockNow: () => Promise<Clock>,
   host: string,
   { role, format, passphrase, waitMs, distrusted }: ExportOptions,
 ): Promise<string | Buffer> {
@@ -49,8 +53,8 @@ export async function exported(
   const wanted = { host, role, distrusted }
   const certificate =
     waitMs === undefined
-      ? (await look(records, clock, wanted))?.certificate
-      : await awaited(records, clock, wanted, waitMs)
+      ? (await look(records, await clockNow(), wanted))?.certificate
+      : await awaited(records, clockNow, wanted, waitMs)
   if (certificate === undefined)
     throw new Error(
       role === undefined
@@ -63,7 +67,13 @@ export async function exported(
 }
 
 /** Looks into the store each second, which the running instance fills. */
-async function awaited(records: Records, clock: Clock, wanted: Wanted, waitMs: number): Promise<Certificate> {
+async function awaited(
+  records: Records,
+  clockNow: () => Promise<Clock>,
+  wanted: Wanted,
+  waitMs: number,
+): Promise<Certificate> {
+  let clock = await clockNow()
   const endAt = clock.monotonic() + waitMs
   const letGo = stayAlive()
   try {
@@ -76,6 +86,7 @@ async function awaited(records: Records, clock: Clock, wanted: Wanted, waitMs: n
         throw new Error(`no valid ${what} for ${wanted.host} has come within ${formatDuration(waitMs)}`)
       }
       await sleep(clock, Math.min(POLL_MS, leftMs))
+      clock = await clockNow()
     }
   } finally {
     letGo()

@@ -5,9 +5,9 @@ import { publicRoots, verifyChain } from '../../cert/verify.ts'
 import type { LoadedConfig } from '../../config/load.ts'
 import { resolveSites } from '../../config/sites.ts'
 import { messageOf } from '../../errors.ts'
-import { SystemClock } from '../../time.ts'
 import { AdminClient, AdminUnreachableError } from '../admin-client.ts'
 import { complain, print } from '../terminal.ts'
+import { clockOfInstance } from './clock.ts'
 import { withRecords } from './store.ts'
 
 export async function importCertificate(
@@ -16,7 +16,7 @@ export async function importCertificate(
   source: { certificate: string; key: string | undefined; passphrase: string | undefined },
 ): Promise<number> {
   const { certificate: file, key, passphrase } = source
-  const now = new SystemClock().now()
+  const now = (await clockOfInstance(loaded.config)).now()
   const read = await loadCertificateFile(
     {
       certificate: file,

@@ -1,10 +1,10 @@
 /** `certs list`: what the store holds. */
 import type { Certificate } from '../../cert/certificate.ts'
 import type { Records } from '../../store/records.ts'
-import { formatDuration, SystemClock } from '../../time.ts'
+import { type Clock, formatDuration } from '../../time.ts'
 import { print, table } from '../terminal.ts'
 
-export async function list(records: Records, asJson: boolean): Promise<number> {
+export async function list(records: Records, clock: Clock, asJson: boolean): Promise<number> {
   const stored = await records.loadCertificates()
   stored.sort((a, b) => a.host.localeCompare(b.host) || a.role.localeCompare(b.role))
   if (asJson) {
@@ -18,7 +18,7 @@ export async function list(records: Records, asJson: boolean): Promise<number> {
     return 0
   }
   const rows = stored.map(({ host, role, certificate }) => {
-    const leftMs = certificate.notAfter - new SystemClock().now()
+    const leftMs = certificate.notAfter - clock.now()
     const left = leftMs < 0 ? 'expired' : `${formatDuration(leftMs)} left`
     return [
       host,

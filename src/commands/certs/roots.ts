@@ -12,9 +12,10 @@ import { resolveCas } from '../../config/sites.ts'
 import { messageOf } from '../../errors.ts'
 import { silentLog } from '../../log.ts'
 import type { Records } from '../../store/records.ts'
-import { MINUTE, SystemClock } from '../../time.ts'
+import { MINUTE } from '../../time.ts'
 import { AdminClient } from '../admin-client.ts'
 import { complain, print, table } from '../terminal.ts'
+import { clockOfInstance } from './clock.ts'
 
 /** Every certificate is judged anew, and asks for its revocation. */
 const REVIEW_LIMIT_MS = 5 * MINUTE
@@ -79,7 +80,8 @@ async function tellInstance(loaded: LoadedConfig, ca: string): Promise<void> {
 
 async function rootsInUse(loaded: LoadedConfig, records: Records): Promise<RootInUse[]> {
   const cas = resolveCas(loaded.config)
-  const issuers = new Issuers({ records, clock: new SystemClock(), log: silentLog(), solvers: [] })
+  const clock = await clockOfInstance(loaded.config)
+  const issuers = new Issuers({ records, clock, log: silentLog(), solvers: [] })
   await issuers.load()
   for (const ca of cas.values()) issuers.create(ca)
   const inUse = new Map<string, RootInUse>()
