@@ -125,6 +125,7 @@ export class Supply {
       records,
       ...holdings,
       access: (ca) => this.authorities.access(ca),
+      endOf: (certificate) => this.#issuers.endOf(certificate),
       warm,
       onEvent: (event) => this.#news.renewal(event),
       onWish: (certificate, recalled) => void this.judge.setRecalled(certificate, recalled),
@@ -137,6 +138,7 @@ export class Supply {
       inventory,
       verdicts,
       verify: (certificate) => this.#issuers.verify(certificate),
+      endOf: (certificate) => this.#issuers.endOf(certificate),
       isRevoked: (certificate, signal) => revocations.isRevoked(certificate, signal),
       onVerdict: (certificate, fault) => {
         this.#news.verdict(certificate, fault)

@@ -2,7 +2,7 @@
 import type { X509Certificate } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import type { Certificate } from '../cert/certificate.ts'
-import { parseRoots, publicRoots, verifyChain } from '../cert/verify.ts'
+import { endOfChain, parseRoots, publicRoots, type VerifyOptions, verifyChain } from '../cert/verify.ts'
 import type { Solver } from '../challenge/solver.ts'
 import type { AcmeCa, Ca } from '../config/cas.ts'
 import type { Log } from '../log.ts'
@@ -37,6 +37,8 @@ export class Issuers {
   readonly #publicRoots: readonly X509Certificate[]
   /** Roots that the operator has pinned, by CA. */
   #pins: ReadonlyMap<string, readonly X509Certificate[]> = new Map()
+  /** Until when each is to be relied upon, by the roots of now. */
+  #ends = new WeakMap<Certificate, number>()
   /** What the config says, by CA; `isPublic`: pinned roots count too. */
   readonly #configured = new Map<string, { readonly anchors: Anchors; readonly isPublic: boolean }>()
 
@@ -49,6 +51,7 @@ export class Issuers {
   async load(): Promise<void> {
     const pinned = await this.#options.records.loadPinnedRoots()
     this.#pins = new Map([...pinned].map(([ca, pem]) => [ca, parseRoots(pem, `the pinned roots of ${ca}`)]))
+    this.#ends = new WeakMap()
   }
 
   /** Reads the PEM files that the CA names (blocking). @throws CertificateError, or the file's own error */
@@ -62,6 +65,7 @@ export class Issuers {
       anchors: this.#anchorsIn(ca, endpointRoots),
       isPublic: ca.trust === 'public',
     })
+    this.#ends = new WeakMap()
     const trust = (): Anchors => this.anchors(id) ?? this.#publicRoots
     const witness = clockOf(ca.directory)
     return new AcmeIssuer({
@@ -87,19 +91,36 @@ export class Issuers {
   }
 
   /**
-   * Does the chain still end where those of its CA must? Certificates without an ACME CA are not judged.
+   * Does the chain still end where those of its CA must? Where those of another source must end is not known: it fails
+   * once it no longer leads to a public root, and did before.
    *
    * @returns the root that it ends in, where it must end in one @throws CertificateError
    */
   verify(certificate: Certificate): X509Certificate | undefined {
-    const roots = this.anchors(certificate.source)
-    if (roots === undefined) return undefined
-    return verifyChain(certificate, {
-      names: certificate.names,
-      roots,
-      browserRoots: this.#publicRoots,
-      now: this.#options.clock.now(),
-    })
+    const now = this.#options.clock.now()
+    const end = this.endOf(certificate)
+    const hasEnded = end < certificate.notAfter && now >= end
+    if (this.anchors(certificate.source) === undefined && !hasEnded) return undefined
+    return verifyChain(certificate, { ...this.#rulesFor(certificate), now })
+  }
+
+  /**
+   * Until when `verify` passes, by its dates: to the end of the certificate, or of an intermediate that it needs. Of what
+   * does not pass at any time, its own end.
+   */
+  endOf(certificate: Certificate): number {
+    const known = this.#ends.get(certificate)
+    if (known !== undefined) return known
+    const isPlain = certificate.chain.every(({ validTo }) => Date.parse(validTo) >= certificate.notAfter)
+    const end = isPlain ? undefined : endOfChain(certificate, this.#rulesFor(certificate))
+    this.#ends.set(certificate, end ?? certificate.notAfter)
+    return end ?? certificate.notAfter
+  }
+
+  #rulesFor({ names, source }: Certificate): Omit<VerifyOptions, 'now'> {
+    const roots = this.anchors(source)
+    if (roots === undefined) return { names, roots: this.#publicRoots }
+    return { names, roots, browserRoots: this.#publicRoots }
   }
 
   #anchorsIn({ trust }: AcmeCa, endpointRoots: string | undefined): Anchors {

@@ -56,6 +56,20 @@ export function verifyChain(certificate: Shown, options: VerifyOptions): X509Cer
   return path.anchor
 }
 
+/**
+ * Until when the chain passes: to the end of the leaf, or of another link that every path to a root needs. That a path
+ * without it leads to another root, as past a cross-signed certificate, is found as a client finds it.
+ *
+ * @returns milliseconds since the epoch; undefined: the chain never passes
+ */
+export function endOfChain(certificate: Shown, options: Omit<VerifyOptions, 'now'>): number | undefined {
+  const endOfLeaf = Date.parse(certificate.leaf.validTo)
+  const ends = certificate.chain.map(({ validTo }) => Date.parse(validTo)).filter((end) => end <= endOfLeaf)
+  return ends
+    .sort((a, b) => b - a)
+    .find((end) => new PathBuilder(certificate, { ...options, now: end - 1 }).fault() === undefined)
+}
+
 interface Fault {
   readonly code: 'CERTIFICATE_EXPIRED' | 'CHAIN_INVALID'
   readonly message: string

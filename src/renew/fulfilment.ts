@@ -34,6 +34,8 @@ export interface FulfilmentOptions {
   readonly verdicts: Verdicts
   readonly health: CaHealth
   readonly access: (ca: string) => CaAccess | undefined
+  /** Until when a certificate may be relied upon: its chain may end before it. */
+  readonly endOf: (certificate: Certificate) => number
   /** Builds what the first handshake would have to build. */
   readonly warm: (certificate: Certificate) => void
   readonly onEvent: (event: RenewalEvent) => void
@@ -112,10 +114,16 @@ export class Fulfilment {
     const stored = await records.loadCertificate(host, duty)
     if (stored === undefined || stored.fingerprint === inventory.holding(host)[duty]?.fingerprint)
       return false
-    if (!cas.includes(stored.source) || renewalDueAt(stored, duty) <= clock.now()) return false
+    if (!cas.includes(stored.source) || this.#dueAt(stored, duty) <= clock.now()) return false
     await this.#publish(task, duty, stored)
     log.info({ host, role: duty, ca: stored.source }, `took over the certificate for ${host} from the store`)
     return true
+  }
+
+  #dueAt(certificate: Certificate, duty: Duty): number {
+    const { source, notBefore, fingerprint } = certificate
+    const notAfter = this.#options.endOf(certificate)
+    return renewalDueAt({ source, notBefore, notAfter, fingerprint }, duty)
   }
 
   #issue(task: Task, order: Order, signal: AbortSignal): Promise<Issuance> {
@@ -179,11 +187,11 @@ export class Fulfilment {
 
   /** One that is due on arrival, as where our clock or the CA's is wrong, would else be followed by the next at once. */
   async #pauseIfDue(task: Task, duty: Duty, { ca, certificate }: Issuance, failures: number): Promise<void> {
-    const { clock, log, random } = this.#options
+    const { clock, endOf, log, random } = this.#options
     const { host } = task.target
     const lastAt = clock.now()
-    if (renewalDueAt(certificate, duty) > lastAt) return
-    const delayMs = retryDelayMs(failures + 1, certificate.notAfter - lastAt, random)
+    if (this.#dueAt(certificate, duty) > lastAt) return
+    const delayMs = retryDelayMs(failures + 1, endOf(certificate) - lastAt, random)
     const lastError = `${ca} issued a certificate that is due for renewal already: is the clock of this machine right?`
     task.job = { ...task.job, [duty]: { failures: failures + 1, lastAt, delayMs, lastError } }
     await this.#saveJob(task)

@@ -1,6 +1,6 @@
 /**
- * Passes the verdicts: looks four times a day, and whenever asked, at each certificate that is held, whether its chain
- * still verifies and whether its CA has revoked it, and keeps what it finds, and what the operator says, over restarts.
+ * Passes the verdicts: looks four times a day, when a chain ends, and whenever asked, at what is held: whether its chain
+ * still verifies, and whether its CA has revoked it, and keeps what it finds, and what the operator says, over restarts.
  */
 import { setImmediate as yieldToOthers } from 'node:timers/promises'
 import type { Certificate } from '../cert/certificate.ts'
@@ -18,8 +18,10 @@ export interface JudgeOptions {
   readonly records: Pick<Records, 'loadState' | 'saveState'>
   readonly inventory: Inventory
   readonly verdicts: Verdicts
-  /** Throws when the chain does not end where the certificate's CA must; returns for certificates that have no CA. */
+  /** Throws when the chain does not end where it must; returns where that is not known. */
   readonly verify: (certificate: Certificate) => void
+  /** Until when `verify` passes, by the dates of the chain. */
+  readonly endOf: (certificate: Certificate) => number
   /** Does its CA say that it is revoked? Undefined: it cannot be told. */
   readonly isRevoked: (certificate: Certificate, signal: AbortSignal) => Promise<boolean | undefined>
   /** Something that was served may have to be replaced. */
@@ -33,6 +35,7 @@ export class Judge {
   readonly #options: JudgeOptions
   readonly #stop = new AbortController()
   #cancelNext: Cancel = () => {}
+  #cancelEnd: Cancel = () => {}
   #sitting: Promise<void> | undefined
   /** A CA may recall thousands at once. */
   readonly #kept = new LatestWrite(() => this.#write())
@@ -55,6 +58,7 @@ export class Judge {
   async stop(): Promise<void> {
     this.#stop.abort()
     this.#cancelNext()
+    this.#cancelEnd()
     await this.#sitting
     await this.#kept.settled()
   }
@@ -66,6 +70,7 @@ export class Judge {
       this.#cancelNext()
       if (!this.#stop.signal.aborted) {
         this.#cancelNext = this.#options.clock.after(INTERVAL_MS, () => void this.review())
+        this.#awaitEnd()
       }
     })
     return this.#sitting
@@ -108,6 +113,28 @@ export class Judge {
       // Thousands of certificates may be judged without any I/O: let requests in between.
       await yieldToOthers()
     }
+    if (changed) await this.#kept.request()
+  }
+
+  /** That a chain ends is known beforehand, so it is not left to the next look. */
+  #awaitEnd(): void {
+    const { clock, endOf } = this.#options
+    const now = clock.now()
+    let nextAt = Number.POSITIVE_INFINITY
+    for (const certificate of this.#held()) {
+      const end = endOf(certificate)
+      if (end > now && end < certificate.notAfter) nextAt = Math.min(nextAt, end)
+    }
+    this.#cancelEnd()
+    if (nextAt - now < INTERVAL_MS) this.#cancelEnd = clock.after(nextAt - now, () => void this.#judgeEnded())
+  }
+
+  async #judgeEnded(): Promise<void> {
+    const { clock, endOf } = this.#options
+    let changed = false
+    for (const certificate of this.#held())
+      if (endOf(certificate) <= clock.now()) changed = this.#verify(certificate) || changed
+    this.#awaitEnd()
     if (changed) await this.#kept.request()
   }
 

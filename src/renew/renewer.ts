@@ -337,11 +337,11 @@ export class Renewer {
 
   #held(certificate: Certificate): Held {
     const info = this.#windows.find(certificate)
-    const { source, notBefore, notAfter, fingerprint } = certificate
+    const { source, notBefore, fingerprint } = certificate
     return {
       source,
       notBefore,
-      notAfter,
+      notAfter: this.#options.endOf(certificate),
       fingerprint,
       condemned:
         this.#options.verdicts.faultOf(certificate) !== undefined || this.#isFromTheFuture(certificate),

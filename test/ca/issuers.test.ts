@@ -1,11 +1,12 @@
 import { X509Certificate } from 'node:crypto'
 import t from 'tap'
 import { clockOf, Issuers } from '../../src/ca/issuers.ts'
+import { IMPORTED } from '../../src/cert/certificate.ts'
 import { resolveCa } from '../../src/config/cas.ts'
 import { silentLog } from '../../src/log.ts'
 import { openFileStore } from '../../src/store/fs.ts'
 import { Records } from '../../src/store/records.ts'
-import { MINUTE, SystemClock } from '../../src/time.ts'
+import { DAY, MINUTE, SECOND, SystemClock } from '../../src/time.ts'
 import { makeAuthority, makeCertificate } from '../support/certificates.ts'
 import { issueErrorOf, requestFor, startWorld } from './acme-world.ts'
 
@@ -97,3 +98,32 @@ t.test('a pinned root is one that chains of its CA may end in, and of no other, 
   await records.removePinnedRoots('letsencrypt')
   await t.rejects(verify('letsencrypt'), { code: 'CHAIN_INVALID' })
 })
+
+t.test(
+  'of what no CA of the config has issued a chain is judged by its end, where that is known',
+  async (t) => {
+    const log = silentLog()
+    const now = Date.now()
+    const ending = await makeAuthority({ intermediateNotAfter: now + DAY })
+    const certificate = await makeCertificate({
+      names: ['app.example.com'],
+      authority: ending,
+      source: IMPORTED,
+    })
+    const other = await makeCertificate({ names: ['app.example.com'], source: IMPORTED })
+    const issuersAt = async (time: number, roots: readonly string[]) => {
+      const records = new Records(await openFileStore(t.testdir({}), log), log)
+      const clock = Object.assign(new SystemClock(), { now: () => time })
+      const browserRoots = roots.map((pem) => new X509Certificate(pem))
+      return new Issuers({ records, clock, log, solvers: [], browserRoots })
+    }
+    const known = await issuersAt(now + DAY, [ending.rootPem])
+    t.equal(known.endOf(certificate), Math.floor((now + DAY) / SECOND) * SECOND)
+    t.throws(() => known.verify(certificate), { code: 'CERTIFICATE_EXPIRED', message: /"Test Intermediate"/ })
+    t.equal((await issuersAt(now, [ending.rootPem])).verify(certificate), undefined)
+    const unknown = await issuersAt(now + DAY, [(await makeAuthority()).rootPem])
+    t.equal(unknown.endOf(certificate), certificate.notAfter)
+    t.equal(unknown.verify(certificate), undefined, 'nobody knows by which root its clients go')
+    t.equal(known.endOf(other), other.notAfter)
+  },
+)

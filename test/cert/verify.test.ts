@@ -3,7 +3,13 @@ import fc from 'fast-check'
 import t from 'tap'
 import { Certificate } from '../../src/cert/certificate.ts'
 import { createAuthority, createLeaf } from '../../src/cert/signing.ts'
-import { parseRoots, publicRoots, type VerifyOptions, verifyChain } from '../../src/cert/verify.ts'
+import {
+  endOfChain,
+  parseRoots,
+  publicRoots,
+  type VerifyOptions,
+  verifyChain,
+} from '../../src/cert/verify.ts'
 import { generateKeyPem } from '../../src/cert/x509.ts'
 import { CertificateError } from '../../src/errors.ts'
 import { DAY, HOUR } from '../../src/time.ts'
@@ -362,6 +368,29 @@ t.test('refuses a chain below a trusted root that has expired', async (t) => {
   const expired = await authority('Expired Root', undefined, { notAfter: NOW - DAY })
   const own = chainOf(await leafBelow(expired))
   t.equal(faultOf(own, { roots: rootsOf(expired) }), `"Expired Root" expired on ${isoTime(NOW - DAY)}`)
+})
+
+t.test('a chain ends with the first link that every path to a root needs', async (t) => {
+  const second = (time: number): number => Math.floor(time / 1000) * 1000
+  const [early, late] = [NOW + 10 * DAY, NOW + 30 * DAY]
+  const endOf = (certificate: Certificate, roots: VerifyOptions['roots'] = rootsOf(root)) =>
+    endOfChain(certificate, { names: [NAME], roots })
+  const ending = await authority('Ending', root, { notAfter: early })
+  const leafOfEnding = await leafBelow(ending)
+  t.equal(endOf(chainOf(leaf, intermediate)), second(late), 'the leaf')
+  t.equal(endOf(chainOf(leafOfEnding, ending)), second(early), 'its intermediate')
+  t.equal(endOf(chainOf(leafOfEnding, ending), 'any'), second(early), 'also where any root will do')
+  t.equal(endOf(chainOf(leafOfEnding, ending), rootsOf(intermediate)), undefined, 'an unknown root')
+
+  const renewed = await authority('Ending', root, { keyPem: ending.keyPem })
+  t.equal(endOf(chainOf(leafOfEnding, ending, renewed)), second(late), 'another of the same key lasts longer')
+
+  // As Let's Encrypt's chain by DST Root X3, which ended in 2021.
+  const old = await authority('Old Root', undefined, { pathLength: 2 })
+  const crossSigned = await authority('Root', old, { keyPem: root.keyPem, pathLength: 1, notAfter: early })
+  const long = chainOf(leaf, intermediate, crossSigned)
+  t.equal(endOf(long, rootsOf(old, root)), second(late), 'a path to a root goes past what ends early')
+  t.equal(endOf(long, rootsOf(old)), second(early), 'no path goes past it')
 })
 
 t.test('tells an expired link by its code, and everything else as an invalid chain', async (t) => {

@@ -27,6 +27,7 @@ function setUp(more: Partial<JudgeOptions> = {}) {
       inventory,
       verdicts,
       verify: () => {},
+      endOf: ({ notAfter }) => notAfter,
       isRevoked: async () => false,
       onVerdict: (certificate, fault) => passed.push([certificate, fault]),
       ...more,
@@ -63,6 +64,22 @@ t.test('a chain that no longer verifies is condemned, until it does again', asyn
   trusted = true
   await judge.review()
   t.equal(verdicts.faultOf(live), undefined)
+  await judge.stop()
+})
+
+t.test('a chain is condemned when it ends, not at the next look', async (t) => {
+  const begun = new VirtualClock().now()
+  const end = begun + 2 * HOUR
+  const verify = (): void => {
+    if (clock.now() >= end) throw new Error('an intermediate has expired')
+  }
+  const { clock, judge, live, passed, verdicts } = setUp({ verify, endOf: () => end })
+  await judge.review()
+  await clock.advance(2 * HOUR - 1)
+  t.equal(verdicts.faultOf(live), undefined)
+  await clock.advance(1)
+  t.equal(verdicts.faultOf(live), 'unverifiable')
+  t.same(passed, [[live, 'unverifiable']])
   await judge.stop()
 })
 

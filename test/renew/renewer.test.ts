@@ -637,3 +637,18 @@ t.test('a distrusted CA is asked for nothing, and what it issued is replaced', a
   t.equal(ca('a').orderedAt.length, 1)
   await renewer.stop()
 })
+
+t.test('a certificate whose chain ends before it is renewed before that', async (t) => {
+  const endOf = ({ notBefore }: { notBefore: number }): number => notBefore + 30 * DAY
+  const { clock, inventory, renewer, targets, ca } = makeFleet({ more: { endOf } })
+  await renewer.load(targets)
+  renewer.start()
+  await clock.advance(MINUTE)
+  const first = inventory.find(HOST)
+  await clock.advance(18 * DAY)
+  t.equal(inventory.find(HOST), first)
+  await clock.advance(3 * DAY)
+  t.not(inventory.find(HOST), first)
+  t.equal(ca('a').orderedAt.length, 2)
+  await renewer.stop()
+})

@@ -35,7 +35,12 @@ export async function makeCertificate(options: CertificateOptions): Promise<Cert
   return new Certificate(leaf + authority.intermediatePem, keyPem, source, 'a test', { account, provedBy })
 }
 
-export async function makeAuthority(): Promise<Authority> {
+/** @param intermediateNotAfter milliseconds since the epoch; when the root ends, when absent */
+export async function makeAuthority({
+  intermediateNotAfter,
+}: {
+  intermediateNotAfter?: number
+} = {}): Promise<Authority> {
   const validity = { notBefore: 0, notAfter: Date.parse('2049-01-01') }
   const rootKeyPem = await generateKeyPem('ecdsa-p256')
   const rootPem = await createAuthority({
@@ -47,6 +52,7 @@ export async function makeAuthority(): Promise<Authority> {
   const intermediateKeyPem = await generateKeyPem('ecdsa-p256')
   const intermediatePem = await createAuthority({
     ...validity,
+    ...(intermediateNotAfter === undefined ? {} : { notAfter: intermediateNotAfter }),
     commonName: 'Test Intermediate',
     keyPem: intermediateKeyPem,
     pathLength: 0,

@@ -61,6 +61,7 @@ export function makeFleet(options: FleetOptions = {}) {
     verdicts,
     health,
     access: (ca) => accesses.get(ca),
+    endOf: ({ notAfter }) => notAfter,
     warm: () => {},
     onEvent: (event) => events.push(event),
     onWish: () => {},

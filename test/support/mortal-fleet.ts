@@ -126,6 +126,7 @@ export class MortalFleet {
       verdicts,
       health: authorities.health,
       access: (id) => authorities.access(id),
+      endOf: ({ notAfter }) => notAfter,
       warm: () => {},
       onEvent: () => {},
       onWish: () => {},

@@ -117,6 +117,7 @@ export async function playHoldfast(scenario: Scenario): Promise<Played> {
     verdicts: new Verdicts(),
     health,
     access: (ca) => access.get(ca),
+    endOf: ({ notAfter }) => notAfter,
     warm: () => {},
     onEvent: () => {},
     onWish: () => {},
