@@ -168,6 +168,14 @@ export class CaHealth {
     return this.#breakers.get(id)?.openAt() ?? Number.POSITIVE_INFINITY
   }
 
+  /**
+   * For how long to ask it nothing, be it no order: while probes fail, until about the next one. 0: it answers, though
+   * orders may fail.
+   */
+  silentForMs(id: string): number {
+    return this.#breakers.get(id)?.silentForMs ?? 0
+  }
+
   /** Is anything wrong with it? */
   isDegraded(id: string): boolean {
     const breaker = this.#breakers.get(id)
@@ -284,6 +292,10 @@ class Breaker {
 
   get state(): CaState {
     return this.#state === 'down' && this.#closedForMs() === 0 ? 'trial' : this.#state
+  }
+
+  get silentForMs(): number {
+    return this.#probeFails ? this.#probeIntervalMs : 0
   }
 
   openAt(): number {
@@ -453,7 +465,7 @@ class Breaker {
   /** How long orders are kept away: until the pause is over and, where the last probe failed, the next one. */
   #closedForMs(): number {
     if (this.#state !== 'down') return 0
-    return Math.max(this.#pauseLeftMs(), this.#probeFails ? this.#probeIntervalMs : 0)
+    return Math.max(this.#pauseLeftMs(), this.silentForMs)
   }
 
   /** A clock that was set back ends the pause: a month of waiting helps nobody. */

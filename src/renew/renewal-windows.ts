@@ -3,6 +3,7 @@
  * only ever moves a renewal; without one the lifetime decides.
  */
 import type { CaAccess } from '../ca/authorities.ts'
+import type { CaHealth } from '../ca/health.ts'
 import type { Issuer, RenewalInfo } from '../ca/issuer.ts'
 import type { Certificate } from '../cert/certificate.ts'
 import { messageOf } from '../errors.ts'
@@ -11,14 +12,15 @@ import { type Clock, HOUR } from '../time.ts'
 
 /** How often a CA is asked when it does not say. */
 const POLL_INTERVAL_MS = 6 * HOUR
-/** After a start the first questions are spread: about five a second. */
-const FIRST_POLL_SPACING_MS = 200
+/** After a start, and after an outage, questions are spread: about five a second. */
+const POLL_SPACING_MS = 200
 
 export interface RenewalWindowsOptions {
   readonly clock: Clock
   readonly random: () => number
   readonly log: Log
   readonly access: (ca: string) => CaAccess | undefined
+  readonly health: Pick<CaHealth, 'silentForMs'>
 }
 
 interface Poll {
@@ -40,16 +42,21 @@ export class RenewalWindows {
     return this.#polls.get(certificate)?.info
   }
 
-  /** How long from now its CA is to be asked again; infinite where the CA offers no such thing. */
+  /**
+   * How long from now its CA is to be asked again; infinite where the CA offers no such thing. One that does not
+   * answer probes is left alone; one whose orders fail may still have something to tell.
+   */
   askInMs(certificate: Certificate, fleetSize: number): number {
     if (this.#issuerOf(certificate) === undefined) return Number.POSITIVE_INFINITY
-    const { clock, random } = this.#options
+    const { clock, health, random } = this.#options
     const now = clock.monotonic()
     const known = this.#polls.get(certificate)
     // Whole: less than a millisecond may be lost in the sum with the time of day, and be asked for again at once.
-    if (known !== undefined) return Math.max(0, Math.ceil(known.askAt - now))
-    const inMs = random() * fleetSize * FIRST_POLL_SPACING_MS
-    this.#polls.set(certificate, { info: undefined, askAt: now + inMs })
+    if (known !== undefined && known.askAt > now) return Math.ceil(known.askAt - now)
+    const silentForMs = health.silentForMs(certificate.source)
+    if (known !== undefined && silentForMs === 0) return 0
+    const inMs = silentForMs + random() * fleetSize * POLL_SPACING_MS
+    this.#polls.set(certificate, { info: known?.info, askAt: now + inMs })
     return inMs
   }
 

@@ -4,9 +4,10 @@ import type { Issuer, RenewalInfo } from '../../src/ca/issuer.ts'
 import { Ledger } from '../../src/ca/ledger.ts'
 import { VirtualClock } from '../../src/commands/simulate/virtual-clock.ts'
 import { datesOnly } from '../../src/commands/simulate/world.ts'
+import { IssueError } from '../../src/errors.ts'
 import { silentLog } from '../../src/log.ts'
 import { RenewalWindows } from '../../src/renew/renewal-windows.ts'
-import { DAY, HOUR, MINUTE } from '../../src/time.ts'
+import { DAY, HOUR, MINUTE, SECOND } from '../../src/time.ts'
 import { makeFleet, seeded } from '../support/fleet.ts'
 
 const never = new AbortController().signal
@@ -21,9 +22,14 @@ function setUp(renewalInfo?: Issuer['renewalInfo']) {
   }
   const access = (ca: string) =>
     ca === 'a' ? { issuer, ledger: new Ledger([], clock), exemptsRenewals: false } : undefined
-  const windows = new RenewalWindows({ clock, random: () => 0.5, log: silentLog(), access })
+  let silentForMs = 0
+  const health = { silentForMs: () => silentForMs }
+  const windows = new RenewalWindows({ clock, random: () => 0.5, log: silentLog(), access, health })
+  const silence = (forMs: number): void => {
+    silentForMs = forMs
+  }
   const certificate = datesOnly('a', ['app.example.com'], clock.now(), 90 * DAY, seeded())
-  return { clock, windows, certificate }
+  return { clock, windows, certificate, silence }
 }
 
 function windowFrom(clock: VirtualClock, pollAgainMs: number): RenewalInfo {
@@ -54,6 +60,50 @@ for (const jumpMs of [30 * DAY, -30 * DAY]) {
     },
   )
 }
+
+t.test('a CA that does not answer is asked once it does, and not by the whole fleet at once', async (t) => {
+  const { clock, windows, certificate, silence } = setUp(async () => windowFrom(clock, HOUR))
+  silence(MINUTE)
+  t.equal(windows.askInMs(certificate, 1000), MINUTE + 100_000, 'at a start')
+  await windows.ask(certificate, never)
+  const said = windows.find(certificate)
+  await clock.advance(HOUR)
+  t.equal(windows.askInMs(certificate, 1000), MINUTE + 100_000)
+  t.equal(windows.find(certificate), said, 'what it said last holds')
+  await clock.advance(MINUTE + 100_000)
+  t.equal(windows.askInMs(certificate, 1000), MINUTE + 100_000, 'it does not answer still')
+  await clock.advance(MINUTE + 100_000)
+  silence(0)
+  t.equal(windows.askInMs(certificate, 1000), 0)
+})
+
+t.test('a fleet asks nothing of a CA that does not answer, and goes on when it is back', async (t) => {
+  const hosts = Array.from({ length: 20 }, (_, index) => `site${index}.example${index}.com`)
+  const { clock, renewer, targets, ca, health } = makeFleet({ hosts })
+  let polls = 0
+  const issuer: Issuer = ca('a')
+  issuer.renewalInfo = async ({ notBefore }) => {
+    polls++
+    return { windowStart: notBefore + 50 * DAY, windowEnd: notBefore + 51 * DAY, pollAgainMs: HOUR }
+  }
+  await renewer.load(targets)
+  renewer.start()
+  await clock.advance(HOUR / 2)
+  t.equal(polls, hosts.length)
+  ca('a').outages = [{ start: clock.now(), end: clock.now() + DAY, kind: '503' }]
+  health.start()
+  await clock.advance(DAY - SECOND)
+  t.equal(polls, hosts.length)
+  await clock.advance(10 * MINUTE)
+  t.equal(polls, 2 * hosts.length)
+  const refused = new IssueError('CA_UNAVAILABLE', 'answered 503 to an order', { blame: 'ca', retry: 'now' })
+  const admission = await health.admit('a', never)
+  admission?.failed(refused)
+  await clock.advance(HOUR)
+  t.equal(polls, 3 * hosts.length, 'also while only its orders fail')
+  health.stop()
+  await renewer.stop()
+})
 
 t.test('every host of a fleet whose orders met is asked about again and again', async (t) => {
   const hosts = Array.from({ length: 100 }, (_, index) => `site${index}.example${index}.com`)
