@@ -6,9 +6,9 @@
  * with the machine, or with what was attested before. From then on the time is known whatever the machine's clock does,
  * because the monotonic clock goes on.
  *
- * Where only one CA can be heard, its word counts once it has signed for it: a certificate of its own that is good by its
- * clock and not by the machine's, just issued, or held and of the machine's future. Who tells of one (`vouch`) sees to it
- * that nothing which others have given is at stake. The machine, or two other CAs that agree, overrule it as soon as they are heard.
+ * Where only one CA can be heard, its word counts once it has signed for it (`vouch`): by a certificate that was just
+ * issued, by its clock and not by the machine's, or by one that is held and of the machine's future. Who tells of one sees
+ * to it that nothing which others have issued is at stake. The machine and another CA, or two others, that agree overrule it.
  */
 import { type Cancel, type Clock, DAY, MINUTE } from './time.ts'
 
@@ -17,10 +17,10 @@ const TOLERANCE_MS = 10 * MINUTE
 /** What was said longer ago counts no more: no CA has been heard since, and a machine may have slept. */
 const LONGEST_MEMORY_MS = DAY
 
-/** Of a certificate, milliseconds since the epoch. */
-interface Validity {
-  readonly notBefore: number
-  readonly notAfter: number
+/** Milliseconds since the epoch. */
+export interface Span {
+  readonly from: number
+  readonly until: number
 }
 
 /** Somebody's clock: what it shows when the monotonic clock is at 0. */
@@ -89,17 +89,17 @@ export class AttestedClock implements Clock {
   }
 
   /**
-   * A witness has issued a certificate of these dates. Where it alone has told the time, and nothing is known of it
-   * otherwise, it is believed if its certificate is valid by its clock, and not by the machine's.
+   * By a certificate of its own a witness has signed that the time is in this span. Where it alone has told the time, and
+   * nothing is known of it otherwise, it is believed if its clock is in the span, and the machine's is not.
    */
-  vouch(witness: string, { notBefore, notAfter }: Validity): void {
+  vouch(witness: string, span: Span): void {
     if (this.isAttested) return
     const [said, ...others] = this.#freshReadings()
     if (said === undefined || said !== this.#readings.get(witness) || others.length > 0) return
-    const own = this.#machine.now()
-    const theirs = said.epoch + this.#machine.monotonic()
-    const isValidByTheirs = theirs > notBefore - TOLERANCE_MS && theirs < notAfter
-    if (isValidByTheirs && (own < notBefore || own >= notAfter)) this.#attest(said)
+    const { from, until } = span
+    const tolerant = { from: from - TOLERANCE_MS, until }
+    const isWithinTheirs = isWithin(tolerant, said.epoch + this.#machine.monotonic())
+    if (isWithinTheirs && !isWithin(span, this.#machine.now())) this.#attest(said)
   }
 
   /** The right time, as another process of this machine knows it. */
@@ -138,6 +138,10 @@ export class AttestedClock implements Clock {
     this.#attested = reading
     for (const listener of this.#listeners) listener()
   }
+}
+
+export function isWithin({ from, until }: Span, time: number): boolean {
+  return time >= from && time < until
 }
 
 function agree(a: Reading, b: Reading): boolean {

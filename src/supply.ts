@@ -75,15 +75,15 @@ export class Supply {
       onTime: (ca, witness, time) => {
         if (verdicts.isDistrusted(ca)) return
         clock.hear(witness, time)
-        const ofTheFuture = clock.isAttested ? undefined : this.#ofTheFuture(ca)
-        if (ofTheFuture !== undefined && !this.#isAtStake(ca)) clock.vouch(witness, ofTheFuture)
+        if (!clock.isAttested) this.#vouchByHeld(ca, witness)
       },
-      onVouched: (ca, witness, certificate) => {
-        if (!this.#isAtStake(ca)) clock.vouch(witness, certificate)
+      onVouched: (ca, witness, issued) => {
+        if (clock.isAttested) return
+        if (!this.#isAtStake(ca)) clock.vouch(witness, issued)
         else
           log.warn(
             { ca },
-            `what ${ca} has issued is good by its clock alone, and that is not believed while what others have issued is good by this machine's: is the clock right?`,
+            `${ca} dates what it issues by another time than this machine's, and is not believed while what others have issued is good: is the clock right?`,
           )
       },
     })
@@ -252,10 +252,13 @@ export class Supply {
     while (!isSupplied() && clock.monotonic() < endAt) await sleep(clock, SUPPLY_POLL_MS)
   }
 
-  /** One that the CA has issued before a time that is yet to come, by the machine's clock: it was further once. */
-  #ofTheFuture(ca: string): Certificate | undefined {
+  /** What the CA has issued before is of the future, by a machine whose clock was further then. */
+  #vouchByHeld(ca: string, witness: string): void {
     const machineTime = this.#machineTime()
-    return this.#held().find(({ source, notBefore }) => source === ca && notBefore > machineTime)
+    const ofTheFuture = this.#held().find(({ source, notBefore }) => source === ca && notBefore > machineTime)
+    if (ofTheFuture === undefined || this.#isAtStake(ca)) return
+    const { notBefore: from, notAfter: until } = ofTheFuture
+    this.#options.clock.vouch(witness, { from, until })
   }
 
   /**

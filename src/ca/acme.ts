@@ -10,6 +10,7 @@
  *     acme-order.ts      one certificate from order to download
  */
 import type { X509Certificate } from 'node:crypto'
+import { isWithin, type Span } from '../attested-clock.ts'
 import { Certificate } from '../cert/certificate.ts'
 import { verifyChain } from '../cert/verify.ts'
 import type { Solver } from '../challenge/solver.ts'
@@ -56,8 +57,8 @@ export interface AcmeIssuerOptions {
   readonly records: AccountRecords
   /** The CA has told the time, milliseconds since the epoch. */
   readonly onTime?: (time: number) => void
-  /** It has issued what is valid by the time that it has told, and not by `clock`, which may be put right meanwhile. */
-  readonly onVouched?: (certificate: Certificate) => void
+  /** It has issued a certificate in this span, by the time that it told, and not by `clock`, which may be put right then. */
+  readonly onVouched?: (issued: Span) => void
   /** Something is asked of it as the account of this URL. */
   readonly onAccount?: (url: string) => void
   readonly clock: Clock
@@ -72,6 +73,8 @@ const EXCHANGE_LIMIT_MS = 8 * SECOND
 const ORDER_LIMIT_MS = MINUTE
 /** An order fetches the directory anew; questions about renewal make do with one of this age. */
 const DIRECTORY_AGE_MS = HOUR
+/** CAs date what they issue back, by an hour or to the day's begin. */
+const LONGEST_BACKDATE_MS = 2 * DAY
 /** Of this machine's clock behind the CA's. */
 const LARGEST_LAG_MS = DAY
 
@@ -259,9 +262,10 @@ export class AcmeIssuer implements Issuer {
         verifyChain(certificate, { names, roots: trust(), browserRoots, now })
       }
       const timeOfCa = this.#timeOfCa()
-      if (!certificate.isValidAt(clock.now()) && certificate.isValidAt(timeOfCa)) {
+      const issued = spanOfIssue(certificate)
+      if (isWithin(issued, timeOfCa) && !isWithin(issued, clock.now())) {
         verifyAt(timeOfCa)
-        onVouched?.(certificate)
+        onVouched?.(issued)
       }
       verifyAt(this.#timeFor(certificate))
       return certificate
@@ -271,4 +275,9 @@ export class AcmeIssuer implements Issuer {
       throw failure({ code: 'CA_BAD_CERTIFICATE', ca, doing: 'issued certificate', what, cause })
     }
   }
+}
+
+/** When this one, which has just come, may have been issued. */
+function spanOfIssue({ notBefore, notAfter }: Certificate): Span {
+  return { from: notBefore, until: Math.min(notAfter, notBefore + LONGEST_BACKDATE_MS) }
 }

@@ -1,6 +1,7 @@
 /** Which adapter stands for a CA of the config, and where the chains that it issues must end. */
 import type { X509Certificate } from 'node:crypto'
 import { readFileSync } from 'node:fs'
+import type { Span } from '../attested-clock.ts'
 import type { Certificate } from '../cert/certificate.ts'
 import { endOfChain, parseRoots, publicRoots, type VerifyOptions, verifyChain } from '../cert/verify.ts'
 import type { Solver } from '../challenge/solver.ts'
@@ -20,8 +21,8 @@ export interface IssuersOptions {
   readonly solvers: readonly Solver[]
   /** A CA has told the time. @param witness stands for its clock @param time milliseconds since the epoch */
   readonly onTime?: (ca: string, witness: string, time: number) => void
-  /** A CA has issued what is valid by the time that it has told, and not by `clock`. */
-  readonly onVouched?: (ca: string, witness: string, certificate: Certificate) => void
+  /** A CA has issued a certificate in this span, by the time that it told, and not by `clock`. */
+  readonly onVouched?: (ca: string, witness: string, issued: Span) => void
   /** Something is asked of a CA as the account of this URL. */
   readonly onAccount?: (ca: string, url: string) => void
   /** The runtime's bundle when absent. */
@@ -78,7 +79,7 @@ export class Issuers {
       solvers,
       onAccount: (url) => onAccount?.(id, url),
       onTime: (time) => onTime?.(id, witness, time),
-      onVouched: (certificate) => onVouched?.(id, witness, certificate),
+      onVouched: (issued) => onVouched?.(id, witness, issued),
     })
   }
 

@@ -1,7 +1,7 @@
 /** Against real Pebbles: 2.4 of Debian 12, and 2.10, which knows profiles and renewal information. */
 import { X509Certificate } from 'node:crypto'
 import t from 'tap'
-import type { Certificate } from '../../src/cert/certificate.ts'
+import type { Span } from '../../src/attested-clock.ts'
 import { DAY, HOUR, SystemClock } from '../../src/time.ts'
 import { exchange } from '../peers/exchange.ts'
 import { issueErrorOf, requestFor, startWorld } from './acme-world.ts'
@@ -78,15 +78,15 @@ t.test("a clock that is behind the CA's", async (t) => {
   t.test('by a month, and is put right by what the CA has issued: the certificate is kept', async (t) => {
     let behindMs = 30 * DAY
     const clock = Object.assign(new SystemClock(), { now: () => Date.now() - behindMs })
-    const vouched: string[] = []
-    const onVouched = ({ serial }: Certificate): void => {
-      vouched.push(serial)
+    const vouched: Span[] = []
+    const onVouched = (issued: Span): void => {
+      vouched.push(issued)
       behindMs = 0
     }
     const issuer = await world.issuer(pebble, { clock, onVouched })
     const certificate = await issuer.issue(requestFor(['put-right.example.com']), forever)
-    t.same(vouched, [certificate.serial])
+    t.same(vouched, [{ from: certificate.notBefore, until: certificate.notBefore + 2 * DAY }])
     await issuer.issue(requestFor(['right.example.com']), forever)
-    t.equal(vouched.length, 1, 'nor is it told of what is valid by a clock that is right')
+    t.equal(vouched.length, 1, 'of what a clock that is right does not speak against nothing is told')
   })
 })

@@ -287,7 +287,8 @@ class WatchfulCa extends SimulatedCa {
     try {
       const certificate = await this.#order(request, signal, offend)
       this.heardBy?.hear(this.id, this.#truth.now())
-      if (!this.#watch.isAtStake(this.id)) this.heardBy?.vouch(this.id, certificate)
+      const { notBefore: from } = certificate
+      if (!this.#watch.isAtStake(this.id)) this.heardBy?.vouch(this.id, { from, until: from + 2 * DAY })
       if (isAccepted(certificate, this.heardBy?.now() ?? 0)) return certificate
       throw new IssueError('CA_BAD_CERTIFICATE', `${this.id}: is the clock right?`, {
         blame: 'ca',
