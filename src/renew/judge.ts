@@ -10,7 +10,7 @@ import { messageOf } from '../errors.ts'
 import { LatestWrite } from '../latest-write.ts'
 import type { Log } from '../log.ts'
 import { type Records, SOLE_RECORD } from '../store/records.ts'
-import { type Cancel, type Clock, HOUR } from '../time.ts'
+import { type Cancel, type Clock, HOUR, MINUTE } from '../time.ts'
 
 export interface JudgeOptions {
   readonly clock: Clock
@@ -30,12 +30,14 @@ export interface JudgeOptions {
 
 /** CAs publish new revocation lists several times a day. */
 const INTERVAL_MS = 6 * HOUR
+/** How often ends of chains are looked for, however far the next is. */
+const WATCH_INTERVAL_MS = MINUTE
 
 export class Judge {
   readonly #options: JudgeOptions
   readonly #stop = new AbortController()
   #cancelNext: Cancel = () => {}
-  #cancelEnd: Cancel = () => {}
+  #cancelWatch: Cancel = () => {}
   #sitting: Promise<void> | undefined
   /** A CA may recall thousands at once. */
   readonly #kept = new LatestWrite(() => this.#write())
@@ -53,12 +55,13 @@ export class Judge {
 
   start(): void {
     this.#cancelNext = this.#options.clock.after(0, () => void this.review())
+    this.#cancelWatch = this.#options.clock.after(0, () => void this.#watchEnds())
   }
 
   async stop(): Promise<void> {
     this.#stop.abort()
     this.#cancelNext()
-    this.#cancelEnd()
+    this.#cancelWatch()
     await this.#sitting
     await this.#kept.settled()
   }
@@ -70,7 +73,6 @@ export class Judge {
       this.#cancelNext()
       if (!this.#stop.signal.aborted) {
         this.#cancelNext = this.#options.clock.after(INTERVAL_MS, () => void this.review())
-        this.#awaitEnd()
       }
     })
     return this.#sitting
@@ -116,25 +118,22 @@ export class Judge {
     if (changed) await this.#kept.request()
   }
 
-  /** That a chain ends is known beforehand, so it is not left to the next look. */
-  #awaitEnd(): void {
-    const { clock, endOf } = this.#options
-    const now = clock.now()
-    let nextAt = Number.POSITIVE_INFINITY
+  /** That a chain ends is known beforehand, so it is not left to the next look. The clock may jump, either way. */
+  async #watchEnds(): Promise<void> {
+    const { clock, endOf, verdicts } = this.#options
+    let [changed, againInMs] = [false, WATCH_INTERVAL_MS]
     for (const certificate of this.#held()) {
       const end = endOf(certificate)
-      if (end > now && end < certificate.notAfter) nextAt = Math.min(nextAt, end)
+      if (end === certificate.notAfter) continue
+      const leftMs = end - clock.now()
+      if (leftMs > 0) againInMs = Math.min(againInMs, leftMs)
+      const fault = verdicts.faultOf(certificate)
+      if (leftMs > 0 ? fault !== 'unverifiable' : fault !== undefined) continue
+      changed = this.#verify(certificate) || changed
+      await yieldToOthers()
+      if (this.#stop.signal.aborted) return
     }
-    this.#cancelEnd()
-    if (nextAt - now < INTERVAL_MS) this.#cancelEnd = clock.after(nextAt - now, () => void this.#judgeEnded())
-  }
-
-  async #judgeEnded(): Promise<void> {
-    const { clock, endOf } = this.#options
-    let changed = false
-    for (const certificate of this.#held())
-      if (endOf(certificate) <= clock.now()) changed = this.#verify(certificate) || changed
-    this.#awaitEnd()
+    this.#cancelWatch = clock.after(againInMs, () => void this.#watchEnds())
     if (changed) await this.#kept.request()
   }
 

@@ -6,7 +6,7 @@ import { settle, VirtualClock } from '../../src/commands/simulate/virtual-clock.
 import { datesOnly, memoryRecords } from '../../src/commands/simulate/world.ts'
 import { silentLog } from '../../src/log.ts'
 import { Judge, type JudgeOptions } from '../../src/renew/judge.ts'
-import { DAY, HOUR } from '../../src/time.ts'
+import { DAY, HOUR, MINUTE } from '../../src/time.ts'
 import { seeded } from '../support/fleet.ts'
 
 const HOST = 'app.example.com'
@@ -67,19 +67,36 @@ t.test('a chain that no longer verifies is condemned, until it does again', asyn
   await judge.stop()
 })
 
-t.test('a chain is condemned when it ends, not at the next look', async (t) => {
-  const begun = new VirtualClock().now()
-  const end = begun + 2 * HOUR
-  const verify = (): void => {
-    if (clock.now() >= end) throw new Error('an intermediate has expired')
-  }
-  const { clock, judge, live, passed, verdicts } = setUp({ verify, endOf: () => end })
-  await judge.review()
-  await clock.advance(2 * HOUR - 1)
-  t.equal(verdicts.faultOf(live), undefined)
-  await clock.advance(1)
-  t.equal(verdicts.faultOf(live), 'unverifiable')
-  t.same(passed, [[live, 'unverifiable']])
+t.test(
+  'a chain is condemned when it ends, not at the next look, and absolved with a clock that was ahead',
+  async (t) => {
+    const end = new VirtualClock().now() + 2 * HOUR
+    const verify = (): void => {
+      if (clock.now() >= end) throw new Error('an intermediate has expired')
+    }
+    const { clock, judge, live, passed, verdicts } = setUp({ verify, endOf: () => end })
+    judge.start()
+    await clock.advance(2 * HOUR - 1)
+    t.equal(verdicts.faultOf(live), undefined)
+    await clock.advance(1)
+    t.equal(verdicts.faultOf(live), 'unverifiable')
+    t.same(passed, [[live, 'unverifiable']])
+    clock.jump(-HOUR)
+    await clock.advance(MINUTE)
+    t.equal(verdicts.faultOf(live), undefined)
+    clock.jump(HOUR)
+    await clock.advance(MINUTE)
+    t.equal(verdicts.faultOf(live), 'unverifiable')
+    await judge.stop()
+  },
+)
+
+t.test('one whose chain lasts as long as itself is left to the next look', async (t) => {
+  let looks = 0
+  const { clock, judge } = setUp({ verify: () => void looks++ })
+  judge.start()
+  await clock.advance(3 * HOUR)
+  t.equal(looks, 1)
   await judge.stop()
 })
 
