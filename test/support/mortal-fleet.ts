@@ -266,11 +266,7 @@ class WatchfulCa extends SimulatedCa {
   heardBy: AttestedClock | undefined
   #orders: PlacedOrder[] = []
 
-  constructor(
-    options: WatchfulCaOptions,
-    watch: Watch,
-    lacks: (host: string) => boolean,
-  ) {
+  constructor(options: WatchfulCaOptions, watch: Watch, lacks: (host: string) => boolean) {
     super(options)
     this.#truth = options.clock
     this.#watch = watch
