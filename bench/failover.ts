@@ -41,7 +41,7 @@ interface Result {
   readonly asked: { readonly one: number | undefined; readonly many: number | undefined }
 }
 
-/** The most that Holdfast may take for each, in milliseconds, however long the reload is. */
+/** Less than this, in milliseconds, Holdfast must take for each, the reload included. */
 interface Bar {
   readonly one: number
   readonly further: number

@@ -257,6 +257,7 @@ export class Ledger {
   }
 
   #refusedForMs(names: readonly string[], now: number): number {
+    if (this.#refusals.length + this.#refusalsElsewhere.length === 0) return 0
     const all = [...this.#refusals, ...this.#refusalsElsewhere]
     const current = all.filter((refusal) => isWithin(now, refusal.at, refusal.forMs))
     const domains = new Set(names.map(registeredDomain))

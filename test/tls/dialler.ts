@@ -31,7 +31,7 @@ export interface Tally {
 }
 
 /** A machine that cannot keep up makes them later. */
-const MOST_AT_ONCE = 100
+export const MOST_AT_ONCE = 100
 const VERSIONS = ['TLSv1.3', 'TLSv1.2'] as const
 type Version = (typeof VERSIONS)[number]
 
