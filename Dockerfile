@@ -31,7 +31,7 @@ VOLUME /data
 
 # By number, so that Kubernetes can tell that it is not root. Docker, and containerd from 2.0, let any user of a container
 # bind 443 and 80, the ports that a sidecar without a config listens on; elsewhere (Podman) allow it by
-# `--sysctl net.ipv4.ip_unprivileged_port_start=0`, or listen on 8443 and 8080 by a config file.
+# `--sysctl net.ipv4.ip_unprivileged_port_start=0`, or listen on 8443 and 8080 by a config file (`-p 443:8443 -p 80:8080`).
 USER 1000:1000
 EXPOSE 443 80
 

@@ -220,7 +220,8 @@ function* upness(statuses: readonly UpstreamStatus[]): Generator<[{ upstream: st
 function policyOf(config: Config, all: readonly GuardedSite[]): Policy {
   const sites = all.filter(({ stream }) => stream?.mode !== 'tcp')
   const { listen, timeouts, trustedProxies } = config
-  return { sites, timeouts, trustedProxies, httpsPort: listen.https[0]?.port ?? 443 }
+  const httpPorts = listen.http.map(({ port }) => port)
+  return { sites, timeouts, trustedProxies, httpsPort: listen.https[0]?.port ?? 443, httpPorts }
 }
 
 function listenerPolicyOf(config: Config, all: readonly GuardedSite[]): ListenerPolicy {

@@ -37,6 +37,8 @@ export interface Policy {
   readonly trustedProxies: readonly string[]
   /** The port where clients reach the TLS listener, for redirects. */
   readonly httpsPort: number
+  /** Those that plain HTTP is listened for on. */
+  readonly httpPorts: readonly number[]
 }
 
 export interface GatewayOptions {
@@ -89,6 +91,7 @@ export class Gateway {
   #sites: ReadonlyMap<string, SiteEntry> = new Map()
   #timeouts: Timeouts
   #httpsPort: number
+  #httpPorts: readonly number[]
   #trusted = new AddressRanges([])
   #recent: LookedUp = NOBODY
 
@@ -99,6 +102,7 @@ export class Gateway {
     this.#members = new Members(names, { clock, log, random: Math.random })
     this.#timeouts = policy.timeouts
     this.#httpsPort = policy.httpsPort
+    this.#httpPorts = policy.httpPorts
     this.replace(policy)
   }
 
@@ -122,7 +126,7 @@ export class Gateway {
    * backend. Reads the files of `upstreamTls` (blocking); throws `ConfigError` and keeps the old policy when one
    * cannot be read.
    */
-  replace({ sites, timeouts, trustedProxies, httpsPort }: Policy): void {
+  replace({ sites, timeouts, trustedProxies, httpsPort, httpPorts }: Policy): void {
     const { clock, log, stickyKey: key } = this.#options
     const table = new Map<string, SiteEntry>()
     const trusted = new AddressRanges(trustedProxies)
@@ -144,6 +148,7 @@ export class Gateway {
     this.#recent = NOBODY
     this.#timeouts = timeouts
     this.#httpsPort = httpsPort
+    this.#httpPorts = httpPorts
     this.#trusted = trusted
   }
 
@@ -179,7 +184,13 @@ export class Gateway {
     if (!site.redirect && site.clientPolicy === undefined) return site.route(facts) ?? NO_ROUTE
     // A CA that validates a site that is passed through follows the redirect to where its certificates are ordered.
     if (!site.passedThrough && facts.target.startsWith(CHALLENGE_PREFIX)) return NO_CHALLENGE
-    return redirect(`https://${authorityOf(host, this.#httpsPort, 443)}${facts.target}`)
+    return redirect(`https://${authorityOf(host, this.#portFor(facts.host), 443)}${facts.target}`)
+  }
+
+  /** Who came to port 80, where we do not listen, came by ports that are mapped, as a container's are: the other one is 443. */
+  #portFor(authority = ''): number {
+    const cameToPort80 = !/:\d*$/.test(authority) || /:(?:80)?$/.test(authority)
+    return cameToPort80 && !this.#httpPorts.includes(80) ? 443 : this.#httpsPort
   }
 
   #answerChallenge({ method, target }: RequestFacts): Verdict | undefined {

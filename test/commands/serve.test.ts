@@ -176,9 +176,11 @@ t.test('plain HTTP goes to TLS where that is passed through, and nowhere where i
   await writeConfig(setup, { ...setup.config, sites })
   await serve(t, setup)
   const ask = async (host: string) => {
-    const sent = request({ host: '127.0.0.1', port: setup.ports.http, headers: { host }, agent: false })
-    const [{ statusCode, headers }] = (await once(sent.end(), 'response')) as [IncomingMessage]
-    return { status: statusCode, location: headers.location }
+    const { http: port } = setup.ports
+    const headers = { host: `${host}:${port}` }
+    const sent = request({ host: '127.0.0.1', port, headers, agent: false })
+    const [response] = (await once(sent.end(), 'response')) as [IncomingMessage]
+    return { status: response.statusCode, location: response.headers.location }
   }
   t.strictSame(await ask('through.localhost'), {
     status: 308,

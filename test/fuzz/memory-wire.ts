@@ -27,7 +27,7 @@ export class MemoryWire {
   /** For `HOST`; without upstreams, requests are redirected to TLS. */
   constructor(upstreams: readonly string[]) {
     const site = makeSite({ upstreams, redirect: upstreams.length === 0, balancing: { maxFails: 0 } })
-    const policy = { sites: [site], timeouts: TIMEOUTS, trustedProxies: [], httpsPort: 443 }
+    const policy = { sites: [site], timeouts: TIMEOUTS, trustedProxies: [], httpsPort: 443, httpPorts: [80] }
     const gateway = new Gateway(policy, {
       clock: STOPPED,
       log: silentLog(),

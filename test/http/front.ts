@@ -123,6 +123,7 @@ function makePolicy(options: FrontOptions): Policy {
     timeouts: { ...TIMEOUTS, ...options.timeouts },
     trustedProxies: options.trustedProxies ?? [],
     httpsPort: 8443,
+    httpPorts: [80],
   }
 }
 

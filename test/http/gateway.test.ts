@@ -19,11 +19,18 @@ const ANYBODY = { clientAddress: '192.0.2.1', field: () => undefined }
 const timeouts = { head: 1, body: 2, connect: 3, response: 4, keepAlive: 5, upgrade: 6, drain: 7 }
 
 function policy(sites: readonly SiteOptions[], rest: Partial<Policy> = {}): Policy {
-  return { sites: sites.map(makeSite), timeouts, trustedProxies: [], httpsPort: 443, ...rest }
+  return {
+    sites: sites.map(makeSite),
+    timeouts,
+    trustedProxies: [],
+    httpsPort: 443,
+    httpPorts: [80],
+    ...rest,
+  }
 }
 
-function makeGateway(sites: readonly SiteOptions[], httpsPort = 443): Gateway {
-  return new Gateway(policy(sites, { httpsPort }), {
+function makeGateway(sites: readonly SiteOptions[], rest: Partial<Policy> = {}): Gateway {
+  return new Gateway(policy(sites, rest), {
     clock: new VirtualClock(),
     log: silentLog(),
     names: new Names(),
@@ -178,10 +185,22 @@ t.test('plain HTTP is redirected, forwarded where the site says so, and 404 for 
     `308 https://app.example.com${target}`,
   )
   t.equal(decide(standard, { ...plain, host: '[2001:db8::1]:80' }), '308 https://[2001:db8::1]/')
-  t.equal(decide(makeGateway(SITES, 8443), plain), '308 https://app.example.com:8443/')
+  t.equal(decide(makeGateway(SITES, { httpsPort: 8443 }), plain), '308 https://app.example.com:8443/')
   t.equal(decide(standard, { ...plain, host: 'a.example.com' }), '4')
   t.equal(decide(standard, { ...plain, host: 'nobody.example' }), '404')
   t.equal(decide(standard, { ...plain, host: 'nobody@example' }), '400')
+})
+
+t.test('the redirect of who came to port 80 through mapped ports leads to port 443', async (t) => {
+  const gateway = makeGateway(SITES, { httpsPort: 8443, httpPorts: [8080] })
+  for (const [host, location] of [
+    ['app.example.com', 'https://app.example.com/'],
+    ['app.example.com:80', 'https://app.example.com/'],
+    ['[2001:db8::1]', 'https://[2001:db8::1]/'],
+    ['app.example.com:8080', 'https://app.example.com:8443/'],
+    ['[2001:db8::1]:8080', 'https://[2001:db8::1]:8443/'],
+  ] as const)
+    t.equal(decide(gateway, { secure: false, serverName: undefined, host }), `308 ${location}`, host)
 })
 
 t.test(

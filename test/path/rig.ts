@@ -164,8 +164,11 @@ export async function startRig(t: Test, options: RigOptions): Promise<Rig> {
           agent: false,
         }),
       ),
-    getPlain: (host, path) =>
-      answerTo(httpRequest({ port: ports.http, host: '127.0.0.1', headers: { host }, path, agent: false })),
+    getPlain: (name, path) => {
+      const { http: port } = ports
+      const headers = { host: `${name}:${port}` }
+      return answerTo(httpRequest({ port, host: '127.0.0.1', headers, path, agent: false }))
+    },
     internalRoot: () => readFile(join(directory, 'data/authorities/internal/root.pem'), 'utf8'),
     restart: async () => {
       const again = await Server.create(await loadConfig(file, {}), log.log, serverOptions)

@@ -82,7 +82,7 @@ export const site = z.strictObject({
     .boolean()
     .default(true)
     .describe(
-      'Redirect plain HTTP to HTTPS (308). When false, plain HTTP is proxied too; for a `passthrough` site it gets 404, as it does for a `tcp` site in any case.',
+      'Redirect plain HTTP to HTTPS (308): to the first port of `listen.https`, or to 443 where the client came to port 80 and `listen.http` has another, as with the mapped ports of a container. When false, plain HTTP is proxied too; for a `passthrough` site it gets 404, as it does for a `tcp` site in any case.',
     ),
   upstreamTls,
 })
