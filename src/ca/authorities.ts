@@ -168,27 +168,24 @@ export class Authorities {
     const [ledger, ca] = [this.#ownAccess(id)?.ledger, this.#made.get(id)]
     if (ledger === undefined || ca === undefined) return
     await this.#save('ledgers', id, `${id}.${this.#instance}`, ledger.snapshot())
-    ledger.learn(await this.#loadOthers(ca))
+    try {
+      ledger.learn(await this.#loadOthers(ca))
+    } catch (error) {
+      const message = `what others have ordered of ${id} could not be read: ${messageOf(error)}`
+      this.#options.log.warn({ ca: id, err: error }, message)
+    }
   }
 
   /** What others have told of the CA. What is long past is removed, for processes come and go. */
   async #loadOthers(ca: Ca): Promise<LedgerSnapshot[]> {
-    const { clock, log, records } = this.#options
+    const { clock, records } = this.#options
     const others: LedgerSnapshot[] = []
-    try {
-      for (const [key, stored] of await records.loadStates('ledgers')) {
-        const [id, instance] = key.split('.')
-        if (id !== ca.name || instance === this.#instance) continue
-        const told = readLedger(stored)
-        if (told === undefined) continue
-        if (isPast(told, clock.now())) await records.removeState('ledgers', key)
-        else if (isOfPlace(stored, ca)) others.push(told)
-      }
-    } catch (error) {
-      log.warn(
-        { ca: ca.name, err: error },
-        `the ledgers of ${ca.name} could not be read: ${messageOf(error)}`,
-      )
+    for (const [key, stored] of await records.loadStates('ledgers')) {
+      const [id, instance] = key.split('.')
+      const told = readLedger(stored)
+      if (id !== ca.name || instance === this.#instance || told === undefined) continue
+      if (isPast(told, clock.now())) await records.removeState('ledgers', key)
+      else if (isOfPlace(stored, ca)) others.push(told)
     }
     return others
   }

@@ -69,6 +69,23 @@ t.test('processes that share a store count together', async (t) => {
   t.notOk(isOpen(await start()), 'and one that comes later knows of all')
 })
 
+t.test('what others have ordered is not forgotten while the store cannot be read', async (t) => {
+  const { clock, records, start } = setUp()
+  const [one, other] = [await start(), await start()]
+  for (let orders = 0; orders < LIMIT - 1; orders++) order(one)
+  await one.stop()
+  order(other)
+  await clock.advance(1.1 * SECOND)
+  t.notOk(isOpen(other))
+  const loadStates = records.loadStates.bind(records)
+  records.loadStates = () => Promise.reject(new Error('the store is away'))
+  other.access(CA)?.ledger.ordered(['app.example.org'], false)
+  await clock.advance(1.1 * SECOND)
+  t.notOk(isOpen(other))
+  records.loadStates = loadStates
+  await other.stop()
+})
+
 t.test('ledgers of processes that are long gone are removed, others stay', async (t) => {
   const { clock, records, start } = setUp()
   const keys = async (): Promise<string[]> => [...(await records.loadStates('ledgers')).keys()]
