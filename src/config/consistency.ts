@@ -8,6 +8,7 @@ import { type Address, formatAddress, isPrivateHost } from './addresses.ts'
 import { type Ca, canServe, INTERNAL, resolveCa, typeOf } from './cas.ts'
 import { deliveryOf, FORMS, pathsOf } from './deliver.ts'
 import { checkMode, upstreamsOf } from './modes.ts'
+import { withoutSlash } from './paths.ts'
 import { CA_PRESETS, presetAt, presetNamed } from './presets.ts'
 import { didYouMean, quoteAll } from './problems.ts'
 import type { CaConfig, Config, Sections, SiteConfig } from './schema.ts'
@@ -176,18 +177,15 @@ function checkRoutes(site: SiteConfig, path: string): ConfigProblem[] {
         'add "upstreams": ["http://127.0.0.1:3000"]',
       ),
     ]
-  const paths = site.routes.map((route) => route.path)
-  return paths.flatMap((route, index) => {
+  const paths = site.routes.map((route) => withoutSlash(route.path))
+  return site.routes.flatMap(({ path: route }, index) => {
     const here = `${path}.routes[${index}].path`
     if (route === '/' && answerOf(site) !== undefined)
       return [problem(here, `"/" is the path of the site’s own \`${answerOf(site)}\``, 'keep one of the two')]
-    if (paths.indexOf(route) === index) return []
+    const first = paths.indexOf(withoutSlash(route))
+    if (first === index) return []
     return [
-      problem(
-        here,
-        `${quoteAll([route])} is the path of routes[${paths.indexOf(route)}] already`,
-        'keep one of the two',
-      ),
+      problem(here, `${quoteAll([route])} is the path of routes[${first}] already`, 'keep one of the two'),
     ]
   })
 }

@@ -5,11 +5,17 @@
  * A reading is unescaped, one character an octet.
  */
 
-/** What one program or another takes out, undoes or resolves: escapes, parameters, and backslashes, empty and dot segments. */
-const AMBIGUOUS = /[%;\\]|\/\/|\/\.\.?(?:\/|$)/
+/**
+ * What one program or another escapes, takes out, undoes or resolves: all but the characters that `writePath` leaves alone, and
+ * empty and dot segments.
+ */
+const AMBIGUOUS = /[^A-Za-z0-9\-._~!$&'()*+,=:@/]|\/\/|\/\.\.?(?:\/|$)/
 
 /** Where the parameter ends hangs on what is undone first. */
-const SLASH_IN_PARAMETER = /;[^/]*(?:\\|%(?:2f|5c))/i
+const SLASH_IN_PARAMETER = /(?:;|%3b)[^/]*(?:\\|%(?:2f|5c))/i
+
+/** RFC 3986 section 4.2: who takes the target for a reference, as `new URL(target, base)` does, reads a host in front of the path. */
+const HOST_IN_FRONT = /^\/(?:;[^/\\]*)?[/\\]/
 
 /** Does everybody read it as it stands? */
 export function isPlain(path: string): boolean {
@@ -37,11 +43,11 @@ export function readPath(path: string): Reading | undefined {
     } else if (segment !== '' && segment !== '.') kept.push(segment)
   }
   const isFolder = kept.length > 0 && /^\.{0,2}$/.test(segments.at(-1) ?? '')
-  return {
-    path: `/${kept.join('/')}${isFolder ? '/' : ''}`,
-    isTreacherous:
-      segments.some((segment) => segment === '.' || segment === '..') || SLASH_IN_PARAMETER.test(path),
-  }
+  const isTreacherous =
+    segments.some((segment) => segment === '.' || segment === '..') ||
+    SLASH_IN_PARAMETER.test(path) ||
+    HOST_IN_FRONT.test(path)
+  return { path: `/${kept.join('/')}${isFolder ? '/' : ''}`, isTreacherous }
 }
 
 /** The plain spelling of a reading, and the only one: everything is escaped that is not a character of a segment. */
@@ -55,9 +61,14 @@ export function writePath(reading: string): string {
 /** The plain spelling of a path that a person wrote, in Unicode; undefined for one that no reading can be. */
 export function plainPath(text: string): string | undefined {
   const octets = Buffer.from(text).toString('latin1')
-  if (!/^\/[^?#\s]*$/.test(text) || /[;\\]|\/\/|%(?:2f|3b|5c)/i.test(text)) return undefined
+  if (!/^\/[^?#\s]*$/.test(text) || /[;*\\]|\/\/|%(?:2f|3b|5c)/i.test(text)) return undefined
   const reading = readPath(octets)
   return reading === undefined || reading.isTreacherous ? undefined : writePath(reading.path)
+}
+
+/** Of a path, or of a part to put in front of one. */
+export function withoutSlash(path: string): string {
+  return path.endsWith('/') ? path.slice(0, -1) : path
 }
 
 function withoutParameters(path: string): string {

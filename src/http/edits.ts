@@ -2,6 +2,7 @@
  * What a route changes of the messages that pass: the path for the upstream, and header fields both ways. Compiled at a
  * reload; wire-neutral. A route without rules has no edits, and costs nothing.
  */
+import { withoutSlash } from '../config/paths.ts'
 import type { Shaping } from '../config/shaping.ts'
 
 type Rules = NonNullable<Shaping['requestHeaders']>
@@ -40,8 +41,4 @@ export function rewriteTarget(target: string, routePath: string, rewrite: string
   const base = withoutSlash(rewrite)
   if (base !== '') return base + rest
   return rest.startsWith('/') ? rest.replace(/^\/+/, '/') : `/${rest}`
-}
-
-function withoutSlash(path: string): string {
-  return path.endsWith('/') ? path.slice(0, -1) : path
 }

@@ -3,7 +3,7 @@
  * Receives sites from `server.ts` (at start and at reload), facts from a wire; hands back a verdict that the wire carries out.
  */
 import type { GuardedSite } from '../cert/client-policy.ts'
-import { isPlain, readPath, writePath } from '../config/paths.ts'
+import { isPlain, readPath, withoutSlash, writePath } from '../config/paths.ts'
 import type { Timeouts } from '../config/schema.ts'
 import type { SiteRoute } from '../config/sites.ts'
 import { ProxyError } from '../errors.ts'
@@ -218,18 +218,20 @@ export class Gateway {
   }
 }
 
-/** A path, and what is below it. */
+/** A path, with or without a slash at its end, and what is below it. */
 class Prefix {
   readonly path: string
+  readonly #bare: string
   readonly #below: string
 
   constructor(path: string) {
     this.path = path
-    this.#below = path.endsWith('/') ? path : `${path}/`
+    this.#bare = withoutSlash(path)
+    this.#below = `${this.#bare}/`
   }
 
   covers(path: string): boolean {
-    return path === this.path || path.startsWith(this.#below)
+    return path === this.#bare || path.startsWith(this.#below)
   }
 }
 

@@ -42,7 +42,7 @@ t.test('a plain path is read as it stands', async (t) => {
       t.strictSame(readPath(path), { path, isTreacherous: false })
     }),
   )
-  for (const path of ['/a;b', '/%61', '//', '/a//b', '/.', '/a/..', '/./b', '/a\\b'])
+  for (const path of ['/a;b', '/a|b', '/a b', '/\xe9', '/%61', '//', '/a//b', '/.', '/a/..', '/./b', '/a\\b'])
     t.notOk(isPlain(path), path)
 })
 
@@ -103,7 +103,10 @@ t.test('whoever undoes but some of it takes the route of the path as it is, or o
         (text, [which, chosen]) => undo[which]?.(text, (at) => chosen[at % 20] === true) ?? text,
         path,
       )
-      if (routeOf(path) === routeOf(reading.path)) t.equal(routeOf(read), routeOf(path), `${path} as ${read}`)
+      if (routeOf(path) !== routeOf(reading.path)) return
+      t.equal(routeOf(read), routeOf(path), `${path} as ${read}`)
+      const { pathname } = new URL(path, 'http://app')
+      t.equal(routeOf(pathname), routeOf(path), `${path} as the reference to ${pathname}`)
     }),
     { numRuns: 5000 },
   )
@@ -135,6 +138,7 @@ t.test('and refused where no request can have it', async (t) => {
     '/a\\b',
     '/a%2Fb',
     '/%2e%2e/a',
+    '/a/*',
   ])
     t.equal(plainPath(text), undefined, text)
 })

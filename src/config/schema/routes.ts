@@ -28,13 +28,15 @@ export const upstreamTls = z
 
 export const route = z.strictObject({
   path: text(plainPath, (input) =>
-    /^\/[^?#\s]*$/.test(input)
-      ? 'not a path that is looked for: leave out "//", ";", a backslash, "%2F" and the segments "." and ".."'
-      : 'not a path: it starts with "/" and has no space, "?" or "#"',
+    input.includes('*')
+      ? 'not a path: it covers what is below it without a "*"'
+      : /^\/[^?#\s]*$/.test(input)
+        ? 'not a path that is looked for: leave out "//", ";", a backslash, "%2F" and the segments "." and ".."'
+        : 'not a path: it starts with "/" and has no space, "?" or "#"',
   )
     .meta({ title: 'path' })
     .describe(
-      'Requests whose path is this, or below it, take the route, however that is spelled (`/a/../b`, `//b`, `/%62`); the longest wins. A path that could be read as one of two routes is passed on as it was read; others as they were sent.',
+      'Requests whose path is this, with or without a slash at its end, or below it, take the route, however that is spelled (`/a/../b`, `//b`, `/%62`; case counts); the longest wins. A path that could be read as one of two routes is passed on as it was read; others as they were sent.',
     ),
   upstreams: upstreams.optional(),
   ...shapingKeys,

@@ -84,6 +84,7 @@ export function shaping(t: Test, makeWire: MakeWire): void {
       '/auth\\x',
       '/auth;y/x',
       '/x/..;/auth/x',
+      '/auth',
     ]) {
       t.equal(statusOf(await get(client, target)), 403, target)
       const stream = session.request({ ':path': target, ':authority': HOST })
@@ -99,6 +100,7 @@ export function shaping(t: Test, makeWire: MakeWire): void {
       const upstreams = [upstream.url]
       const routes = [
         { path: '/in/', upstreams },
+        { path: '/a%7Cb', upstreams },
         { path: '/strip/', upstreams, shaping: { rewrite: '/' } },
       ]
       const front = await Front.start(t, makeWire, { sites: [{ upstreams, routes }] })
@@ -107,6 +109,10 @@ export function shaping(t: Test, makeWire: MakeWire): void {
         ['/in/../x?a=%2e&b=//', '/x?a=%2e&b=//'],
         ['/x%2F../in/y', '/in/y'],
         ['/%69n/%C3%A9%20%25?/%2e', '/in/%C3%A9%20%25?/%2e'],
+        ['/a|b/c', '/a%7Cb/c'],
+        // To who takes it for a reference, `x` is a host.
+        ['//x/in/y', '/x/in/y'],
+        ['/\\x/in/y', '/x/in/y'],
         ['/strip/x/../y', '/y'],
         ['/%73trip/y', '/y'],
         // All read the route of these alike.
