@@ -52,22 +52,34 @@ export class AddressRanges {
   }
 }
 
+/** A client whose proxy does not say where it is: in no range, so that what is open to some only is closed to it. */
+const UNKNOWN = 'unknown'
+
 /**
  * Who asks: of the hops that X-Forwarded-For names and the peer itself, the last that is no trusted proxy. The peer is
- * one: of others nothing is believed. What is no address ends the search: the client is the hop that said it.
+ * one: of others nothing is believed. A hop that is no address ends the search, and is nobody that is known.
  */
 export function clientBehind(peerAddress: string, forwardedFor: string, trusted: AddressRanges): string {
   let client = peerAddress
   let rest = forwardedFor
   while (rest !== '') {
     const comma = rest.lastIndexOf(',')
-    const address = plainAddress(rest.slice(comma + 1).trim())
-    if (isIP(address) === 0) break
+    const hop = rest.slice(comma + 1).trim()
+    rest = rest.slice(0, Math.max(comma, 0))
+    // RFC 9110 section 5.6.1: empty elements of a list count for nothing.
+    if (hop === '') continue
+    const address = addressOf(hop)
+    if (address === undefined) return UNKNOWN
     client = address
     if (!trusted.contains(address)) break
-    rest = rest.slice(0, Math.max(comma, 0))
   }
   return client
+}
+
+/** Of `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`: proxies write all of them. */
+function addressOf(hop: string): string | undefined {
+  const address = plainAddress(hop.replace(/^\[([^\]]*)\](?::\d*)?$/, '$1').replace(/^([\d.]+):\d*$/, '$1'))
+  return isIP(address) === 0 ? undefined : address
 }
 
 /**
