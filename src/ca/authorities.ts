@@ -236,10 +236,24 @@ function readHealth(value: unknown): HealthRecord | undefined {
   return numbers.every((each) => typeof each === 'number') ? (record as HealthRecord) : undefined
 }
 
+/** What of a stored ledger is one. */
 function readLedger(value: unknown): LedgerSnapshot | undefined {
   if (typeof value !== 'object' || value === null) return undefined
-  const { account, events, refusals } = value as Partial<LedgerSnapshot>
+  const { account, events, refusals } = value as Partial<Record<keyof LedgerSnapshot, unknown>>
   if (typeof events !== 'object' || events === null || !Array.isArray(refusals)) return undefined
-  if (!Object.values(events).every(Array.isArray)) return undefined
-  return { events, refusals, ...(typeof account === 'string' ? { account } : {}) }
+  const times = Object.entries(events).map(([key, each]) => [
+    key,
+    Array.isArray(each) ? each.filter(Number.isFinite) : [],
+  ])
+  return {
+    events: Object.fromEntries(times),
+    refusals: refusals.filter(isRefusal),
+    ...(typeof account === 'string' ? { account } : {}),
+  }
+}
+
+function isRefusal(value: unknown): value is LedgerSnapshot['refusals'][number] {
+  if (typeof value !== 'object' || value === null) return false
+  const { domain, at, forMs } = value as Record<string, unknown>
+  return typeof domain === 'string' && Number.isFinite(at) && Number.isFinite(forMs)
 }

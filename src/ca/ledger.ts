@@ -267,7 +267,10 @@ export class Ledger {
     for (const refusal of current) {
       if (domains.has(refusal.domain)) until = Math.max(until, refusal.at + refusal.forMs)
     }
-    if (speakForAll) until = Math.max(until, Math.min(...recent.map((refusal) => refusal.at + refusal.forMs)))
+    if (speakForAll) {
+      const first = recent.reduce((end, { at, forMs }) => Math.min(end, at + forMs), Number.POSITIVE_INFINITY)
+      until = Math.max(until, first)
+    }
     return Math.max(0, until - now)
   }
 }

@@ -86,6 +86,24 @@ t.test('what others have ordered is not forgotten while the store cannot be read
   await other.stop()
 })
 
+t.test('what is damaged in a ledger of others hides nothing else', async (t) => {
+  const { records, start } = setUp()
+  const refusals = [null, { domain: 'example.com' }, { domain: 'example.com', at: 'now', forMs: 1 }]
+  const events = { 'account all': 'many', 'domain example.com': [null, '1'], 'names a': { 0: 1 } }
+  for (const [id, value] of [
+    ['0', { events: {}, refusals }],
+    ['4', { events, refusals: [] }],
+    ['1', null],
+    ['2', []],
+    ['3', { events: [], refusals: 'none' }],
+  ] as const)
+    await records.saveState('ledgers', `${CA}.${id}`, value)
+  const one = await start()
+  for (let orders = 0; orders < LIMIT; orders++) order(one)
+  await one.stop()
+  t.notOk(isOpen(await start()))
+})
+
 t.test('ledgers of processes that are long gone are removed, others stay', async (t) => {
   const { clock, records, start } = setUp()
   const keys = async (): Promise<string[]> => [...(await records.loadStates('ledgers')).keys()]
