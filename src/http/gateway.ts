@@ -89,9 +89,7 @@ export class Gateway {
   readonly #options: GatewayOptions
   readonly #members: Members
   #sites: ReadonlyMap<string, SiteEntry> = new Map()
-  #timeouts: Timeouts
-  #httpsPort: number
-  #httpPorts: readonly number[]
+  #policy: Policy
   #trusted = new AddressRanges([])
   #recent: LookedUp = NOBODY
 
@@ -100,15 +98,13 @@ export class Gateway {
     const { clock, log, names } = options
     this.#options = options
     this.#members = new Members(names, { clock, log, random: Math.random })
-    this.#timeouts = policy.timeouts
-    this.#httpsPort = policy.httpsPort
-    this.#httpPorts = policy.httpPorts
+    this.#policy = policy
     this.replace(policy)
   }
 
   /** In milliseconds; read them for each request, since a reload may change them. */
   get timeouts(): Timeouts {
-    return this.#timeouts
+    return this.#policy.timeouts
   }
 
   /** May the peer of this address say for whom it asks? Ask once a connection. */
@@ -126,8 +122,9 @@ export class Gateway {
    * backend. Reads the files of `upstreamTls` (blocking); throws `ConfigError` and keeps the old policy when one
    * cannot be read.
    */
-  replace({ sites, timeouts, trustedProxies, httpsPort, httpPorts }: Policy): void {
+  replace(policy: Policy): void {
     const { clock, log, stickyKey: key } = this.#options
+    const { sites, trustedProxies } = policy
     const table = new Map<string, SiteEntry>()
     const trusted = new AddressRanges(trustedProxies)
     const shapers = new Shapers(clock)
@@ -146,9 +143,7 @@ export class Gateway {
     })
     this.#sites = table
     this.#recent = NOBODY
-    this.#timeouts = timeouts
-    this.#httpsPort = httpsPort
-    this.#httpPorts = httpPorts
+    this.#policy = policy
     this.#trusted = trusted
   }
 
@@ -190,7 +185,8 @@ export class Gateway {
   /** Who came to port 80, where we do not listen, came by ports that are mapped, as a container's are: the other one is 443. */
   #portFor(authority = ''): number {
     const cameToPort80 = !/:\d*$/.test(authority) || /:(?:80)?$/.test(authority)
-    return cameToPort80 && !this.#httpPorts.includes(80) ? 443 : this.#httpsPort
+    const { httpPorts, httpsPort } = this.#policy
+    return cameToPort80 && !httpPorts.includes(80) ? 443 : httpsPort
   }
 
   #answerChallenge({ method, target }: RequestFacts): Verdict | undefined {
