@@ -37,14 +37,15 @@ mistake in it at once. The running proxy takes a changed file over by itself (or
 
 ## Without a file
 
-A sidecar needs none. Lists are separated by commas or spaces.
+A sidecar needs none. Lists are separated by commas or spaces. Other variables that begin with \`HOLDFAST_\` are refused, so that a mistyped
+one is not left aside; those that Kubernetes sets for a Service of that name are not.
 
 | variable | meaning |
 | --- | --- |
 | \`HOLDFAST_HOSTS\` | Hosts to serve. Turns this mode on, where there is no \`--config\` and no \`proxy.config.json\`. |
 | \`HOLDFAST_UPSTREAMS\` | Where requests go, such as \`http://app:3000\`. |
 | \`HOLDFAST_CONTACT\` | E-mail addresses that the CAs may write to. |
-| \`HOLDFAST_CAS\` | CAs in order of preference: presets, \`internal\`, or \`https://\` URLs of ACME directories. Default: \`letsencrypt\`. |
+| \`HOLDFAST_CAS\` | CAs in order of preference: presets, \`internal\`, or \`https://\` URLs of ACME directories. Default: \`letsencrypt\` alone; name two, so that each stands in for the other. |
 | \`HOLDFAST_STORE\` | As \`store\` below. |
 | \`ZEROSSL_KID\`, \`ZEROSSL_HMAC\` | External account binding; other CAs by their own name, as in \`GOOGLE_KID\`. |
 `

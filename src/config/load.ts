@@ -13,7 +13,7 @@ import { checkFiles, makeAbsolute } from './files.ts'
 import { describeIssue, problemsOf } from './issues.ts'
 import { readJsonc } from './jsonc.ts'
 import { type Config, configJsonSchema, configSchema, parseSections, type Sections } from './schema.ts'
-import { isSidecar, readSidecar } from './sidecar.ts'
+import { isSidecar, readSidecar, unknownVariables } from './sidecar.ts'
 import { type FileStamps, stampFiles } from './watch.ts'
 
 export const DEFAULT_FILE = 'proxy.config.json'
@@ -59,8 +59,9 @@ export async function loadConfig(file: string, env: Environment): Promise<Loaded
 /** The config of a sidecar (`HOLDFAST_HOSTS` …). Throws `ConfigError` whose paths are names of variables. */
 export function configFromEnv(env: Environment): LoadedConfig {
   const { input, blame } = readSidecar(env)
-  const { config, problems } = validate(input, undefined)
-  if (config === undefined || problems.length > 0) throw new ConfigError(unique(problems.map(blame)))
+  const { config, problems: faults } = validate(input, undefined)
+  const problems = [...unknownVariables(env), ...faults.map(blame)]
+  if (config === undefined || problems.length > 0) throw new ConfigError(unique(problems))
   const baseDir = process.cwd()
   return {
     config: withAbsoluteOutputs(config, baseDir),
@@ -81,6 +82,7 @@ export async function loadChosenConfig(file: string | undefined, env: Environmen
   if (isThere) return loadConfig(DEFAULT_FILE, env)
   if (isSidecar(env)) return configFromEnv(env)
   throw new ConfigError([
+    ...unknownVariables(env),
     {
       path: '',
       message: `there is no ${DEFAULT_FILE} in ${process.cwd()}, and HOLDFAST_HOSTS is not set`,

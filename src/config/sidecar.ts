@@ -41,7 +41,7 @@ export function readSidecar(env: Environment): SidecarInput {
     tls: cas === undefined ? {} : { cas: cas.map((ca) => ca.name) },
     sites: [{ hosts: listOf(env.HOLDFAST_HOSTS) ?? [], upstreams: listOf(env.HOLDFAST_UPSTREAMS) ?? [] }],
   }
-  return { input, blame: (problem) => blameVariable(problem, env) }
+  return { input, blame: blameVariable }
 }
 
 /** Separated by commas or spaces; undefined when unset or empty. */
@@ -71,6 +71,20 @@ function variableOf(ca: string, suffix: 'KID' | 'HMAC'): string {
 
 const VARIABLES = ['HOSTS', 'UPSTREAMS', 'CONTACT', 'CAS', 'STORE'].map((name) => `HOLDFAST_${name}`)
 
+/** What Kubernetes tells every pod of a Service whose name begins with `holdfast`. */
+const OF_A_SERVICE = /_SERVICE_(HOST|PORT)(_\w+)?$|_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$/
+
+/** Variables that look like ours and are not: one that is mistyped would be left aside without a word. */
+export function unknownVariables(env: Environment): ConfigProblem[] {
+  return Object.keys(env)
+    .filter((name) => name.startsWith('HOLDFAST_') && !VARIABLES.includes(name) && !OF_A_SERVICE.test(name))
+    .map((name) => ({
+      path: name,
+      message: 'is no variable of Holdfast',
+      hint: didYouMean(name, VARIABLES) ?? `there are ${VARIABLES.join(', ')}; all else takes a config file`,
+    }))
+}
+
 /** Which part of the input comes from which variable. */
 const SOURCES: readonly [RegExp, string | ((ca: string) => string)][] = [
   [/^sites\[0\]\.hosts/, 'HOLDFAST_HOSTS'],
@@ -82,17 +96,14 @@ const SOURCES: readonly [RegExp, string | ((ca: string) => string)][] = [
   [/^/, 'HOLDFAST_CAS'],
 ]
 
-function blameVariable(problem: ConfigProblem, env: Environment): ConfigProblem {
+function blameVariable(problem: ConfigProblem): ConfigProblem {
   for (const [pattern, variable] of SOURCES) {
     const match = pattern.exec(problem.path)
     if (match === null) continue
     const path = typeof variable === 'string' ? variable : variable(match[1] ?? '')
-    if (!/^(is missing|names no )/.test(problem.message)) return { ...problem, path }
-    const others = Object.keys(env).filter(
-      (name) => name.startsWith('HOLDFAST_') && !VARIABLES.includes(name),
-    )
-    const hint = didYouMean(path, others)
-    return { path, message: 'is not set', ...(hint === undefined ? {} : { hint }) }
+    return /^(is missing|names no )/.test(problem.message)
+      ? { path, message: 'is not set' }
+      : { ...problem, path }
   }
   return problem
 }

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path'
 import t from 'tap'
-import { configFromEnv } from '../../src/config/load.ts'
+import { configFromEnv, loadChosenConfig } from '../../src/config/load.ts'
 import { resolveCas, resolveSites } from '../../src/config/sites.ts'
 import { ConfigError } from '../../src/errors.ts'
 
@@ -108,8 +108,9 @@ t.test('mistakes name the variable', async (t) => {
     [
       { HOLDFAST_HOSTS: 'a.example.com:443', HOLDFAST_UPSTREAM: 'http://app:3000' },
       [
+        'HOLDFAST_UPSTREAM: is no variable of Holdfast (did you mean "HOLDFAST_UPSTREAMS"?)',
         'HOLDFAST_HOSTS: "a.example.com:443" is not a host: leave out scheme, port and path',
-        'HOLDFAST_UPSTREAMS: is not set (did you mean "HOLDFAST_UPSTREAM"?)',
+        'HOLDFAST_UPSTREAMS: is not set',
       ],
     ],
     [
@@ -141,4 +142,37 @@ t.test('mistakes name the variable', async (t) => {
     ],
   ]
   for (const [env, lines] of cases) t.strictSame(mistakes(env), lines, JSON.stringify(env))
+})
+
+t.test('a variable that looks like one of ours and is none is refused', async (t) => {
+  const refused: Record<string, string> = {
+    HOLDFAST_HOST: 'did you mean "HOLDFAST_HOSTS"?',
+    HOLDFAST_CA: 'did you mean "HOLDFAST_CAS"?',
+    HOLDFAST_LISTEN_ADMIN:
+      'there are HOLDFAST_HOSTS, HOLDFAST_UPSTREAMS, HOLDFAST_CONTACT, HOLDFAST_CAS, HOLDFAST_STORE; all else takes a config file',
+  }
+  for (const [name, hint] of Object.entries(refused))
+    t.strictSame(mistakes({ ...app, [name]: 'x' }), [`${name}: is no variable of Holdfast (${hint})`])
+  const home = process.cwd()
+  t.teardown(() => process.chdir(home))
+  process.chdir(t.testdir({}))
+  await t.rejects(loadChosenConfig(undefined, { HOLDFAST_HOST: 'x' }), {
+    message: /^HOLDFAST_HOST: is no variable of Holdfast .*\nthere is no proxy\.config\.json /,
+  })
+})
+
+t.test('what Kubernetes tells of a Service named holdfast is no mistake', async (t) => {
+  const env = {
+    HOLDFAST_SERVICE_HOST: '10.96.0.7',
+    HOLDFAST_SERVICE_PORT: '443',
+    HOLDFAST_SERVICE_PORT_HTTPS: '443',
+    HOLDFAST_PORT: 'tcp://10.96.0.7:443',
+    HOLDFAST_PORT_443_TCP: 'tcp://10.96.0.7:443',
+    HOLDFAST_PORT_443_TCP_PROTO: 'tcp',
+    HOLDFAST_PORT_443_TCP_PORT: '443',
+    HOLDFAST_PORT_443_TCP_ADDR: '10.96.0.7',
+    HOLDFAST_ADMIN_SERVICE_HOST: '10.96.0.8',
+    HOLDFAST_ADMIN_PORT_9443_TCP_ADDR: '10.96.0.8',
+  }
+  t.strictSame(mistakes({ ...app, ...env }), [])
 })

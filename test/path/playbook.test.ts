@@ -43,9 +43,9 @@ t.test('in an outage (sections 1 to 5)', async (t) => {
 
   t.match(await play('holdfast status'), /^If letsencrypt stays down: 1 host expires on .* UTC\.$/m)
   t.match(JSON.parse(await play('holdfast status --json')), { hosts: [{ host: HOST }] })
-  const [forecast] = JSON.parse(await play('curl -fsS "$HOLDFAST_ADMIN/api/forecast"'))
+  const [forecast] = JSON.parse(await play('curl -fsS "$ADMIN/api/forecast"'))
   t.match(forecast, { ca: 'letsencrypt', hosts: [{ host: HOST }] })
-  const events = JSON.parse(await play('curl -fsS "$HOLDFAST_ADMIN/api/events"'))
+  const events = JSON.parse(await play('curl -fsS "$ADMIN/api/events"'))
   t.match(events.slice(0, 2), [
     { type: 'certificate.issued' },
     { type: 'ca.degraded', ca: 'letsencrypt', exposure: /1 host expires/, at: /Z$/ },
@@ -135,7 +135,7 @@ function player(t: Test, rig: Rig): (command: string, code?: number) => Promise<
   chmodSync(program, 0o755)
   const env = {
     PATH: `${rig.directory}:${process.env.PATH}`,
-    HOLDFAST_ADMIN: `http://127.0.0.1:${rig.ports.admin}`,
+    ADMIN: `http://127.0.0.1:${rig.ports.admin}`,
   }
   return (command, code = 0) => {
     played.push(command)
