@@ -11,7 +11,7 @@ import { checkMode, upstreamsOf } from './modes.ts'
 import { withoutSlash } from './paths.ts'
 import { CA_PRESETS, presetAt, presetNamed } from './presets.ts'
 import { didYouMean, quoteAll } from './problems.ts'
-import type { CaConfig, Config, Sections, SiteConfig } from './schema.ts'
+import type { CaConfig, Config, Sections, SiteConfig, UpstreamConfig } from './schema.ts'
 import { answerOf, checkShaping } from './shaping.ts'
 import { answerable, type CaConfigs, type ClientFieldNames, listedCas } from './sites.ts'
 
@@ -32,6 +32,7 @@ export function findContradictions(sections: Sections): ConfigProblem[] {
       ...checkShaping(site, path),
       ...(site.mode === 'http' ? checkRoutes(site, path) : []),
       ...(forwarder === 'compat' ? checkUpstreamProtocols(site, path) : []),
+      ...(listen === undefined ? [] : checkLoops(site, path, listen)),
       ...checkOwnCertificate(site, path),
       ...checkClientCertificates(site, path),
       ...checkUpstreamTls(site, path),
@@ -190,6 +191,31 @@ function checkRoutes(site: SiteConfig, path: string): ConfigProblem[] {
   })
 }
 
+/** An upstream that is this proxy would send each request round until it fails. */
+function checkLoops(site: SiteConfig, path: string, listen: Config['listen']): ConfigProblem[] {
+  const places = [
+    ...listen.https.map((address, index) => ({ address, place: `listen.https[${index}]` })),
+    ...listen.http.map((address, index) => ({ address, place: `listen.http[${index}]` })),
+  ]
+  return upstreamsOf(site, path).flatMap(({ upstream, at }) => {
+    if (upstream.socketPath !== undefined) return []
+    const own = places.find(({ address }) => reaches(upstream, address))
+    const hint = 'write the address of the app'
+    return own === undefined ? [] : [problem(at, `${upstream.url} is Holdfast itself, by ${own.place}`, hint)]
+  })
+}
+
+/** Connecting to the unspecified address leads to this machine too. */
+const THIS_MACHINE = /^(127\.|0\.0\.0\.0$|::1?$)/
+
+/** By the addresses alone: which others this machine has, and what names stand for, is not known here. */
+function reaches(upstream: UpstreamConfig, address: Address): boolean {
+  const [to, at] = [upstream.host, address.host].map((host) => (host === 'localhost' ? '127.0.0.1' : host))
+  if (to === undefined || upstream.port !== address.port) return false
+  if (to === at) return true
+  return THIS_MACHINE.test(to) && (at === undefined || at === (to.includes(':') ? '::' : '0.0.0.0'))
+}
+
 /** http-proxy speaks HTTP/1.1 to upstreams. */
 function checkUpstreamProtocols(site: SiteConfig, path: string): ConfigProblem[] {
   return upstreamsOf(site, path).flatMap(({ upstream: { protocol, url }, at }) =>
@@ -310,18 +336,18 @@ function refusalOf(
   const names = quoteAll((able.length > 0 ? able : cas).map((ca) => ca.name))
   if (able.length > 0)
     return {
-      message: `"${host}" can be had only from ${names}, which the config distrusts`,
+      message: `only ${names} can issue for "${host}", which the config distrusts`,
       hint: 'add another CA, or remove `distrusted` there',
     }
   const allPublic = cas.every((ca) => ca.type === 'acme' && ca.public)
   if (!listedBySite && allPublic && isPrivateHost(host)) return undefined
   if (host.startsWith('*.'))
     return {
-      message: `"${host}" cannot be had from ${names}: wildcards need dns-01, which Holdfast does not answer yet`,
+      message: `${names} cannot issue for "${host}": wildcards need dns-01, which Holdfast does not answer yet`,
       hint: 'give the site `tls.certificate`, or "tls": { "cas": ["internal"] }',
     }
   return {
-    message: `"${host}" cannot be had from ${names}: a public CA serves public names only`,
+    message: `${names} cannot issue for "${host}": a public CA serves public names only`,
     hint: 'add "internal" or a private ACME CA to the site’s `tls.cas`',
   }
 }

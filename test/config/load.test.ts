@@ -94,6 +94,7 @@ const BAD: readonly [name: string, config: unknown, lines: string[]][] = [
     {
       sites: [
         { hosts: ['https://a.example.com', 'a.example.com:443', 'a b', '*.*.example.com', ''], upstreams },
+        { hosts: ['_', '*'], upstreams },
       ],
     },
     [
@@ -102,6 +103,8 @@ const BAD: readonly [name: string, config: unknown, lines: string[]][] = [
       'sites[0].hosts[2]: "a b" is not a host: write a DNS name, "*.example.com" or an IP address',
       'sites[0].hosts[3]: "*.*.example.com" is not a host: write a DNS name, "*.example.com" or an IP address',
       'sites[0].hosts[4]: "" is not a host: write a DNS name, "*.example.com" or an IP address',
+      'sites[1].hosts[0]: "_" is not a host: nothing stands for every host, so name each one',
+      'sites[1].hosts[1]: "*" is not a host: nothing stands for every host, so name each one',
     ],
   ],
   ['a site without hosts', { sites: [{ upstreams }] }, ['sites[0].hosts: is missing']],
@@ -257,6 +260,34 @@ const BAD: readonly [name: string, config: unknown, lines: string[]][] = [
     [
       'listen.https[1]: [::1]:443 is taken by listen.https[0] (choose another port)',
       'listen.admin: 127.0.0.1:80 is taken by listen.http[0] (choose another port)',
+    ],
+  ],
+  [
+    'an upstream that is Holdfast itself',
+    {
+      sites: [
+        { hosts: ['a.example.com'], upstreams: ['http://localhost:8080', 'http://127.0.0.2:8080'] },
+        { hosts: ['b.example.com'], routes: [{ path: '/', upstreams: ['https://[::1]:8443'] }] },
+        { hosts: ['c.example.com'], upstreams: ['http://10.0.0.7:8443', 'http://127.0.0.1:8081'] },
+        { hosts: ['d.example.com'], mode: 'passthrough', upstreams: ['tcp://127.0.0.1:8443'] },
+      ],
+      listen: { https: [':8443'], http: ['127.0.0.1:8080', '10.0.0.7:8080', '[::1]:8081'] },
+    },
+    [
+      'sites[0].upstreams[0]: http://localhost:8080 is Holdfast itself, by listen.http[0] (write the address of the app)',
+      'sites[1].routes[0].upstreams[0]: https://[::1]:8443 is Holdfast itself, by listen.https[0] (write the address of the app)',
+      'sites[3].upstreams[0]: tcp://127.0.0.1:8443 is Holdfast itself, by listen.https[0] (write the address of the app)',
+    ],
+  ],
+  [
+    'an upstream that is the very address that Holdfast listens on',
+    {
+      sites: [{ hosts: ['a.example.com'], upstreams: ['http://10.0.0.7:8080', 'http://0.0.0.0:8443'] }],
+      listen: { https: ['0.0.0.0:8443'], http: ['10.0.0.7:8080'] },
+    },
+    [
+      'sites[0].upstreams[0]: http://10.0.0.7:8080 is Holdfast itself, by listen.http[0] (write the address of the app)',
+      'sites[0].upstreams[1]: http://0.0.0.0:8443 is Holdfast itself, by listen.https[0] (write the address of the app)',
     ],
   ],
   [
@@ -419,7 +450,7 @@ const BAD: readonly [name: string, config: unknown, lines: string[]][] = [
     'a wildcard without anyone to issue it',
     { sites: [{ hosts: ['example.com', '*.example.com'], upstreams }] },
     [
-      'sites[0].hosts[1]: "*.example.com" cannot be had from "letsencrypt": wildcards need dns-01, which Holdfast does not answer yet (give the site `tls.certificate`, or "tls": { "cas": ["internal"] })',
+      'sites[0].hosts[1]: "letsencrypt" cannot issue for "*.example.com": wildcards need dns-01, which Holdfast does not answer yet (give the site `tls.certificate`, or "tls": { "cas": ["internal"] })',
     ],
   ],
   [
@@ -435,7 +466,7 @@ const BAD: readonly [name: string, config: unknown, lines: string[]][] = [
     },
     ['localhost', 'db.internal', '10.0.0.1'].map(
       (host, index) =>
-        `sites[0].hosts[${index}]: "${host}" cannot be had from "letsencrypt": a public CA serves public names only (add "internal" or a private ACME CA to the site’s \`tls.cas\`)`,
+        `sites[0].hosts[${index}]: "letsencrypt" cannot issue for "${host}": a public CA serves public names only (add "internal" or a private ACME CA to the site’s \`tls.cas\`)`,
     ),
   ],
   [
@@ -445,7 +476,7 @@ const BAD: readonly [name: string, config: unknown, lines: string[]][] = [
       cas: { letsencrypt: { distrusted: true } },
     },
     [
-      'sites[0].hosts[0]: "a.example.com" can be had only from "letsencrypt", which the config distrusts (add another CA, or remove `distrusted` there)',
+      'sites[0].hosts[0]: only "letsencrypt" can issue for "a.example.com", which the config distrusts (add another CA, or remove `distrusted` there)',
     ],
   ],
   [
@@ -471,7 +502,7 @@ const BAD: readonly [name: string, config: unknown, lines: string[]][] = [
       tls: { cas: ['corp'] },
     },
     [
-      'sites[0].hosts[0]: "*.corp" cannot be had from "corp": wildcards need dns-01, which Holdfast does not answer yet (give the site `tls.certificate`, or "tls": { "cas": ["internal"] })',
+      'sites[0].hosts[0]: "corp" cannot issue for "*.corp": wildcards need dns-01, which Holdfast does not answer yet (give the site `tls.certificate`, or "tls": { "cas": ["internal"] })',
     ],
   ],
   [

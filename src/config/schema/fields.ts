@@ -53,10 +53,17 @@ export const size = text(
   () => 'not a size: write a number and a unit, such as "512KB" or "10MB"',
 ).meta({ title: 'size' })
 
-export const host = text(normalizeHost, (input) =>
-  /[:/]/.test(input)
-    ? 'not a host: leave out scheme, port and path'
-    : 'not a host: write a DNS name, "*.example.com" or an IP address',
+/** What other servers write for whatever host is asked for. */
+const CATCH_ALL = /^[_*]$/
+
+export const host = text(
+  (input) => (CATCH_ALL.test(input) ? undefined : normalizeHost(input)),
+  (input) => {
+    if (CATCH_ALL.test(input)) return 'not a host: nothing stands for every host, so name each one'
+    return /[:/]/.test(input)
+      ? 'not a host: leave out scheme, port and path'
+      : 'not a host: write a DNS name, "*.example.com" or an IP address'
+  },
 ).meta({ title: 'host' })
 
 export const address = text<Address>(
