@@ -19,7 +19,7 @@ import { Inventory } from './cert/inventory.ts'
 import { Verdicts } from './cert/verdicts.ts'
 import type { LoadedConfig } from './config/load.ts'
 import type { Config } from './config/schema.ts'
-import { resolveSites } from './config/sites.ts'
+import { hostsOfOneCa, resolveSites } from './config/sites.ts'
 import { type Addresses, type Front, type FrontParts, LocalFront } from './front.ts'
 import type { Log } from './log.ts'
 import { Metrics } from './metrics.ts'
@@ -114,6 +114,7 @@ export class Server {
 
   /** Serves what the store holds at once; certificates that are missing follow. @throws ConfigError and changes nothing */
   async start(): Promise<void> {
+    this.#warnOfOneCa()
     await this.#supply.load()
     await this.#admin?.start()
     await this.#front.start()
@@ -200,6 +201,17 @@ export class Server {
       this.#front.setTicketKeys(newTicketKeys())
       this.#rotateTicketKeys()
     })
+  }
+
+  /** Such a host is what this proxy is there to prevent. */
+  #warnOfOneCa(): void {
+    for (const [ca, [first, ...others]] of hostsOfOneCa(this.#config)) {
+      const hosts = others.length === 0 ? first : `${first} and ${others.length} more`
+      this.#log.warn(
+        { ca },
+        `nobody but ${ca} can issue for ${hosts}: name a second CA in \`cas\` (and in \`tls.cas\` where that is there), or in HOLDFAST_CAS; \`holdfast doctor\` says whether it is ready`,
+      )
+    }
   }
 
   /** Some keys shape what is built once: they wait for the next start. */

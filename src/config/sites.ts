@@ -215,6 +215,23 @@ export function givenUpCas(config: Config): ReadonlyMap<string, readonly Ca[]> {
   )
 }
 
+/**
+ * Hosts that no other can issue for while one public CA, or the one company of several, is down; by the names of these CAs.
+ * What the internal CA would issue instead is good for nobody who trusts public CAs only.
+ */
+export function hostsOfOneCa(config: Config): ReadonlyMap<string, readonly string[]> {
+  const cas = resolveCas(config)
+  const alone = resolveSites(config).flatMap(({ hosts, tls }) => {
+    if (tls.kind !== 'issued') return []
+    const able = tls.cas.flatMap((name) => cas.get(name) ?? [])
+    const asked = able.filter((ca) => ca.type === 'acme' && !ca.distrusted)
+    if (!asked.some(isPublic) || new Set(asked.map((ca) => operatorOf(ca))).size > 1) return []
+    return [{ names: asked.map(({ name }) => name).join(', '), hosts }]
+  })
+  const byNames = Map.groupBy(alone, ({ names }) => names)
+  return new Map([...byNames].map(([names, sites]) => [names, sites.flatMap(({ hosts }) => hosts)]))
+}
+
 /** The challenges that a listener of ours can answer. */
 export function answerable(
   challenges: Config['tls']['challenges'],

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { configSchema } from '../../src/config/schema.ts'
-import { givenUpCas, resolveCas, resolveSites } from '../../src/config/sites.ts'
+import { givenUpCas, hostsOfOneCa, resolveCas, resolveSites } from '../../src/config/sites.ts'
 import { DAY, MINUTE } from '../../src/time.ts'
 
 const upstreams = ['http://127.0.0.1:3000']
@@ -322,3 +322,50 @@ t.test(
     )
   },
 )
+
+t.test('which hosts depend on one public CA', async (t) => {
+  const site = { hosts: ['a.example.com', 'localhost'], upstreams }
+  const other = { hosts: ['b.example.com'], upstreams, tls: { cas: ['zerossl'] } }
+  const sectigo = { eab: zerossl.eab }
+  const cases: [name: string, config: object, alone: Record<string, string[]>][] = [
+    ['Let’s Encrypt, unasked', { sites: [site] }, { letsencrypt: ['a.example.com'] }],
+    ['two of them', { cas: { letsencrypt: {}, zerossl }, sites: [site] }, {}],
+    [
+      'two that are one company',
+      { cas: { sectigo, zerossl }, sites: [site] },
+      { 'sectigo, zerossl': ['a.example.com'] },
+    ],
+    [
+      'each site its own',
+      { cas: { letsencrypt: {}, zerossl }, sites: [{ ...site, tls: { cas: ['letsencrypt'] } }, other] },
+      { letsencrypt: ['a.example.com'], zerossl: ['b.example.com'] },
+    ],
+    [
+      'several sites of one',
+      { cas: { zerossl }, sites: [site, other] },
+      { zerossl: ['a.example.com', 'b.example.com'] },
+    ],
+    [
+      'the other is distrusted',
+      { cas: { letsencrypt: { distrusted: true }, zerossl }, sites: [site] },
+      { zerossl: ['a.example.com'] },
+    ],
+    [
+      'the other is internal',
+      { tls: { cas: ['letsencrypt', 'internal'] }, sites: [site] },
+      { letsencrypt: ['a.example.com'] },
+    ],
+    ['the other is private', { cas: { corp }, tls: { cas: ['letsencrypt', 'corp'] }, sites: [site] }, {}],
+    ['one that is private', { cas: { corp }, sites: [site] }, {}],
+    ['the internal one', { tls: { cas: ['internal'] }, sites: [site] }, {}],
+    [
+      'no certificates of ours',
+      { sites: [{ ...site, mode: 'passthrough', upstreams: ['tcp://127.0.0.1:1'] }] },
+      {},
+    ],
+  ]
+  for (const [name, config, alone] of cases) {
+    const found = hostsOfOneCa(configSchema.parse({ sites: [], ...config }))
+    t.strictSame(Object.fromEntries(found), alone, name)
+  }
+})
