@@ -149,6 +149,20 @@ export class ProxyError extends Error {
   }
 }
 
+/** Codes of OpenSSL for a chain that ends at nobody we trust. */
+const UNTRUSTED = /^(SELF_SIGNED_CERT_IN_CHAIN|DEPTH_ZERO_SELF_SIGNED_CERT|UNABLE_TO_)/
+
+/**
+ * What is wrong with a peer's certificate that leads to no root we trust; undefined: something else is. Without Node's
+ * advice on how to start Node.
+ */
+export function distrustOf(error: unknown): string | undefined {
+  const { code, message } = error as NodeJS.ErrnoException
+  return UNTRUSTED.test(code ?? '')
+    ? message.replace(/; if the root CA is installed locally.*/s, '')
+    : undefined
+}
+
 /** The message of anything thrown, for a log line. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error)

@@ -5,6 +5,7 @@
 import { once } from 'node:events'
 import type { IncomingHttpHeaders, IncomingMessage, OutgoingHttpHeaders } from 'node:http'
 import { Agent, request } from 'node:https'
+import { distrustOf } from '../errors.ts'
 import { type Clock, DAY, DeadlineError, SECOND, withDeadline } from '../time.ts'
 import { type EndpointTrust, isFaultOfTime, TimelyAgent } from './acme-endpoint.ts'
 import { cleanText, type Failure, failure, type Refused, readProblem, refusal } from './acme-problem.ts'
@@ -177,19 +178,17 @@ async function readBounded(incoming: IncomingMessage): Promise<string> {
   return Buffer.concat(chunks).toString()
 }
 
-/** Codes of OpenSSL for a chain that ends at nobody we trust. */
-const UNTRUSTED = /^(SELF_SIGNED_CERT_IN_CHAIN|DEPTH_ZERO_SELF_SIGNED_CERT|UNABLE_TO_)/
-
 function faultOf(cause: unknown, host: string): Pick<Failure, 'code' | 'what' | 'cause'> {
   if (cause instanceof DeadlineError) return { code: 'CA_TIMEOUT', what: cause.message }
   if (cause instanceof TooLargeError)
     return { code: 'CA_BAD_ANSWER', what: `${host} answers with more than ${LARGEST_BODY_BYTES} bytes` }
   const { code, message } = cause as NodeJS.ErrnoException
   if (code?.startsWith('HPE_')) return { code: 'CA_BAD_ANSWER', what: `${host} does not speak HTTP`, cause }
-  const hint = UNTRUSTED.test(code ?? '') ? ': set `roots` to the PEM file of the root that it chains to' : ''
+  const distrust = distrustOf(cause)
+  const hint = distrust === undefined ? '' : ': set `roots` to the PEM file of the root that it chains to'
   return {
     code: 'CA_UNREACHABLE',
-    what: `cannot reach ${host}: ${cleanText(message || String(code))}${hint}`,
+    what: `cannot reach ${host}: ${cleanText(distrust ?? (message || String(code)))}${hint}`,
     cause,
   }
 }

@@ -12,9 +12,10 @@ import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { TLSSocket } from 'node:tls'
 import httpProxy from 'http-proxy'
-import { messageOf, ProxyError } from '../../errors.ts'
+import { ProxyError } from '../../errors.ts'
 import { type Clock, formatDuration, SECOND } from '../../time.ts'
 import type { Backend } from '../../upstreams/backend.ts'
+import { connectProblem } from '../connect-problem.ts'
 
 /** Idle connections to an upstream are closed after this; most servers close theirs later. */
 const IDLE_MS = 60 * SECOND
@@ -173,7 +174,7 @@ function closeIdle(agent: http.Agent): void {
 
 function describe(error: Error, backend: Backend, timedOut: boolean): ProxyError {
   const code = 'code' in error ? String(error.code) : ''
-  const message = `${backend.url}: ${messageOf(error)}`
+  const message = `${backend.url}: ${connectProblem(error)}`
   if (timedOut) return new ProxyError('UPSTREAM_TIMEOUT', 504, message, { cause: error })
   if (code.startsWith('HPE_')) return new ProxyError('UPSTREAM_INVALID', 502, message, { cause: error })
   return new ProxyError('UPSTREAM_UNREACHABLE', 502, message, { cause: error })

@@ -13,6 +13,7 @@ import net from 'node:net'
 import tls from 'node:tls'
 import { SECOND } from '../../time.ts'
 import type { Backend } from '../../upstreams/backend.ts'
+import { connectProblem } from '../connect-problem.ts'
 import { Allowance } from './allowance.ts'
 import type { Timed } from './deadlines.ts'
 import type { Engine } from './engine.ts'
@@ -137,7 +138,7 @@ export class UpstreamHttp2 implements UpstreamStreamHost, Timed {
     this.#decoder = new HpackDecoder(engine.hpackScratch, engine.hpackStatic)
     socket.on(secure ? 'secureConnect' : 'connect', () => this.#onConnect())
     socket.on('data', (data: Buffer) => this.#onData(data))
-    socket.on('error', (error) => this.#end('closed', isAlpnRefusal(error) ? NO_H2 : error.message))
+    socket.on('error', (error) => this.#end('closed', isAlpnRefusal(error) ? NO_H2 : connectProblem(error)))
     socket.on('end', () => this.#end('closed', 'the upstream closed the connection'))
     socket.on('close', () => this.#end('closed', 'the connection was closed'))
     engine.deadlines.add(this)

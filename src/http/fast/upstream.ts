@@ -13,6 +13,7 @@
 import net from 'node:net'
 import tls from 'node:tls'
 import type { Backend } from '../../upstreams/backend.ts'
+import { connectProblem } from '../connect-problem.ts'
 import { BodyReader, type ContentSink, type Framing } from './body.ts'
 import type { Timed } from './deadlines.ts'
 import type { Engine, Flushable } from './engine.ts'
@@ -122,7 +123,7 @@ export class UpstreamHttp1 implements UpstreamConnection, ContentSink, Timed, Fl
     this.#socket = backend.tls === undefined ? this.#connectPlain() : this.#connectTls(backend.tls)
     const socket = this.#socket
     socket.on(backend.tls === undefined ? 'connect' : 'secureConnect', () => this.#onConnect())
-    socket.on('error', (error) => this.#onClose(error.message))
+    socket.on('error', (error) => this.#onClose(connectProblem(error)))
     socket.on('end', () => this.#onEnd())
     socket.on('close', () => this.#onClose('the connection was closed'))
     socket.on('drain', () => this.#user?.onDrain())

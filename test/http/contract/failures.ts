@@ -311,10 +311,14 @@ export function failures(t: Test, makeWire: MakeWire): void {
 
   t.test('https upstreams: an unknown root is refused before anything is sent', async (t) => {
     const up = await RawUpstream.start(t, (socket) => socket.write(ok()), true)
-    const client = await connect(t, { upstreams: [up.url] })
+    const front = await Front.start(t, makeWire, { upstreams: [up.url] })
+    const client = await RawClient.connect(t, front)
     get(client)
     t.equal(statusOf(await client.response()), 502)
     t.equal(up.requests.length, 0)
+    await until(() => front.requests.length > 0)
+    const message = /: [^:;]*certificate[^:;]*: set `upstreamTls\.roots` to a PEM file with the root that it/
+    t.match(front.requests[0], { err: { message } })
   })
 
   t.test('https upstreams: another name than expected is refused', async (t) => {

@@ -465,6 +465,18 @@ t.test('a connection that breaks HTTP/2 is ended, and its request answered by 50
       },
     )
   }
+
+  t.test('one whose root nobody trusts, with a word on what to do', async (t) => {
+    const up = await FrameUpstream.start(t, Buffer.alloc(0), ['h2'])
+    const front = await Front.start(t, makeWire, { upstreams: [up.url] })
+    const client = await RawClient.connect(t, front)
+    client.send(...GET)
+    t.equal(statusOf(await client.response()), 502)
+    await until(() => front.requests.length > 0)
+    t.match(front.requests[0], {
+      err: { message: /: [^:;]*certificate[^:;]*: set `upstreamTls\.roots` to / },
+    })
+  })
 })
 
 t.test('flow control', async (t) => {
