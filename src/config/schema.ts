@@ -51,7 +51,7 @@ export const configSchema = z.strictObject({
     .union([z.literal('auto'), z.int().min(1, PROCESSES).max(256, PROCESSES)], { error: PROCESSES })
     .default('auto')
     .describe(
-      'Processes that serve connections and share the ports: `auto` for one a core, besides the one that looks after certificates; 1 for a small sidecar, where one process does everything. Balancing, health checks and rate limits are each process’s own.',
+      'Processes that serve connections and share the ports: `auto` for one per core, besides the one that looks after certificates; 1 for a small sidecar, where one process does everything. Balancing, health checks and rate limits are each process’s own.',
     ),
   forwarder: z
     .enum(['fast', 'compat'])

@@ -71,13 +71,13 @@ export const certificateAuthority = z.strictObject({
   roots: file
     .optional()
     .describe(
-      'PEM file of roots to trust for the CA’s own ACME endpoint, beside the runtime’s. For private CAs.',
+      'PEM file of roots to trust for the CA’s own ACME endpoint, beside Node’s own list of roots, not the system’s. For private CAs.',
     ),
   trust: file
     .meta({ title: '`"public"`, `"any"`, file' })
     .optional()
     .describe(
-      'Where the chains it issues must end: `public` (the runtime’s roots and `roots`), a PEM file, or `any` (for test CAs). Default: `public`; `any` for `letsencrypt-staging`.',
+      'Where the chains it issues must end: `public` (Node’s own list of roots, and `roots`), a PEM file, or `any` (for test CAs). Default: `public`; `any` for `letsencrypt-staging`.',
     ),
   statusFeed: z
     .union(

@@ -13,7 +13,9 @@ export const upstreams = z
 
 export const upstreamTls = z
   .strictObject({
-    roots: file.optional().describe('PEM file of roots to trust, beside the runtime’s.'),
+    roots: file
+      .optional()
+      .describe('PEM file of roots to trust, beside Node’s own list of roots, not the system’s.'),
     verify: z.boolean().default(true).describe('Check the certificates of the upstreams.'),
     certificate: file
       .optional()

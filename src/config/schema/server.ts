@@ -44,7 +44,7 @@ export const log = z
     access: z
       .union([z.boolean(), z.number().min(0, SHARE).max(1, SHARE)], { error: SHARE })
       .default(true)
-      .describe('A line a request: all, none, or this share of them.'),
+      .describe('A line per request: all, none, or this share of them.'),
     format: z
       .enum(['auto', 'json', 'pretty'])
       .default('auto')

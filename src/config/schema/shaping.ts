@@ -143,7 +143,7 @@ const rate = z.strictObject({
     )
     .default('ip')
     .describe(
-      'What tells clients apart: `ip` (IPv6: the /64), or a header such as `header:X-Api-Key`, which whoever makes values up escapes; requests without it go by their address.',
+      'What tells clients apart: `ip` (IPv6: the /64), or a header such as `header:X-Api-Key`, though a client can evade the limit by inventing values; requests without it go by their address.',
     ),
   per: duration.prefault('1m').describe('In how much time, evenly spread.'),
   burst: z
@@ -203,7 +203,7 @@ export const shapingKeys = {
     .boolean()
     .optional()
     .describe(
-      'Compress what upstreams send uncompressed (zstd, br or gzip), where the client asks for it and the type gains. Not for pages that show secrets beside what a client has sent (BREACH).',
+      'Compress what upstreams send uncompressed (zstd, br or gzip), where the client asks for it and the type compresses well. Not for pages that show secrets beside what a client has sent (BREACH).',
     ),
   allow: z
     .array(range)
