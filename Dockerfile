@@ -1,6 +1,7 @@
 # Run as a sidecar of one app:
 #   docker run --read-only -p 443:443 -p 80:80 -v holdfast:/data \
-#     -e HOLDFAST_HOSTS=app.example.com -e HOLDFAST_UPSTREAMS=http://app:3000 -e HOLDFAST_CONTACT=ops@example.com holdfast
+#     -e HOLDFAST_HOSTS=app.example.com -e HOLDFAST_UPSTREAMS=http://app:3000 -e HOLDFAST_CONTACT=ops@example.com \
+#     -e HOLDFAST_CAS=letsencrypt,zerossl -e ZEROSSL_KID -e ZEROSSL_HMAC holdfast
 # or with a config file: -v ./proxy.config.json:/proxy.config.json:ro
 
 FROM node:24-bookworm-slim AS packages
@@ -24,6 +25,8 @@ COPY --from=build /app/dist /app/dist
 COPY package.json LICENSE /app/
 COPY bin /app/bin
 RUN install -d -m 700 -o 1000 -g 1000 /data
+# For `docker exec NAME holdfast status`.
+RUN ln -s /app/bin/holdfast.js /usr/local/bin/holdfast
 
 # Config is looked for here, and the default store `./data` is the volume.
 WORKDIR /

@@ -47,7 +47,8 @@ ${Object.entries(COMMANDS)
   .map(([name, { summary }]) => `  ${name.padEnd(15)}${summary}`)
   .join('\n')}
 
-Every command takes --config FILE (default: proxy.config.json, or the HOLDFAST_* environment) and --help.
+Every command takes --help, and those that read a config --config FILE (default: proxy.config.json, or the HOLDFAST_*
+environment).
 `
 
 /** Sets the exit code; never throws. */

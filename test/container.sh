@@ -105,6 +105,7 @@ until_healthy
 expect 'the health check passes' healthy health
 start_upstream
 expect 'an HTTPS request reaches the upstream' '200 hello from app.internal *' request
+expect 'the commands are there' '*app.internal  valid*' in_container holdfast status
 expect 'it is not root' 1000 in_container id -u
 expect 'the root file system is read-only' '*Read-only file system*' in_container touch /app/x
 expect 'only what runs is in the image' '*No such file*' in_container ls /app/node_modules/typescript
