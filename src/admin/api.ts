@@ -7,7 +7,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { isIP } from 'node:net'
 import { REVOCATION_REASONS, type RevocationReason } from '../ca/issuer.ts'
 import type { Address } from '../config/schema.ts'
-import { ConfigError, IssueError, messageOf } from '../errors.ts'
+import { ConfigError, IssueError, messageOf, StoreError } from '../errors.ts'
 import type { DatedEvent } from '../events.ts'
 import type { UpstreamStatus } from '../http/gateway.ts'
 import type { Log } from '../log.ts'
@@ -32,7 +32,7 @@ export interface AdminState {
   reachProof(): ReachProof
   /** Orders a new certificate now. False: no such host, or not one that a CA supplies, or that has no standby. */
   renew(host: string, role: Duty): boolean
-  /** Reads a host's certificates from the store again. False: no such host. */
+  /** Reads a host's certificates from the store again. False: no such host. Rejects with a `StoreError`. */
   reload(host: string): Promise<boolean>
   /** The operator's word on a CA. False: no such CA, or one that the config distrusts all the same. */
   setDistrusted(ca: string, distrusted: boolean): Promise<boolean>
@@ -217,8 +217,9 @@ export class Admin {
       const outcome = await act(id)
       if (outcome) return json(202, { id, ...(outcome === true ? {} : outcome) })
     } catch (error) {
-      if (!(error instanceof IssueError)) throw error
-      return json(502, { error: error.message })
+      if (error instanceof IssueError) return json(502, { error: error.message })
+      if (error instanceof StoreError) return json(500, { error: error.message })
+      throw error
     }
     return json(404, { error: kind === 'cas' ? `no CA ${id}` : `no host ${id} that a CA supplies` })
   }

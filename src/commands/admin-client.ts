@@ -5,7 +5,21 @@ import { SECOND, SystemClock, withDeadline } from '../time.ts'
 
 /** The endpoint cannot be reached, or refused. The message says what to do. */
 export class AdminUnreachableError extends Error {
-  override name = 'AdminUnreachableError'
+  override name: string = 'AdminUnreachableError'
+}
+
+/** It answered with an error. */
+export class AdminRefusedError extends AdminUnreachableError {
+  override name = 'AdminRefusedError'
+  readonly status: number
+  /** In the endpoint's own words. */
+  readonly reason: string
+
+  constructor(url: string, status: number, reason: string) {
+    super(`${url} answered ${status}: ${reason}`)
+    this.status = status
+    this.reason = reason
+  }
 }
 
 const LIMIT_MS = 5 * SECOND
@@ -83,9 +97,7 @@ export class AdminClient {
       )
     }
     if (response.status >= 400 && response.status !== 404) {
-      throw new AdminUnreachableError(
-        `${this.url}${path} answered ${response.status}: ${reasonIn(await response.text())}`,
-      )
+      throw new AdminRefusedError(`${this.url}${path}`, response.status, reasonIn(await response.text()))
     }
     return response
   }

@@ -26,7 +26,7 @@ export interface HostStatus {
 
 /** What the renewer needs of the store. */
 export type RenewerRecords = FulfilmentOptions['records'] &
-  Pick<Records, 'loadCertificates' | 'loadStates' | 'loadState'>
+  Pick<Records, 'loadCertificates' | 'loadReadableCertificate' | 'loadStates' | 'loadState'>
 
 export interface RenewerOptions extends FulfilmentOptions {
   /** Its CA has said when it wishes the certificate renewed: does it demand it back? Must not throw. */
@@ -94,7 +94,7 @@ export class Renewer {
     const jobs = new Map<string, Job>()
     for (const { host } of targets) {
       const known = before.get(host)
-      if (known === undefined) await this.#publishStored(host)
+      if (known === undefined) await this.#publishStored(host, (duty) => records.loadCertificate(host, duty))
       jobs.set(host, known?.job ?? readJob(await records.loadState('jobs', host)))
     }
     this.#tasks = new Map()
@@ -163,11 +163,15 @@ export class Renewer {
     return true
   }
 
-  /** Publishes what the store holds for a host, after somebody has changed it. @returns false for an unknown host */
+  /**
+   * Publishes what the store holds for a host, after somebody has changed it. Rejects with `StoreError` when it cannot
+   * be read. @returns false for an unknown host
+   */
   async reload(host: string): Promise<boolean> {
     const task = this.#tasks.get(host)
     if (task === undefined) return false
-    await this.#publishStored(host)
+    const { records } = this.#options
+    await this.#publishStored(host, (duty) => records.loadReadableCertificate(host, duty))
     this.#wakeAt(task, this.#options.clock.now())
     this.#schedule(0)
     return true
@@ -194,11 +198,10 @@ export class Renewer {
     this.#wakeAt(task, now)
   }
 
-  async #publishStored(host: string): Promise<void> {
-    const { inventory, records } = this.#options
+  async #publishStored(host: string, load: (duty: Duty) => Promise<Certificate | undefined>): Promise<void> {
     for (const duty of DUTIES) {
-      const certificate = await records.loadCertificate(host, duty)
-      if (certificate !== undefined) inventory.publish(host, duty, certificate)
+      const certificate = await load(duty)
+      if (certificate !== undefined) this.#options.inventory.publish(host, duty, certificate)
     }
   }
 

@@ -3,10 +3,25 @@
  * whatever the umask; a write goes to a temporary file beside its target, is synced, renamed and synced again.
  *
  * Names with a comma are no keys: `,tmp,…` is a write in progress, `,locks` the folder of locks.
+ *
+ * What root writes belongs to the owner of the store's own folder: an operator's command runs as root beside a service
+ * that does not, and that could neither read a file of root's nor write into a folder of root's.
  */
 import { randomUUID } from 'node:crypto'
 import { constants, type Dirent } from 'node:fs'
-import { chmod, mkdir, open, readdir, realpath, rename, rm, rmdir, stat, unlink } from 'node:fs/promises'
+import {
+  chmod,
+  type FileHandle,
+  mkdir,
+  open,
+  readdir,
+  realpath,
+  rename,
+  rm,
+  rmdir,
+  stat,
+  unlink,
+} from 'node:fs/promises'
 import { basename, dirname, join, relative } from 'node:path'
 import { messageOf, StoreError } from '../errors.ts'
 import type { Log } from '../log.ts'
@@ -18,6 +33,12 @@ import type { Lease, Store } from './store.ts'
 
 const TEMPORARY = 'tmp'
 const LOCKS = ',locks'
+
+/** To whom root hands over what it makes. */
+interface Heir {
+  readonly uid: number
+  readonly gid: number
+}
 
 /** Where its writer cannot be asked after, a temporary file this old is nobody's: a write takes moments. */
 const ABANDONED_MS = HOUR
@@ -33,8 +54,9 @@ export async function openFileStore(
   clock: Clock = new SystemClock(),
 ): Promise<Store> {
   try {
-    await makeFolder(directory)
-    const store = new FileStore(await realpath(directory), log, clock)
+    await makeFolder(directory, undefined)
+    const root = await realpath(directory)
+    const store = new FileStore(root, await heirOf(root), log, clock)
     await store.probe()
     await store.sweep()
     return store
@@ -46,13 +68,15 @@ export async function openFileStore(
 class FileStore implements Store {
   /** Real, so that a path below it that is not real shows a symbolic link. */
   readonly #root: string
+  readonly #heir: Heir | undefined
   readonly #owner = ownerOfThisProcess()
   readonly #log: Log
   readonly #clock: Clock
   readonly #locks: FileLocks
 
-  constructor(root: string, log: Log, clock: Clock) {
+  constructor(root: string, heir: Heir | undefined, log: Log, clock: Clock) {
     this.#root = root
+    this.#heir = heir
     this.#log = log
     this.#clock = clock
     this.#locks = new FileLocks(join(root, LOCKS), this.#owner, clock)
@@ -74,7 +98,7 @@ class FileStore implements Store {
     for (let attempt = 1; ; attempt++) {
       try {
         await refuseLinks(dirname(path))
-        await makeFolder(dirname(path))
+        await makeFolder(dirname(path), this.#heir)
         return await this.#replace(path, value)
       } catch (error) {
         // `remove` may have taken the folder away in between, for being empty.
@@ -109,7 +133,7 @@ class FileStore implements Store {
   async lock(name: string, ttlMs: number, signal: AbortSignal): Promise<Lease> {
     const folder = join(this.#root, LOCKS)
     try {
-      await makeFolder(folder)
+      await makeFolder(folder, this.#heir)
       return await this.#locks.acquire(name, ttlMs, signal)
     } catch (error) {
       throw signal.aborted ? signal.reason : storeError(error, folder)
@@ -165,6 +189,7 @@ class FileStore implements Store {
     const handle = await open(path, 'wx', 0o600)
     try {
       await handle.chmod(0o600)
+      await handOver(handle, this.#heir)
       await handle.writeFile(value)
       await handle.sync()
     } catch (error) {
@@ -226,9 +251,9 @@ async function readWhole(path: string): Promise<Buffer> {
 }
 
 /** With its parents, each 0700 and durable; an existing one is left as it is. */
-async function makeFolder(path: string): Promise<void> {
+async function makeFolder(path: string, heir: Heir | undefined): Promise<void> {
   if (await isFolder(path)) return
-  await makeFolder(dirname(path))
+  await makeFolder(dirname(path), heir)
   try {
     await mkdir(path, 0o700)
   } catch (error) {
@@ -237,7 +262,31 @@ async function makeFolder(path: string): Promise<void> {
   }
   // The umask may have taken even the owner's bits.
   await chmod(path, 0o700)
+  // Whoever owns the folder above may have put a symbolic link to a folder of root's in its place.
+  const handle = await open(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW)
+  try {
+    await handOver(handle, heir)
+  } finally {
+    await handle.close()
+  }
   await syncFolder(dirname(path))
+}
+
+/** undefined: what this process makes is rightly its own. */
+async function heirOf(root: string): Promise<Heir | undefined> {
+  if (process.geteuid?.() !== 0) return undefined
+  const { uid, gid } = await stat(root)
+  return uid === 0 ? undefined : { uid, gid }
+}
+
+async function handOver(made: FileHandle, heir: Heir | undefined): Promise<void> {
+  if (heir === undefined) return
+  try {
+    await made.chown(heir.uid, heir.gid)
+  } catch (error) {
+    // A root without CAP_CHOWN, or a file system with owners of its own: the store works for root all the same.
+    if (codeOf(error) !== 'EPERM') throw error
+  }
 }
 
 function isFolder(path: string): Promise<boolean> {

@@ -118,11 +118,13 @@ export class Records {
   }
 
   /** Finishes what a crash left staged. */
-  async loadCertificate(host: string, role: Role): Promise<Certificate | undefined> {
-    const staged = await this.#loadReplaceable(stagedKey(host, role), parseCertificate)
-    if (staged === undefined) return this.#loadReplaceable(certificateKey(host, role), parseCertificate)
-    await this.#promote(host, role, staged)
-    return staged
+  loadCertificate(host: string, role: Role): Promise<Certificate | undefined> {
+    return this.#latest(host, role, (key) => this.#loadReplaceable(key, parseCertificate))
+  }
+
+  /** As `loadCertificate`, for whoever must know: one that may not be read rejects. */
+  loadReadableCertificate(host: string, role: Role): Promise<Certificate | undefined> {
+    return this.#latest(host, role, (key) => this.#load(key, parseCertificate))
   }
 
   /** Once it resolves, or the stage alone is written, no crash loses the certificate. */
@@ -210,6 +212,17 @@ export class Records {
   /** Lets go of the store. No call may follow. */
   close(): Promise<void> {
     return this.#store.close()
+  }
+
+  async #latest(
+    host: string,
+    role: Role,
+    load: (key: string) => Promise<Certificate | undefined>,
+  ): Promise<Certificate | undefined> {
+    const staged = await load(stagedKey(host, role))
+    if (staged === undefined) return load(certificateKey(host, role))
+    await this.#promote(host, role, staged)
+    return staged
   }
 
   async #promote(host: string, role: Role, certificate: Certificate): Promise<void> {

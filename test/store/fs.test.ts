@@ -175,6 +175,23 @@ t.test('a folder below that may not be read is told and left out', async (t) => 
   t.equal(await openUnprivileged(folder), [sealed, sealed, 'open/a'].join('\n'))
 })
 
+t.test(
+  'what root writes belongs to the owner of the store’s folder, who can go on with it',
+  { skip: process.getuid?.() !== 0 && 'needs root' },
+  async (t) => {
+    const folder = await openFolderFor(t, 0o700, 65534)
+    const { store } = await open(t, folder)
+    await store.write('a/b/c', Buffer.from('1'))
+    await (await store.lock('a', MINUTE, AbortSignal.timeout(LIMIT_MS))).release()
+    for (const path of ['a', 'a/b', 'a/b/c', ',locks']) {
+      const { gid, mode, uid } = await stat(join(folder, path))
+      t.strictSame([uid, gid], [65534, 65534], path)
+      t.equal(mode & 0o077, 0, path)
+    }
+    t.equal(await openUnprivileged(folder), 'a/b/c')
+  },
+)
+
 t.test('a full disk is refused at open, and at a write that leaves nothing behind', async (t) => {
   const folder = await openFolderFor(t, 0o700, 0)
   if (!(await mountSmallDisk(t, folder))) return void t.comment('skipped: mounting a small disk needs root')

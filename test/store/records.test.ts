@@ -405,6 +405,7 @@ t.test('damage', async (t) => {
     t.match(await records.loadCertificates(), [{ host: 'b.example' }])
     t.equal(await records.loadCertificate('c.example', 'live'), undefined)
     t.match(warnings(), [{ key: 'certificates/c.example/live.pem', err: { code: 'STORE_DENIED' } }])
+    await t.rejects(records.loadReadableCertificate('c.example', 'live'), { code: 'STORE_DENIED' })
   })
 
   t.test('an account or an authority that may not be read is never taken as absent', async (t) => {

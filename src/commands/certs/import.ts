@@ -5,7 +5,7 @@ import { publicRoots, verifyChain } from '../../cert/verify.ts'
 import type { LoadedConfig } from '../../config/load.ts'
 import { resolveSites } from '../../config/sites.ts'
 import { messageOf } from '../../errors.ts'
-import { AdminClient, AdminUnreachableError } from '../admin-client.ts'
+import { AdminClient, AdminRefusedError, AdminUnreachableError } from '../admin-client.ts'
 import { complain, print } from '../terminal.ts'
 import { clockOfInstance } from './clock.ts'
 import { withRecords } from './store.ts'
@@ -40,14 +40,23 @@ export async function importCertificate(
   })
   warnOfStrangers(read, host, now)
   print(`Imported the certificate for ${host}, valid until ${new Date(read.notAfter).toISOString()}.`)
-  try {
-    await new AdminClient(loaded.config).post(`/api/certificates/${encodeURIComponent(host)}/reload`)
-    print('The running instance serves it from now on.')
-  } catch (error) {
-    if (!(error instanceof AdminUnreachableError)) throw error
-    print(`It is served from the next start on: ${error.message}`)
-  }
+  print(await tellInstance(loaded, host))
   return 0
+}
+
+/** @returns from when on it is served @throws when the running instance cannot take it over */
+async function tellInstance({ config }: LoadedConfig, host: string): Promise<string> {
+  try {
+    const isKnown = await new AdminClient(config).post(`/api/certificates/${encodeURIComponent(host)}/reload`)
+    return isKnown
+      ? 'The running instance serves it from now on.'
+      : `The running instance has no host ${host} that a CA supplies: it serves it once it has this config.`
+  } catch (error) {
+    if (error instanceof AdminRefusedError)
+      throw new Error(`the running instance does not serve it: ${error.reason}`, { cause: error })
+    if (!(error instanceof AdminUnreachableError)) throw error
+    return `It is served from the next start on: ${error.message}`
+  }
 }
 
 /** It is the operator's own to decide whom his clients trust: he is told, and not kept from it. */

@@ -145,13 +145,15 @@ export function datesOnly(
 export function memoryRecords(): RenewerRecords {
   const certificates = new Map<string, Certificate>()
   const states = new Map<string, unknown>()
+  const load: RenewerRecords['loadCertificate'] = async (host, role) => certificates.get(`${host} ${role}`)
   return {
     loadCertificates: async () =>
       [...certificates].map(([key, certificate]) => {
         const [host, role] = key.split(' ') as [string, 'live' | 'standby']
         return { host, role, certificate }
       }),
-    loadCertificate: async (host, role) => certificates.get(`${host} ${role}`),
+    loadCertificate: load,
+    loadReadableCertificate: load,
     saveCertificate: async (host, role, certificate) => {
       certificates.set(`${host} ${role}`, certificate)
     },
