@@ -216,8 +216,9 @@ export class Server {
 
   /** Some keys shape what is built once: they wait for the next start. */
   #warnOfRestarts(before: Config, after: Config): void {
-    for (const key of ['store', 'workers', 'forwarder', 'log'] as const) {
-      if (isDeepStrictEqual(lasting(before)[key], lasting(after)[key])) continue
+    const [was, is] = [lasting(before), lasting(after)]
+    for (const key of Object.keys(is)) {
+      if (isDeepStrictEqual(was[key], is[key])) continue
       this.#log.warn({ key }, `\`${key}\` has changed: it takes effect at the next start`)
     }
   }
@@ -246,9 +247,10 @@ export class Server {
   }
 }
 
-/** Without what a reload does change. */
-function lasting(config: Config): Config {
-  return { ...config, log: { ...config.log, access: true } }
+/** What no reload changes, by its path in the config. */
+function lasting({ forwarder, listen, log, store, workers }: Config): Readonly<Record<string, unknown>> {
+  // Whether there are access lines, a reload does change.
+  return { store, workers, forwarder, log: { ...log, access: true }, 'listen.admin': listen.admin }
 }
 
 function randomName(): string {

@@ -191,15 +191,15 @@ t.test('plain HTTP goes to TLS where that is passed through, and nowhere where i
 
 t.test('a changed config file is taken up by itself, and keys that need a restart are named', async (t) => {
   const { setup, program } = await start(t, await startApp(t))
-  await writeConfig(setup, { ...setup.config, forwarder: 'compat' })
+  const listen = { ...setup.config.listen, admin: `127.0.0.1:${await freePort()}` }
+  await writeConfig(setup, { ...setup.config, forwarder: 'compat', listen, log: { access: false } })
   await program.said('"msg":"config reloaded"')
-  t.match(
-    program.lines.find(({ level }) => level === 'warn'),
-    {
-      key: 'forwarder',
-      msg: '`forwarder` has changed: it takes effect at the next start',
-    },
-  )
+  const warnings = program.lines.filter(({ level }) => level === 'warn')
+  t.match(warnings, [
+    { key: 'forwarder', msg: '`forwarder` has changed: it takes effect at the next start' },
+    { key: 'listen.admin', msg: '`listen.admin` has changed: it takes effect at the next start' },
+  ])
+  t.equal(warnings.length, 2)
 })
 
 t.test('a bad config keeps the old one, with a line for each problem', async (t) => {
