@@ -4,7 +4,7 @@
  * Rule: an error's message says what went wrong, where, and what to do; it never holds a key, an EAB secret or a token.
  */
 
-/** One fault in a configuration: where (JSON path such as `sites[0].upstreams[1]`), what, and how to mend it. */
+/** One fault in a configuration: where (JSON path such as `sites[0].upstreams[1]`, or the file that is no JSON), what, and how to mend it. */
 export interface ConfigProblem {
   readonly path: string
   readonly message: string

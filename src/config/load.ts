@@ -41,7 +41,7 @@ export async function loadConfig(file: string, env: Environment): Promise<Loaded
   const baseDir = dirname(path)
   const ownStamp = await stampFiles([path])
   const { value: written, problems } = readJsonc(await readConfigFile(path, file))
-  if (written === undefined) throw new ConfigError(problems)
+  if (written === undefined) throw new ConfigError(problems.map((problem) => ({ ...problem, path: file })))
   const { config, sections, problems: faults } = validate(written, env)
   const named = makeAbsolute(sections, baseDir)
   const stamps = new Map([...ownStamp, ...(await stampFiles(named))])

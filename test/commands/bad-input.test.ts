@@ -28,6 +28,16 @@ t.test('a config that is not there', async (t) => {
   )
 })
 
+t.test('a config that cannot be parsed: which file it is, and where in it', async (t) => {
+  const setup = await prepare(t, UPSTREAM)
+  const says = 'line 2, column 1: the file ends, but "{" of line 1, column 1 is not closed\n'
+  await writeFile(join(setup.folder, 'proxy.config.json'), '{\n')
+  await writeFile(join(setup.folder, 'other.json'), '{\n')
+  t.equal(await failure(t, setup), `holdfast: proxy.config.json: ${says}`)
+  t.equal(await failure(t, setup, ['--config', './other.json']), `holdfast: ./other.json: ${says}`)
+  t.match(await run(setup.folder, ['check']), { code: 1, err: `proxy.config.json: ${says}` })
+})
+
 t.test('a config with several faults: a line for each', async (t) => {
   const setup = await prepare(t, UPSTREAM)
   await writeConfig(setup, {

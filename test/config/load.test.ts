@@ -39,7 +39,9 @@ const BAD: readonly [name: string, config: unknown, lines: string[]][] = [
   [
     'syntax',
     '{\n  "sites": [\n    { "hosts": ["a.example.com"] "upstreams": [] }\n  ]\n}',
-    ['line 3, column 34: expected "," or "}" but found a string (is a comma missing before it?)'],
+    [
+      './proxy.config.json: line 3, column 34: expected "," or "}" but found a string (is a comma missing before it?)',
+    ],
   ],
   [
     'a key twice, beside another mistake',
