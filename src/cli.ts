@@ -1,42 +1,39 @@
 /** argv to a command. `bin/holdfast.js` calls `main`. */
 import { readFileSync } from 'node:fs'
-import { complain, print, UsageError } from './commands/terminal.ts'
-
-/** Arguments after the command's name, and the environment; resolves with the exit code. */
-type Command = (args: string[], env: NodeJS.ProcessEnv) => Promise<number>
+import { type Command, complain, print, UsageError } from './commands/terminal.ts'
 
 /** Each is loaded when it is asked for, so that none costs the others time or memory. */
-const COMMANDS: Readonly<Record<string, { load: () => Promise<Command>; summary: string }>> = {
+export const COMMANDS: Readonly<Record<string, { load: () => Promise<Command>; summary: string }>> = {
   serve: {
-    load: async () => (await import('./commands/serve.ts')).serve,
+    load: async () => (await import('./commands/serve.ts')).command,
     summary: 'run the proxy (the default)',
   },
   check: {
-    load: async () => (await import('./commands/check.ts')).check,
+    load: async () => (await import('./commands/check.ts')).command,
     summary: 'validate the config; exit 1 with every error',
   },
   status: {
-    load: async () => (await import('./commands/status.ts')).status,
+    load: async () => (await import('./commands/status.ts')).command,
     summary: 'hosts, certificates and CA health of the running instance',
   },
   doctor: {
-    load: async () => (await import('./commands/doctor.ts')).doctor,
+    load: async () => (await import('./commands/doctor.ts')).command,
     summary: 'is failover ready? exit 1 when a host depends on one CA alone',
   },
   drill: {
-    load: async () => (await import('./commands/drill.ts')).drill,
+    load: async () => (await import('./commands/drill.ts')).command,
     summary: 'rehearse a CA outage on the running instance, or --practice one',
   },
   'hash-password': {
-    load: async () => (await import('./commands/hash-password.ts')).hashPasswordCommand,
+    load: async () => (await import('./commands/hash-password.ts')).command,
     summary: 'the hash of a password, for basicAuth',
   },
   simulate: {
-    load: async () => (await import('./commands/simulate.ts')).simulate,
+    load: async () => (await import('./commands/simulate.ts')).command,
     summary: 'play a CA outage over a fleet on a virtual clock',
   },
   certs: {
-    load: async () => (await import('./commands/certs.ts')).certs,
+    load: async () => (await import('./commands/certs.ts')).command,
     summary: 'list, export, import, renew or revoke certificates; roots; distrust a CA',
   },
 }
@@ -47,8 +44,8 @@ ${Object.entries(COMMANDS)
   .map(([name, { summary }]) => `  ${name.padEnd(15)}${summary}`)
   .join('\n')}
 
-Every command takes --help, and those that read a config --config FILE (default: proxy.config.json, or the HOLDFAST_*
-environment).
+Every command but hash-password and simulate takes --config FILE (default: proxy.config.json, or the HOLDFAST_*
+environment). holdfast COMMAND --help tells the options of each.
 `
 
 /** Sets the exit code; never throws. */
@@ -64,12 +61,11 @@ export async function main(argv: string[]): Promise<void> {
     process.exitCode = 2
     return
   }
-  if (name === 'certs' && rest.includes('--help'))
-    return print((await import('./commands/certs.ts')).CERTS_USAGE)
-  if (name !== 'check' && rest.includes('--help')) return print(HELP)
+  const args = implicit ? argv : rest
   try {
-    const run = await command.load()
-    process.exitCode = await run(implicit ? argv : rest, process.env)
+    const { usage, run } = await command.load()
+    if (args.includes('--help') || args.includes('-h')) return print(usage)
+    process.exitCode = await run(args, process.env)
   } catch (error) {
     complain(error)
     process.exitCode = isUsageError(error) ? 2 : 1

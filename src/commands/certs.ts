@@ -1,6 +1,6 @@
 /** `holdfast certs`: what the store holds, out of it and into it; also while no instance runs and while every CA is down. */
 import { readFileSync } from 'node:fs'
-import { parseArgs } from 'node:util'
+import { type ParseArgsOptionsConfig, parseArgs } from 'node:util'
 import { distrustedOf } from '../config/cas.ts'
 import { type LoadedConfig, loadChosenConfig } from '../config/load.ts'
 import { normalizeHost } from '../config/schema.ts'
@@ -14,9 +14,24 @@ import { list } from './certs/list.ts'
 import { renew, renewAll, revoke, setDistrusted } from './certs/orders.ts'
 import { exportedRoots, pinRoots, showRoots, unpinRoots } from './certs/roots.ts'
 import { withRecords } from './certs/store.ts'
-import { UsageError } from './terminal.ts'
+import { type Command, UsageError } from './terminal.ts'
 
-export const CERTS_USAGE = `Usage: holdfast certs list [--json]
+const OPTIONS = {
+  config: { type: 'string', short: 'c' },
+  json: { type: 'boolean', default: false },
+  all: { type: 'boolean', default: false },
+  role: { type: 'string' },
+  reason: { type: 'string', default: 'unspecified' },
+  out: { type: 'string', short: 'o' },
+  format: { type: 'string', default: 'pem' },
+  root: { type: 'string' },
+  certificate: { type: 'string' },
+  key: { type: 'string' },
+  'passphrase-file': { type: 'string' },
+} satisfies ParseArgsOptionsConfig
+
+export const command: Command = {
+  usage: `Usage: holdfast certs list [--json]
        holdfast certs export HOST [--role live|standby] [--out FILE] [--format pem|pkcs12] [--passphrase-file FILE]
                                   [--wait [DURATION]]   until there is a valid one; 5m when no duration is given
                                   without --role: the one that is served, which is the standby while the live one is bad
@@ -27,7 +42,13 @@ export const CERTS_USAGE = `Usage: holdfast certs list [--json]
        holdfast certs roots [pin CA | unpin CA | export [--all] [--out FILE]]
        holdfast certs distrust CA
        holdfast certs trust CA
-       holdfast certs account CA rollover|deactivate`
+       holdfast certs account CA rollover|deactivate
+
+  -c, --config FILE  default: proxy.config.json, or the HOLDFAST_* environment; on every one of them
+  -o, --out FILE     default: stdout`,
+  options: OPTIONS,
+  run: certs,
+}
 
 const ACTIONS = [
   'list',
@@ -46,7 +67,7 @@ const DEFAULT_WAIT_MS = 5 * MINUTE
 
 type Values = ReturnType<typeof parse>['values']
 
-export async function certs(args: string[], env: NodeJS.ProcessEnv): Promise<number> {
+async function certs(args: string[], env: NodeJS.ProcessEnv): Promise<number> {
   const { values, positionals, waitMs } = parse(args)
   const [action, ...operands] = positionals
   if (!isAction(action))
@@ -85,23 +106,7 @@ export async function certs(args: string[], env: NodeJS.ProcessEnv): Promise<num
 
 function parse(args: string[]) {
   const { rest, waitMs } = takeWait(args)
-  const { values, positionals } = parseArgs({
-    args: rest,
-    allowPositionals: true,
-    options: {
-      config: { type: 'string', short: 'c' },
-      json: { type: 'boolean', default: false },
-      all: { type: 'boolean', default: false },
-      role: { type: 'string' },
-      reason: { type: 'string', default: 'unspecified' },
-      out: { type: 'string', short: 'o' },
-      format: { type: 'string', default: 'pem' },
-      root: { type: 'string' },
-      certificate: { type: 'string' },
-      key: { type: 'string' },
-      'passphrase-file': { type: 'string' },
-    },
-  })
+  const { values, positionals } = parseArgs({ args: rest, allowPositionals: true, options: OPTIONS })
   return { values, positionals, waitMs }
 }
 

@@ -1,5 +1,5 @@
 /** `holdfast check`: is the config good? Every problem on a line of its own, or one line on what was found. */
-import { parseArgs } from 'node:util'
+import { type ParseArgsOptionsConfig, parseArgs } from 'node:util'
 import { readClientCredentials } from '../cert/client-credentials.ts'
 import { describeEnd, guardSites } from '../cert/client-policy.ts'
 import { loadCertificateFile } from '../cert/files.ts'
@@ -9,28 +9,32 @@ import type { Config, SiteConfig } from '../config/schema.ts'
 import { resolveSites } from '../config/sites.ts'
 import { CertificateError, ConfigError, type ConfigProblem, describeProblem, messageOf } from '../errors.ts'
 import { SystemClock } from '../time.ts'
-import { count } from './terminal.ts'
+import { type Command, count } from './terminal.ts'
 
-const USAGE = `holdfast check [--config FILE] [--json]
+const USAGE = `Usage: holdfast check [--config FILE] [--json]
 
 Validates ${DEFAULT_FILE} (or FILE, or the HOLDFAST_* variables where there is no file) and the files that it names.
+
+  -c, --config FILE  default: ${DEFAULT_FILE}, or the HOLDFAST_* environment
+  --json             for programs
+
 Exit code 0 when it is good, 1 with every problem on a line, 2 when the command is wrong.`
+
+const OPTIONS = {
+  config: { type: 'string', short: 'c' },
+  json: { type: 'boolean' },
+} satisfies ParseArgsOptionsConfig
+
+export const command: Command = { usage: USAGE, options: OPTIONS, run: check }
 
 /** Prints the outcome. Gives the exit code; never rejects for what a user wrote. */
 export async function check(args: string[], env: NodeJS.ProcessEnv): Promise<number> {
-  let options: { config?: string; json?: boolean; help?: boolean }
+  let options: { config?: string; json?: boolean }
   try {
-    options = parseArgs({
-      args,
-      options: { config: { type: 'string' }, json: { type: 'boolean' }, help: { type: 'boolean' } },
-    }).values
+    options = parseArgs({ args, options: OPTIONS }).values
   } catch (error) {
     console.error(`${messageOf(error)}\n\n${USAGE}`)
     return 2
-  }
-  if (options.help) {
-    console.log(USAGE)
-    return 0
   }
   try {
     const loaded = await loadChosenConfig(options.config, env)

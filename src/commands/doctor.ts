@@ -3,7 +3,7 @@
  * that a CA with `eab` which has made no account yet is asked for it: whether it accepts the binding is not to be had else.
  */
 import { Resolver } from 'node:dns/promises'
-import { parseArgs } from 'node:util'
+import { type ParseArgsOptionsConfig, parseArgs } from 'node:util'
 import type { ReachProof } from '../admin/api.ts'
 import type { HostView } from '../admin/views.ts'
 import type { CaaLookup } from '../ca/caa.ts'
@@ -20,7 +20,27 @@ import { AdminClient, AdminUnreachableError } from './admin-client.ts'
 import { type Diagnosis, examine } from './doctor/examination.ts'
 import type { AddressLookup, Ports } from './doctor/reach.ts'
 import { describe } from './doctor/report.ts'
-import { complain, print, UsageError } from './terminal.ts'
+import { type Command, complain, print, UsageError } from './terminal.ts'
+
+const OPTIONS = {
+  config: { type: 'string', short: 'c' },
+  dns: { type: 'string' },
+  json: { type: 'boolean', default: false },
+} satisfies ParseArgsOptionsConfig
+
+export const command: Command = {
+  usage: `Usage: holdfast doctor [--config FILE] [--dns IP:PORT] [--json]
+
+Is failover ready? Asks every CA, the DNS and the store about each host, also while no instance runs, and says what to do.
+
+  -c, --config FILE  default: proxy.config.json, or the HOLDFAST_* environment
+  --dns IP:PORT      the name server to ask; default: the machine's own
+  --json             for programs
+
+Exit code 0 when two CAs can supply every host that CAs supply, else 1.`,
+  options: OPTIONS,
+  run: doctor,
+}
 
 /** Where CAs ask (RFC 8555 section 8.3, RFC 8737 section 3). */
 const CA_PORTS: Ports = { https: 443, http: 80 }
@@ -30,14 +50,7 @@ const DNS_TIMEOUT_MS = 2 * SECOND
 
 /** @returns 0 when two CAs can supply every host that CAs supply, else 1 */
 export async function doctor(args: string[], env: NodeJS.ProcessEnv): Promise<number> {
-  const { values } = parseArgs({
-    args,
-    options: {
-      config: { type: 'string', short: 'c' },
-      dns: { type: 'string' },
-      json: { type: 'boolean', default: false },
-    },
-  })
+  const { values } = parseArgs({ args, options: OPTIONS })
   const resolver = createResolver(values.dns)
   const diagnosis = await diagnose(await loadChosenConfig(values.config, env), resolver)
   print(values.json ? JSON.stringify(diagnosis, undefined, 2) : describe(diagnosis))

@@ -2,7 +2,7 @@
  * `holdfast drill`: rehearses a CA outage. On the running instance by its admin API, which restores everything when the
  * time is over, at Ctrl-C, and when this program is gone; or with `--practice` on an instance of its own.
  */
-import { parseArgs } from 'node:util'
+import { type ParseArgsOptionsConfig, parseArgs } from 'node:util'
 import type { DrillLine, DrillReport } from '../admin/drill.ts'
 import { OUTAGES, type Outage } from '../ca/rehearsal.ts'
 import { loadChosenConfig } from '../config/load.ts'
@@ -10,22 +10,42 @@ import { parseDuration, SECOND } from '../time.ts'
 import { AdminClient } from './admin-client.ts'
 import { practise } from './drill/practice.ts'
 import { describeLine, describeReport } from './drill/story.ts'
-import { print, UsageError } from './terminal.ts'
+import { type Command, print, UsageError } from './terminal.ts'
+
+const OPTIONS = {
+  config: { type: 'string', short: 'c' },
+  ca: { type: 'string' },
+  mode: { type: 'string', default: '503' },
+  for: { type: 'string', default: '10m' },
+  canary: { type: 'string' },
+  practice: { type: 'boolean', default: false },
+  json: { type: 'boolean', default: false },
+} satisfies ParseArgsOptionsConfig
+
+export const command: Command = {
+  usage: `Usage: holdfast drill --ca NAME [--mode MODE] [--for DURATION] [--canary HOST|none] [--config FILE] [--json]
+       holdfast drill --practice [--mode MODE] [--json]
+
+Rehearses the outage of a CA on the running instance, which treats it as failing; no live certificate is touched. At the
+end of its time, or at Ctrl-C, everything is restored.
+
+  --ca NAME          which CA fails
+  --mode MODE        how it fails: ${OUTAGES.join(', ')}; default: 503
+  --for DURATION     how long, such as 90s; default: 10m
+  --canary HOST      whose standby is ordered anew as a trial, at the cost of one certificate; default: the first host
+                     that fits; none: no host
+  --practice         on an instance and with two CAs of its own, which end with it
+  -c, --config FILE  that of the instance; default: proxy.config.json, or the HOLDFAST_* environment
+  --json             the report, for programs
+
+Exit code 0 when no host would have been lost and every order came to a certificate, else 1.`,
+  options: OPTIONS,
+  run: drill,
+}
 
 /** @returns 0 when no host would have been lost and every order came to a certificate, the canary's too; else 1 */
-export async function drill(args: string[], env: NodeJS.ProcessEnv): Promise<number> {
-  const { values } = parseArgs({
-    args,
-    options: {
-      config: { type: 'string', short: 'c' },
-      ca: { type: 'string' },
-      mode: { type: 'string', default: '503' },
-      for: { type: 'string', default: '10m' },
-      canary: { type: 'string' },
-      practice: { type: 'boolean', default: false },
-      json: { type: 'boolean', default: false },
-    },
-  })
+async function drill(args: string[], env: NodeJS.ProcessEnv): Promise<number> {
+  const { values } = parseArgs({ args, options: OPTIONS })
   const outage = readOutage(values.mode)
   if (values.practice) return practise(outage, values.json)
   if (values.ca === undefined) throw new UsageError('say which CA fails: --ca NAME, or --practice')

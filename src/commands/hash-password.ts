@@ -4,9 +4,17 @@ import { Writable } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import { parseArgs } from 'node:util'
 import { hashPassword } from '../password.ts'
-import { print, UsageError } from './terminal.ts'
+import { type Command, print, UsageError } from './terminal.ts'
 
-export async function hashPasswordCommand(args: string[]): Promise<number> {
+export const command: Command = {
+  usage: `Usage: holdfast hash-password
+
+Asks for a password, or reads the first line of stdin, and prints its hash for \`basicAuth\`.`,
+  options: {},
+  run: hashPasswordCommand,
+}
+
+async function hashPasswordCommand(args: string[]): Promise<number> {
   parseArgs({ args, options: {} })
   const password = process.stdin.isTTY ? await ask() : firstLine(await text(process.stdin))
   if (password === '') throw new UsageError('the password is empty: type it, or send it on stdin')

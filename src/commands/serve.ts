@@ -1,7 +1,7 @@
 /** `holdfast serve`: runs the proxy until a signal; reloads the config on SIGHUP and when its files change. */
 import { availableParallelism } from 'node:os'
 import { relative } from 'node:path'
-import { parseArgs } from 'node:util'
+import { type ParseArgsOptionsConfig, parseArgs } from 'node:util'
 import { INTERNAL } from '../config/cas.ts'
 import { type LoadedConfig, loadChosenConfig } from '../config/load.ts'
 import type { Config } from '../config/schema.ts'
@@ -13,17 +13,31 @@ import { Server, type ServerOptions } from '../server.ts'
 import { SECOND, SystemClock } from '../time.ts'
 import { Workers } from '../workers.ts'
 import { DEMO_PORT, startDemoApp } from './demo-app.ts'
-import { count, paint, print } from './terminal.ts'
+import { type Command, count, paint, print } from './terminal.ts'
+
+const OPTIONS = {
+  config: { type: 'string', short: 'c' },
+  demo: { type: 'boolean', default: false },
+} satisfies ParseArgsOptionsConfig
+
+export const command: Command = {
+  usage: `Usage: holdfast [serve] [--config FILE] [--demo]
+
+Runs the proxy until SIGTERM or SIGINT, which let what is in flight finish; a second one does not wait. Takes a changed
+config over by itself, or at SIGHUP.
+
+  -c, --config FILE  default: proxy.config.json, or the HOLDFAST_* environment
+  --demo             with an app on port 3000 to stand in front of`,
+  options: OPTIONS,
+  run: serve,
+}
 
 /** How long the banner waits for the first certificates of the internal CA. */
 const SUPPLY_LIMIT_MS = 5 * SECOND
 
 /** Resolves once everything has stopped. @throws ConfigError, StoreError when it cannot start */
-export async function serve(args: string[], env: NodeJS.ProcessEnv): Promise<number> {
-  const { values } = parseArgs({
-    args,
-    options: { config: { type: 'string', short: 'c' }, demo: { type: 'boolean', default: false } },
-  })
+async function serve(args: string[], env: NodeJS.ProcessEnv): Promise<number> {
+  const { values } = parseArgs({ args, options: OPTIONS })
   const loaded = await loadChosenConfig(values.config, env)
   const log = createLog(loaded.config.log)
   const stopDemo = values.demo ? await startDemoApp() : undefined

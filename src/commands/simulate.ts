@@ -1,43 +1,67 @@
 /** `holdfast simulate`: plays an outage over a fleet on a virtual clock, with the real planner, health and ledgers. */
 import { writeFileSync } from 'node:fs'
-import { parseArgs } from 'node:util'
+import { type ParseArgsOptionsConfig, parseArgs } from 'node:util'
 import { DAY, formatDuration, parseDuration } from '../time.ts'
 import { playHoldfast, type Scenario } from './simulate/fleet.ts'
 import { type Report, reportOf } from './simulate/report.ts'
 import { playRival, RIVALS } from './simulate/rivals.ts'
 import { type Run, timeline } from './simulate/timeline.ts'
 import { type Outage, simulatedLimits } from './simulate/world.ts'
-import { print, table, UsageError } from './terminal.ts'
+import { type Command, print, table, UsageError } from './terminal.ts'
 
 const DEFAULT_CAS = 'letsencrypt,zerossl'
 const KINDS: readonly Outage['kind'][] = ['503', 'hang', '429']
 /** The same fleet on the same days, whenever it is played. */
 const START = Date.parse('2026-06-01T00:00:00Z')
 
+const OUTAGE_FORM = `CA:DURATION[:${KINDS.join('|')}][@dayN]`
+
+const OPTIONS = {
+  hosts: { type: 'string', default: '1000' },
+  lifetime: { type: 'string', default: '45d' },
+  cas: { type: 'string', default: DEFAULT_CAS },
+  outage: { type: 'string', multiple: true },
+  standby: { type: 'string', default: 'always' },
+  days: { type: 'string', default: '90' },
+  seed: { type: 'string', default: '1' },
+  svg: { type: 'string', default: 'holdfast-simulation.svg' },
+  compare: { type: 'boolean', default: false },
+  json: { type: 'boolean', default: false },
+} satisfies ParseArgsOptionsConfig
+
+export const command: Command = {
+  usage: `Usage: holdfast simulate [options]
+
+Plays outages of CAs over a fleet of hosts on a virtual clock, with the planner of the proxy and the rate limits of the
+CAs. Asks nobody, and needs no config.
+
+  --hosts N            how many; default: 1000
+  --lifetime DURATION  of the certificates; default: 45d
+  --cas CA,CA          in order of preference; default: ${DEFAULT_CAS}
+  --outage OUTAGE      ${OUTAGE_FORM}, such as letsencrypt:16h or letsencrypt:3d:hang@day30;
+                       default: 503, in the middle of the time; may be given several times
+  --standby WHEN       always, on-degraded or off; default: always
+  --days N             how long it is played; default: 90
+  --seed N             of chance: the same gives the same; default: 1
+  --svg FILE           where the timeline is written; default: holdfast-simulation.svg
+  --compare            beside it, other ways to renew
+  --json               for programs
+
+Exit code 0 when no host was ever without a certificate, else 1.`,
+  options: OPTIONS,
+  run: simulate,
+}
+
 /** @returns 0 when no host was ever without a certificate, else 1 */
-export async function simulate(args: string[]): Promise<number> {
-  const { values } = parseArgs({
-    args,
-    options: {
-      hosts: { type: 'string', default: '1000' },
-      lifetime: { type: 'string', default: '45d' },
-      cas: { type: 'string', default: DEFAULT_CAS },
-      outage: { type: 'string', multiple: true, default: [] },
-      standby: { type: 'string', default: 'always' },
-      days: { type: 'string', default: '90' },
-      seed: { type: 'string', default: '1' },
-      svg: { type: 'string', default: 'holdfast-simulation.svg' },
-      compare: { type: 'boolean', default: false },
-      json: { type: 'boolean', default: false },
-    },
-  })
+async function simulate(args: string[]): Promise<number> {
+  const { values } = parseArgs({ args, options: OPTIONS })
   const days = wholeNumber('days', values.days)
   const cas = values.cas.split(',')
   const scenario: Scenario = {
     hosts: wholeNumber('hosts', values.hosts),
     lifetimeMs: duration('lifetime', values.lifetime),
     cas,
-    outages: readOutages(values.outage, cas, days),
+    outages: readOutages(values.outage ?? [], cas, days),
     standby: readStandby(values.standby),
     start: START,
     days,
@@ -104,9 +128,7 @@ function readOutages(texts: readonly string[], cas: readonly string[], days: num
     const [, ca = '', length = '', kind = '503', day = String(Math.floor(days / 2))] =
       /^([^:@]+):([^:@]+)(?::([^@]+))?(?:@day(\d+))?$/.exec(text) ?? []
     if (!cas.includes(ca))
-      throw new UsageError(
-        `--outage ${text}: write CA:DURATION[:503|hang|429][@dayN] with a CA of ${cas.join(', ')}`,
-      )
+      throw new UsageError(`--outage ${text}: write ${OUTAGE_FORM} with a CA of ${cas.join(', ')}`)
     const found = KINDS.find((each) => each === kind)
     if (found === undefined)
       throw new UsageError(`--outage ${text}: no kind "${kind}": there are ${KINDS.join(', ')}`)

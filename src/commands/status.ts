@@ -1,19 +1,34 @@
 /** `holdfast status`: hosts, their certificates, the CAs' health and the upstreams', from the running instance. */
-import { parseArgs } from 'node:util'
+import { type ParseArgsOptionsConfig, parseArgs } from 'node:util'
 import type { CaView, CertificateView, ClockView, ForecastView, HostView } from '../admin/views.ts'
 import { loadChosenConfig } from '../config/load.ts'
 import type { UpstreamStatus } from '../http/gateway.ts'
 import { formatClockError, formatDuration, SECOND } from '../time.ts'
 import { stateOf } from '../upstreams/balancer.ts'
 import { AdminClient } from './admin-client.ts'
-import { count, paint, print, table } from './terminal.ts'
+import { type Command, count, paint, print, table } from './terminal.ts'
+
+const OPTIONS = {
+  config: { type: 'string', short: 'c' },
+  json: { type: 'boolean', default: false },
+} satisfies ParseArgsOptionsConfig
+
+export const command: Command = {
+  usage: `Usage: holdfast status [--config FILE] [--json]
+
+Hosts, their certificates, CAs and upstreams, as the running instance has them.
+
+  -c, --config FILE  that of the instance; default: proxy.config.json, or the HOLDFAST_* environment
+  --json             for programs
+
+Exit code 0 when every host has a valid certificate, else 1, also when no instance runs.`,
+  options: OPTIONS,
+  run: status,
+}
 
 /** @returns 0 when every host has a valid certificate, 1 when one has none */
-export async function status(args: string[], env: NodeJS.ProcessEnv): Promise<number> {
-  const { values } = parseArgs({
-    args,
-    options: { config: { type: 'string', short: 'c' }, json: { type: 'boolean', default: false } },
-  })
+async function status(args: string[], env: NodeJS.ProcessEnv): Promise<number> {
+  const { values } = parseArgs({ args, options: OPTIONS })
   const { config } = await loadChosenConfig(values.config, env)
   const admin = new AdminClient(config)
   const [hosts, cas, forecasts, upstreams, clock] = await Promise.all([

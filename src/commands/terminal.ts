@@ -1,6 +1,15 @@
 /** What commands share in talking to people: aligned tables, colours only on a terminal, one clear line for an error. */
-import { styleText } from 'node:util'
+import { type ParseArgsOptionsConfig, styleText } from 'node:util'
 import { ConfigError, messageOf } from '../errors.ts'
+
+/** What `cli.ts` runs, and shows at `--help`. */
+export interface Command {
+  /** Names every option. */
+  readonly usage: string
+  readonly options: ParseArgsOptionsConfig
+  /** @param args after the command's name @returns the exit code */
+  readonly run: (args: string[], env: NodeJS.ProcessEnv) => Promise<number>
+}
 
 type Style = Parameters<typeof styleText>[0]
 

@@ -176,9 +176,3 @@ t.test('a wrong command: usage, exit code 2', async (t) => {
   t.match(err[0], /--confg/)
   t.match(err.join('\n'), /holdfast check \[--config FILE\] \[--json\]/)
 })
-
-t.test('--help: usage, exit code 0', async (t) => {
-  const { code, out } = await run(t, ['--help'])
-  t.equal(code, 0)
-  t.match(out[0], /^holdfast check/)
-})
