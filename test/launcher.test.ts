@@ -31,6 +31,32 @@ t.test('on an old Node it says in one line what it needs, what it found and how 
   )
 })
 
+for (const [layout, place] of [
+  ['beside it', '..'],
+  ['within it', 'node_modules'],
+] as const) {
+  t.test(`on an old Node an installed copy names the Node that came with it: ${layout}`, async (t) => {
+    const folder = join(t.testdir({}), 'node_modules/holdfast')
+    const newer = join(folder, place, `node-${process.platform}-${process.arch}/bin/node`)
+    mkdirSync(dirname(newer), { recursive: true })
+    writeFileSync(newer, '')
+    mkdirSync(folder, { recursive: true })
+    const { node, flags } = oldNode(folder)
+    const { status, stdout, stderr } = run(folder, node, flags)
+    t.strictSame([status, stdout], [1, ''])
+    const command = `${newer} ${join(folder, 'bin/holdfast.js')} check --config a.json`
+    t.match(stderr, `. One came with it: start with \`${command}\`.\n`)
+  })
+}
+
+t.test('on an old Node an installed copy without one of its own tells how to get it', async (t) => {
+  const folder = t.testdir({ dist: { 'cli.js': PROGRAM } })
+  const { node, flags } = oldNode(folder)
+  const { status, stderr } = run(folder, node, flags)
+  t.equal(status, 1)
+  t.match(stderr, /\. Install one, or install holdfast with its optional packages, which bring one\.\n$/)
+})
+
 function run(folder: string, node = process.execPath, flags: string[] = []) {
   const launcher = join(folder, 'bin/holdfast.js')
   mkdirSync(dirname(launcher), { recursive: true })
