@@ -14,6 +14,7 @@ import { tooLarge } from '../shaping.ts'
 import type { Route } from '../verdict.ts'
 import type { Engine } from './engine.ts'
 import type { Head } from './head.ts'
+import { HeldPieces } from './held-pieces.ts'
 import type { Upstreams } from './upstream.ts'
 import type { UpstreamConnection, UpstreamFault, UpstreamUser } from './upstream-connection.ts'
 
@@ -53,8 +54,6 @@ export const HAVE_CONTENT: ReadonlySet<string> = new Set(['POST', 'PUT', 'PATCH'
 
 /** Of a body that is sent, how much is kept for as long as the upstream may say that it did not process the request. */
 const KEPT_BYTES = 64 * 1024
-/** What a piece of it counts for at least, so that many small ones do not cost more than that. */
-const PIECE_BYTES = 1024
 
 /** How a request's body is framed on its way to the upstream; `raw` is for tunnels. */
 export type RequestFraming = 'none' | 'length' | 'chunked' | 'raw'
@@ -85,9 +84,8 @@ export class Exchange implements CompressorUser, UpstreamUser, BalancedRequest, 
   /** Of the request's head, once one is looked up. */
   #fields: FieldLines | undefined
   #framing: RequestFraming = 'none'
-  /** The body's pieces, so far as they are not sent, or may be sent again. */
-  #held: Buffer[] | undefined
-  #keptBytes = 0
+  /** The body, so far as it is not sent, or may be sent again. */
+  #held: HeldPieces | undefined
   /** Has body been sent that is not kept? Then the request cannot be sent again. */
   #bodyGone = false
   #trailers: Buffer | undefined
@@ -227,8 +225,7 @@ export class Exchange implements CompressorUser, UpstreamUser, BalancedRequest, 
   #write(bytes: Buffer): boolean {
     this.#bodyStarted = true
     if (this.#connected) return this.#pass(bytes)
-    this.#held ??= []
-    this.#held.push(bytes)
+    this.#hold(bytes)
     return false
   }
 
@@ -239,13 +236,14 @@ export class Exchange implements CompressorUser, UpstreamUser, BalancedRequest, 
 
   /** Only an upstream of HTTP/2 says what it did not process. */
   #keep(bytes: Buffer): void {
-    this.#keptBytes += Math.max(bytes.length, PIECE_BYTES)
-    if (this.#backend?.protocol !== 'h2' || this.#keptBytes > KEPT_BYTES) this.#dropBody()
-    else {
-      this.#held ??= []
-      // A small part of what was read does not hold on to all of that.
-      this.#held.push(bytes.length < bytes.buffer.byteLength / 2 ? Buffer.from(bytes) : bytes)
-    }
+    const keptBytes = this.#held?.bytes ?? 0
+    if (this.#backend?.protocol !== 'h2' || keptBytes + bytes.length > KEPT_BYTES) this.#dropBody()
+    else this.#hold(bytes)
+  }
+
+  #hold(bytes: Buffer): void {
+    this.#held ??= new HeldPieces()
+    this.#held.push(bytes)
   }
 
   /** The request is not sent again. */
@@ -328,9 +326,8 @@ export class Exchange implements CompressorUser, UpstreamUser, BalancedRequest, 
   #sendHeld(): void {
     const held = this.#held
     this.#held = undefined
-    this.#keptBytes = 0
     let room = held !== undefined
-    for (const bytes of held ?? []) room = this.#pass(bytes)
+    while (held !== undefined && held.bytes > 0) room = this.#pass(held.take())
     if (this.requestDone && this.#framing !== 'none') this.#connection?.endBody(this.#trailers)
     else if (room) this.#client.onDrain()
   }

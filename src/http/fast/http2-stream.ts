@@ -13,6 +13,7 @@ import { Exchange, type ExchangeClient, HAVE_CONTENT, type RequestFraming } from
 import { dropLines, HSTS_LINES, KnownFields } from './fields.ts'
 import { ERROR } from './frames.ts'
 import type { Head } from './head.ts'
+import { HeldPieces } from './held-pieces.ts'
 import type { HopLines } from './hop-lines.ts'
 import type { Http2Request } from './http2-request.ts'
 import { CR, copyOf, LF, NOTHING } from './octets.ts'
@@ -82,7 +83,7 @@ export class Http2Stream implements ExchangeClient {
   /** END_STREAM is sent. */
   #responseEnded = false
   /** Content that the windows have no room for. */
-  #held: Buffer[] = []
+  readonly #held = new HeldPieces()
   #heldSince = 0
   /** The response has ended once `#held` is sent. */
   #endHeld = false
@@ -256,12 +257,12 @@ export class Http2Stream implements ExchangeClient {
   /** The client has given the stream up, or its connection is gone. */
   abandon(): void {
     this.#exchange?.finish(new ProxyError('CLIENT_GONE', 499, 'the client gave the request up'))
-    this.#held = []
+    this.#held.clear()
   }
 
   onSweep(now: number): void {
     const { body, response, upgrade } = this.#host.engine.timeouts
-    if (this.#held.length > 0) {
+    if (this.#held.bytes > 0) {
       if (now - this.#heldSince > response) this.#host.reset(this, ERROR.CANCEL)
     } else if (this.#tunnel) {
       if (now - this.#activeAt > upgrade) this.#host.reset(this, ERROR.CANCEL)
@@ -302,12 +303,12 @@ export class Http2Stream implements ExchangeClient {
     const exchange = this.#exchange
     if (exchange === undefined || this.#responseEnded) return
     exchange.bodyBytes += end - start
-    const sent = this.#held.length > 0 ? start : this.#send(bytes, start, end)
-    if (sent < end) this.#hold(Buffer.from(bytes.subarray(sent, end)))
+    const sent = this.#held.bytes > 0 ? start : this.#send(bytes, start, end)
+    if (sent < end) this.#hold(bytes, sent, end)
   }
 
   onReadEnd(): void {
-    if (this.#responseEnded || (this.#held.length === 0 && !this.#host.congested)) return
+    if (this.#responseEnded || (this.#held.bytes === 0 && !this.#host.congested)) return
     this.#exchange?.pause()
     this.#host.wait(this)
   }
@@ -315,7 +316,7 @@ export class Http2Stream implements ExchangeClient {
   onResponseEnd(trailers: Buffer | undefined): void {
     this.#trailers = trailers
     this.#endHeld = true
-    if (this.#held.length === 0) this.#endResponse()
+    if (this.#held.bytes === 0) this.#endResponse()
     else this.#host.wait(this)
   }
 
@@ -328,25 +329,24 @@ export class Http2Stream implements ExchangeClient {
 
   /** There may be room now: sends what is held, then lets the upstream go on. */
   pump(): void {
-    while (this.#held.length > 0) {
-      const first = this.#held[0] ?? NOTHING
+    while (this.#held.bytes > 0) {
+      const { first } = this.#held
       const sent = this.#send(first, 0, first.length)
       if (sent > 0) this.#heldSince = this.#host.engine.deadlines.now
+      this.#held.drop(sent)
       if (sent < first.length) {
-        this.#held[0] = first.subarray(sent)
         this.#host.wait(this)
         return
       }
-      this.#held.shift()
     }
     if (this.#endHeld) this.#endResponse()
     else if (this.#host.congested) this.#host.wait(this)
     else this.#exchange?.resume()
   }
 
-  #hold(bytes: Buffer): void {
-    if (this.#held.length === 0) this.#heldSince = this.#host.engine.deadlines.now
-    this.#held.push(bytes)
+  #hold(bytes: Buffer, start: number, end: number): void {
+    if (this.#held.bytes === 0) this.#heldSince = this.#host.engine.deadlines.now
+    this.#held.append(bytes, start, end)
   }
 
   /** Sends what the windows allow; returns the index after it. */

@@ -6,6 +6,7 @@
  */
 import { ERROR, MAX_FRAME_BYTES } from './frames.ts'
 import type { Head } from './head.ts'
+import { HeldPieces } from './held-pieces.ts'
 import type { UpstreamConnection, UpstreamFault, UpstreamUser } from './upstream-connection.ts'
 import { switchingLines } from './upstream-http2-head.ts'
 
@@ -40,7 +41,7 @@ export class UpstreamHttp2Stream implements UpstreamConnection {
   readonly #host: UpstreamStreamHost
   #user: UpstreamUser | undefined
   /** Body that the windows have no room for. */
-  #held: Buffer[] = []
+  readonly #held = new HeldPieces()
   #ended = false
   #endSent = false
   #trailers: Buffer | undefined
@@ -91,9 +92,18 @@ export class UpstreamHttp2Stream implements UpstreamConnection {
 
   writeBody(bytes: Buffer): boolean {
     this.#activeAt = this.#host.now
-    if (bytes.length > 0) this.#held.push(bytes)
+    let sent = 0
+    if (this.#held.bytes === 0) {
+      for (let room = this.#room; room > 0 && sent < bytes.length; room = this.#room) {
+        const end = Math.min(sent + room, bytes.length)
+        this.#sendData(bytes.subarray(sent, end), false)
+        sent = end
+      }
+    }
+    if (sent === bytes.length) return this.#held.bytes === 0
+    this.#held.push(bytes.subarray(sent))
     this.#send()
-    return this.#held.length === 0
+    return false
   }
 
   endBody(trailers: Buffer | undefined): void {
@@ -121,7 +131,7 @@ export class UpstreamHttp2Stream implements UpstreamConnection {
   destroy(): void {
     if (this.#user === undefined) return
     this.#user = undefined
-    this.#held = []
+    this.#held.clear()
     this.#host.close(this, ERROR.CANCEL)
   }
 
@@ -142,7 +152,7 @@ export class UpstreamHttp2Stream implements UpstreamConnection {
   lose(fault: UpstreamFault, detail: string): void {
     const user = this.#user
     this.#user = undefined
-    this.#held = []
+    this.#held.clear()
     user?.onLost(fault, detail, this.#responding)
   }
 
@@ -220,38 +230,48 @@ export class UpstreamHttp2Stream implements UpstreamConnection {
   /** There may be room for more of the body. */
   pump(): void {
     this.#send()
-    if (this.#held.length === 0 && !this.#ended) this.#user?.onDrain()
+    if (this.#held.bytes === 0 && !this.#ended) this.#user?.onDrain()
   }
 
   onSweep(now: number, responseMs: number, tunnelMs: number): void {
     const user = this.#user
-    const waitsForClient = this.#paused || (user?.requestDone === false && this.#held.length === 0)
+    const waitsForClient = this.#paused || (user?.requestDone === false && this.#held.bytes === 0)
     if (waitsForClient) this.#activeAt = now
     else if (now - this.#activeAt > (this.#tunnel ? tunnelMs : responseMs))
       this.#fail('timeout', 'the upstream went silent', ERROR.CANCEL)
   }
 
-  #send(): void {
-    if (this.id === 0 || this.#endSent || this.#user === undefined) return
+  get #isOpen(): boolean {
+    return this.id !== 0 && !this.#endSent && this.#user !== undefined
+  }
+
+  /** How much may be sent in one frame now. */
+  get #room(): number {
     const host = this.#host
-    while (this.#held.length > 0) {
-      const first = this.#held[0] as Buffer
-      const room = host.congested
-        ? 0
-        : Math.min(first.length, MAX_FRAME_BYTES, this.sendWindow, host.sendWindow)
-      if (room <= 0) {
+    if (!this.#isOpen || host.congested) return 0
+    return Math.max(0, Math.min(MAX_FRAME_BYTES, this.sendWindow, host.sendWindow))
+  }
+
+  #sendData(bytes: Buffer, isLast: boolean): void {
+    const host = this.#host
+    this.sendWindow -= bytes.length
+    host.sendWindow -= bytes.length
+    this.#activeAt = host.now
+    host.data(this.id, bytes, isLast)
+  }
+
+  #send(): void {
+    if (!this.#isOpen) return
+    const host = this.#host
+    while (this.#held.bytes > 0) {
+      const room = this.#room
+      if (room === 0) {
         host.wait(this)
         return
       }
-      this.sendWindow -= room
-      host.sendWindow -= room
-      this.#activeAt = host.now
-      const isLast =
-        this.#ended && this.#trailers === undefined && this.#held.length === 1 && room === first.length
-      host.data(this.id, first.subarray(0, room), isLast)
-      if (room < first.length) this.#held[0] = first.subarray(room)
-      else this.#held.shift()
-      this.#endSent = isLast
+      const bytes = this.#held.take(room)
+      this.#endSent = this.#ended && this.#trailers === undefined && this.#held.bytes === 0
+      this.#sendData(bytes, this.#endSent)
     }
     if (!this.#ended || this.#endSent) return
     this.#endSent = true
@@ -269,7 +289,7 @@ export class UpstreamHttp2Stream implements UpstreamConnection {
   #finish(trailers: Buffer | undefined): void {
     const user = this.#user
     this.#user = undefined
-    this.#held = []
+    this.#held.clear()
     // The rest of a request that is answered already is not wanted.
     this.#host.close(this, this.#endSent ? undefined : ERROR.CANCEL)
     user?.onResponseEnd(trailers)

@@ -18,6 +18,7 @@ import { BodyReader, type ContentSink, type Framing } from './body.ts'
 import type { Timed } from './deadlines.ts'
 import type { Engine, Flushable } from './engine.ts'
 import type { Head } from './head.ts'
+import { HeldPieces } from './held-pieces.ts'
 import { lexResponseHead, MAX_HEAD_BYTES } from './lexer.ts'
 import { LF } from './octets.ts'
 import type { UpstreamConnection, UpstreamFault, UpstreamUser } from './upstream-connection.ts'
@@ -100,6 +101,11 @@ export class UpstreamHttp1 implements UpstreamConnection, ContentSink, Timed, Fl
   #unsent: Buffer | undefined
   /** Are a head and a part of its body gathered until the turn ends? */
   #corked = false
+  /** What waits for the socket, which is busy. While there is some, a write that tells of its end is on its way, or the turn's. */
+  readonly #held = new HeldPieces()
+  /** Is a write on its way that tells of its end? */
+  #awaitsWrite = false
+  readonly #onWritten = (): void => this.#written()
   /** Start of a response head whose rest has not come. */
   #partial: Buffer | undefined
   #responseStarted = false
@@ -126,7 +132,9 @@ export class UpstreamHttp1 implements UpstreamConnection, ContentSink, Timed, Fl
     socket.on('error', (error) => this.#onClose(connectProblem(error)))
     socket.on('end', () => this.#onEnd())
     socket.on('close', () => this.#onClose('the connection was closed'))
-    socket.on('drain', () => this.#user?.onDrain())
+    socket.on('drain', () => {
+      if (!this.#awaitsWrite) this.#user?.onDrain()
+    })
     engine.deadlines.add(this)
   }
 
@@ -178,6 +186,7 @@ export class UpstreamHttp1 implements UpstreamConnection, ContentSink, Timed, Fl
     this.#unsent = undefined
     if (this.#corked) {
       this.#corked = false
+      this.#writeHeld()
       this.#socket.uncork()
     } else if (head !== undefined) this.#write(head)
   }
@@ -192,19 +201,43 @@ export class UpstreamHttp1 implements UpstreamConnection, ContentSink, Timed, Fl
 
   #write(bytes: Buffer): boolean {
     const head = this.#unsent
+    if (this.#state !== 'connecting') this.#await()
     if (head !== undefined) {
       // What comes of the body in the head's turn goes out with it.
       this.#unsent = undefined
       this.#corked = true
       this.#socket.cork()
       this.#socket.write(head)
+    } else if (this.#corked || this.#awaitsWrite) return this.#hold(bytes)
+    else if (this.#socket.writableLength > 0) {
+      this.#awaitsWrite = true
+      return this.#socket.write(bytes, this.#onWritten)
     }
-    if (this.#state !== 'connecting') this.#await()
     return this.#socket.write(bytes)
+  }
+
+  /** The socket would queue each piece by itself, at many times the size of a small one. */
+  #hold(bytes: Buffer): boolean {
+    this.#held.push(bytes)
+    return this.#held.bytes + this.#socket.writableLength < this.#socket.writableHighWaterMark
+  }
+
+  #written(): void {
+    this.#awaitsWrite = false
+    this.#writeHeld()
+    if (!this.#socket.writableNeedDrain) this.#user?.onDrain()
+  }
+
+  #writeHeld(): void {
+    if (this.#held.bytes === 0) return
+    this.#socket.cork()
+    while (this.#held.bytes > 0) this.#socket.write(this.#held.take())
+    this.#socket.uncork()
   }
 
   end(): void {
     this.flush()
+    this.#writeHeld()
     this.#socket.end()
   }
 
@@ -228,6 +261,7 @@ export class UpstreamHttp1 implements UpstreamConnection, ContentSink, Timed, Fl
     this.#user = undefined
     this.#unsent = undefined
     this.#corked = false
+    this.#held.clear()
     this.#engine.deadlines.delete(this)
     this.#socket.destroy()
   }
@@ -349,7 +383,7 @@ export class UpstreamHttp1 implements UpstreamConnection, ContentSink, Timed, Fl
 
   #finish(user: UpstreamUser, excess: boolean): void {
     this.#user = undefined
-    if (this.#close || excess || !user.requestDone) this.destroy()
+    if (this.#close || excess || !user.requestDone || this.#held.bytes > 0) this.destroy()
     else this.#release()
     user.onResponseEnd(this.#body.trailers)
   }
