@@ -6,10 +6,10 @@
  * `HealthChecks` keeps what is unchanged over reloads. `balancer.ts` asks `failing`; `probe.ts` does the looking.
  */
 import type { HealthCheckPolicy } from '../config/balancing.ts'
-import { messageOf } from '../errors.ts'
 import type { Log } from '../log.ts'
 import { type Cancel, type Clock, SECOND, withDeadline } from '../time.ts'
 import type { Backend } from './backend.ts'
+import { connectProblem } from './connect-problem.ts'
 import { probe } from './probe.ts'
 
 export interface HealthOptions {
@@ -66,7 +66,7 @@ export class HealthCheck {
         probe(this.#backend, this.#policy, limited),
       )
     } catch (error) {
-      problem = messageOf(error)
+      problem = connectProblem(error)
     }
     if (signal.aborted) return
     this.#judge(problem)

@@ -15,7 +15,7 @@ import httpProxy from 'http-proxy'
 import { ProxyError } from '../../errors.ts'
 import { type Clock, formatDuration, SECOND } from '../../time.ts'
 import type { Backend } from '../../upstreams/backend.ts'
-import { connectProblem } from '../connect-problem.ts'
+import { connectProblem } from '../../upstreams/connect-problem.ts'
 
 /** Idle connections to an upstream are closed after this; most servers close theirs later. */
 const IDLE_MS = 60 * SECOND

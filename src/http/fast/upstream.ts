@@ -13,7 +13,7 @@
 import net from 'node:net'
 import tls from 'node:tls'
 import type { Backend } from '../../upstreams/backend.ts'
-import { connectProblem } from '../connect-problem.ts'
+import { connectProblem } from '../../upstreams/connect-problem.ts'
 import { BodyReader, type ContentSink, type Framing } from './body.ts'
 import type { Timed } from './deadlines.ts'
 import type { Engine, Flushable } from './engine.ts'
