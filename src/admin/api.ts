@@ -13,6 +13,7 @@ import type { UpstreamStatus } from '../http/gateway.ts'
 import type { Log } from '../log.ts'
 import { type Duty, isDuty } from '../renew/plan.ts'
 import type { Clock } from '../time.ts'
+import { explainListening } from '../tls/endpoint.ts'
 import { DrillRefusedError, type Drills } from './drill.ts'
 import { readDrillRequest, streamDrill } from './drill-stream.ts'
 import { STATUS_PAGE } from './status-page.ts'
@@ -100,21 +101,12 @@ export class Admin {
 
   /** @throws ConfigError when the address cannot be had */
   start(): Promise<void> {
-    const { host, port } = this.#options.address
+    const { address } = this.#options
     return new Promise((resolve, reject) => {
-      this.#server.once('error', (cause: NodeJS.ErrnoException) => {
-        const where = `${host ?? ''}:${port}`
-        const why =
-          cause.code === 'EADDRINUSE'
-            ? 'the port is in use: stop what uses it, or choose another'
-            : cause.message
-        reject(
-          new ConfigError([{ path: 'listen.admin', message: `cannot listen on ${where}: ${why}` }], {
-            cause,
-          }),
-        )
+      this.#server.once('error', (cause) => {
+        reject(new ConfigError([explainListening({ address, path: 'listen.admin' }, cause)], { cause }))
       })
-      this.#server.listen(port, host, resolve)
+      this.#server.listen(address.port, address.host, resolve)
     })
   }
 

@@ -22,6 +22,8 @@ export interface DrillRequest {
   readonly canary: string | undefined
 }
 
+const NO_CANARY = 'none'
+
 /** The order that a drill places: for a standby, so that the live certificate stays. Certificates spent: one. */
 export interface Canary {
   readonly host: string
@@ -97,13 +99,16 @@ export class Drills {
 
   /** @param tell must not throw @throws DrillRefusedError */
   start(request: DrillRequest, tell: (line: DrillLine) => void): Drill {
-    const { authorities } = this.#options
+    const { authorities, targets } = this.#options
     if (this.#current !== undefined)
       throw new DrillRefusedError(`a drill with ${this.#current.ca} is under way: wait for its end`)
-    const snapshot = authorities.health.snapshot(request.ca)
-    if (snapshot === undefined) throw new DrillRefusedError(`no CA ${request.ca} in the config`)
+    const { ca, canary } = request
+    const snapshot = authorities.health.snapshot(ca)
+    if (snapshot === undefined) throw new DrillRefusedError(`no CA ${ca} in the config`)
     if (snapshot.state !== 'up')
-      throw new DrillRefusedError(`${request.ca} is down already: this is no drill (see \`holdfast status\`)`)
+      throw new DrillRefusedError(`${ca} is down already: this is no drill (see \`holdfast status\`)`)
+    if (canary !== undefined && canary !== NO_CANARY && !targets().some(({ host }) => host === canary))
+      throw new DrillRefusedError(`no host ${canary} that a CA supplies`)
     const drill = new Drill(request, this.#options, tell)
     this.#current = drill
     drill.ended.then(() => {
@@ -241,7 +246,7 @@ export class Drill {
 
 /** @returns why there is none */
 function chooseCanary({ ca, canary }: DrillRequest, options: DrillsOptions): Canary | string {
-  if (canary === 'none') return 'none was asked for'
+  if (canary === NO_CANARY) return 'none was asked for'
   const { targets } = options
   const wanted = targets().filter(({ host }) =>
     canary === undefined ? !host.startsWith('*.') : host === canary,

@@ -189,7 +189,7 @@ class FileStore implements Store {
     const handle = await open(path, 'wx', 0o600)
     try {
       await handle.chmod(0o600)
-      await handOver(handle, this.#heir)
+      if (this.#heir !== undefined) await handOver(handle, this.#heir)
       await handle.writeFile(value)
       await handle.sync()
     } catch (error) {
@@ -262,13 +262,7 @@ async function makeFolder(path: string, heir: Heir | undefined): Promise<void> {
   }
   // The umask may have taken even the owner's bits.
   await chmod(path, 0o700)
-  // Whoever owns the folder above may have put a symbolic link to a folder of root's in its place.
-  const handle = await open(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW)
-  try {
-    await handOver(handle, heir)
-  } finally {
-    await handle.close()
-  }
+  if (heir !== undefined) await handOverFolder(path, heir)
   await syncFolder(dirname(path))
 }
 
@@ -279,8 +273,17 @@ async function heirOf(root: string): Promise<Heir | undefined> {
   return uid === 0 ? undefined : { uid, gid }
 }
 
-async function handOver(made: FileHandle, heir: Heir | undefined): Promise<void> {
-  if (heir === undefined) return
+async function handOverFolder(path: string, heir: Heir): Promise<void> {
+  // The heir owns the folder above, and may have put a symbolic link to a folder of root's in its place.
+  const handle = await open(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW)
+  try {
+    await handOver(handle, heir)
+  } finally {
+    await handle.close()
+  }
+}
+
+async function handOver(made: FileHandle, heir: Heir): Promise<void> {
   try {
     await made.chown(heir.uid, heir.gid)
   } catch (error) {

@@ -51,7 +51,7 @@ export class Endpoint {
       this.#server.listen({ ...where, reusePort: this.#isShared })
       await once(this.#server, 'listening')
     } catch (error) {
-      return explain(this.place, error)
+      return explainListening(this.place, error)
     }
     this.#server.on('error', this.#onError)
     this.#port = (this.#server.address() as AddressInfo).port
@@ -64,7 +64,11 @@ export class Endpoint {
   }
 }
 
-function explain({ address, path }: Place, error: unknown): ConfigProblem {
+/** Why nobody can listen there. */
+export function explainListening(
+  { address, path }: Pick<Place, 'address' | 'path'>,
+  error: unknown,
+): ConfigProblem {
   const where = formatAddress(address)
   switch (error instanceof Error && 'code' in error ? error.code : undefined) {
     case 'EADDRINUSE':

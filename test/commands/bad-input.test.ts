@@ -125,7 +125,7 @@ t.test('a port in use, of each kind', async (t) => {
   t.strictSame(said, [
     `holdfast: listen.https[0]: 127.0.0.1:PORT is in use by another program (${hint})\n`,
     `holdfast: listen.http[0]: 127.0.0.1:PORT is in use by another program (${hint})\n`,
-    'holdfast: listen.admin: cannot listen on 127.0.0.1:PORT: the port is in use: stop what uses it, or choose another\n',
+    `holdfast: listen.admin: 127.0.0.1:PORT is in use by another program (${hint})\n`,
   ])
 })
 

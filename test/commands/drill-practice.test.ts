@@ -54,6 +54,9 @@ t.test('what cannot be begun is one line', async (t) => {
     await run(folder, ['drill']),
     await run(folder, ['drill', '--ca', 'a', '--mode', 'fire']),
     await run(folder, ['drill', '--ca', 'a', '--for', 'long']),
+    await run(folder, ['drill', '--practice', '--ca', 'a']),
+    await run(folder, ['drill', '--practice', '--canary', 'none']),
+    await run(folder, ['drill', '--practice', '--for', '1s']),
   ]
   t.strictSame(
     refusals.map(({ code, err }) => `${code} ${err}`),
@@ -61,6 +64,9 @@ t.test('what cannot be begun is one line', async (t) => {
       '2 holdfast: say which CA fails: --ca NAME, or --practice\n',
       '2 holdfast: --mode fire: there are 503, refuse, hang, rate-limit, untrusted\n',
       '2 holdfast: --for long: write 90s or 10m\n',
+      '2 holdfast: --practice has CAs and a story of its own: leave --ca out\n',
+      '2 holdfast: --practice has CAs and a story of its own: leave --canary out\n',
+      '2 holdfast: --practice has CAs and a story of its own: leave --for out\n',
     ],
   )
 })

@@ -80,7 +80,7 @@ t.test(
     const interrupted = drill(t, rig, '--for', '1h')
     await interrupted.said('failover: b in place of a')
     t.notOk(await isUp())
-    t.match(await drill(t, rig).finished, { code: 1, err: /a drill with a is under way: wait for its end/ })
+    t.match(await drill(t, rig).finished, { code: 2, err: /a drill with a is under way: wait for its end/ })
     const { code, out } = await interrupted.end('SIGINT')
     t.equal(code, 0)
     t.match(out, /The drill is over after \S+: it was asked to end\. a is asked again\./)
@@ -211,5 +211,17 @@ t.test('a host that depends on the CA alone would be lost: exit code 1', async (
   t.match(await drill(t, rig, '--canary', ALONE, '--for', '1s').finished, {
     out: /No canary: alone\.example\.com lacks a and another CA/,
   })
-  t.match(await drill(t, rig, '--ca', 'nobody').finished, { code: 1, err: /no CA nobody in the config/ })
+})
+
+t.test('a drill that is refused is no host that would be lost: one line, exit code 2', async (t) => {
+  const rig = await begin(t, (upstream) => [{ hosts: [HOST], upstreams: [upstream] }])
+  const refusals = [
+    await drill(t, rig, '--ca', 'nobody').finished,
+    await drill(t, rig, '--canary', 'nohost').finished,
+  ]
+  t.strictSame(
+    refusals.map(({ code, err, out }) => `${code} ${out}${err}`),
+    ['2 holdfast: no CA nobody in the config\n', '2 holdfast: no host nohost that a CA supplies\n'],
+  )
+  t.match(await caOf(rig, 'a'), { state: 'up' })
 })

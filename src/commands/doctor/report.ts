@@ -64,8 +64,17 @@ function subjectOf({ check, ca }: HostFinding): string {
 
 /** Which they are, the table says. */
 function summarize(hosts: readonly HostReport[]): string {
-  const exposed = hosts.filter(({ dependsOnOne }) => dependsOnOne).length
-  if (exposed === 0) return paint('green', 'No host depends on one CA alone.')
-  const verb = exposed === 1 ? 'depends' : 'depend'
-  return paint('red', `${exposed} of ${count(hosts.length, 'host')} ${verb} on one CA alone.`)
+  const exposed = hosts.filter(({ dependsOnOne }) => dependsOnOne)
+  if (exposed.length === 0) return paint('green', 'No host depends on one CA alone.')
+  const without = exposed.filter(({ usable }) => usable.length === 0).length
+  const alone = exposed.length - without
+  const all = count(hosts.length, 'host')
+  return [
+    ...(without === 0
+      ? []
+      : [`${without} of ${all} ${without === 1 ? 'has' : 'have'} no CA that can issue.`]),
+    ...(alone === 0 ? [] : [`${alone} of ${all} ${alone === 1 ? 'depends' : 'depend'} on one CA alone.`]),
+  ]
+    .map((sentence) => paint('red', sentence))
+    .join(' ')
 }

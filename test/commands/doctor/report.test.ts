@@ -58,7 +58,7 @@ t.test('a table of hosts and CAs, then the findings by their subject, each with 
       '  fail  CAA (letsencrypt)  hm',
       '                           fix: add it',
       '',
-      '1 of 2 hosts depends on one CA alone.',
+      '1 of 2 hosts has no CA that can issue.',
     ].join('\n'),
   )
 })
@@ -93,6 +93,33 @@ t.test('why too few CAs can issue, and what to do, stays below the table', async
     hosts: [host('x.example', { a: 'ok' }, { dependsOnOne: true, findings: [alone] })],
   })
   t.match(text, /^ {2}fail {2}CAs {2}a alone can issue\n {13}fix: add another$/m)
+})
+
+t.test('what it amounts to tells hosts with one CA from those with none', async (t) => {
+  const [alone, without] = [
+    { usable: ['a'], dependsOnOne: true },
+    { usable: [], dependsOnOne: true },
+  ]
+  const verdictOn = (...reports: Partial<HostReport>[]) =>
+    describe({ machine: [], cas, hosts: reports.map((more, index) => host(`h${index}`, {}, more)) })
+      .split('\n')
+      .at(-1)
+  t.strictSame(
+    [
+      verdictOn({}, {}),
+      verdictOn(alone, {}),
+      verdictOn(alone, alone),
+      verdictOn(without, without),
+      verdictOn(alone, without, {}),
+    ],
+    [
+      'No host depends on one CA alone.',
+      '1 of 2 hosts depends on one CA alone.',
+      '2 of 2 hosts depend on one CA alone.',
+      '2 of 2 hosts have no CA that can issue.',
+      '1 of 3 hosts has no CA that can issue. 1 of 3 hosts depends on one CA alone.',
+    ],
+  )
 })
 
 t.test('a CA that supplies no host has a column all the same', async (t) => {
