@@ -7,7 +7,7 @@
 import type { Balancing } from '../config/balancing.ts'
 import { ProxyError } from '../errors.ts'
 import type { Log } from '../log.ts'
-import { type Clock, formatDuration } from '../time.ts'
+import { type Cancel, type Clock, formatDuration } from '../time.ts'
 import type { Backend } from './backend.ts'
 import type { Member, Standing } from './member.ts'
 import { RetryBudget } from './retry-budget.ts'
@@ -62,6 +62,7 @@ export class Balancer {
   readonly #strategy: Strategy
   readonly #budget = new RetryBudget()
   readonly #line: WaitingLine | undefined
+  #cancelTrial: Cancel | undefined
   /** Reused by every pick, so that none allocates. */
   readonly #candidates: Member[] = []
 
@@ -111,6 +112,7 @@ export class Balancer {
   wait(waiter: Waiter): boolean {
     if (!this.#isFull() || this.#line?.enter(waiter) !== true) return false
     for (const { backend } of this.members) backend.onRoom.add(this.#admit)
+    this.#awaitTrial()
     return true
   }
 
@@ -240,11 +242,24 @@ export class Balancer {
     queueMicrotask(() => {
       // One that is back has more than one place.
       while (this.#line !== undefined && this.#line.length > 0 && !this.#isFull()) this.#line.admit()
+      this.#awaitTrial()
       this.#unsubscribe()
     })
+
+  /** Nothing else tells those who wait that one which failed may be tried again. */
+  #awaitTrial(): void {
+    this.#cancelTrial?.()
+    const now = this.#clock.monotonic()
+    let next = Number.POSITIVE_INFINITY
+    for (const { backend } of this.members)
+      if (backend.ejectedUntil > now && backend.ejectedUntil < next) next = backend.ejectedUntil
+    this.#cancelTrial = Number.isFinite(next) ? this.#clock.after(next - now, this.#admit) : undefined
+  }
 
   #unsubscribe(): void {
     if (this.#line === undefined || this.#line.length > 0) return
     for (const { backend } of this.members) backend.onRoom.delete(this.#admit)
+    this.#cancelTrial?.()
+    this.#cancelTrial = undefined
   }
 }

@@ -16,6 +16,8 @@ export class WaitingLine {
   readonly #clock: Clock
   /** Until when each waits, on the clock's monotonic scale; in the order in which they came. */
   readonly #waiters = new Map<Waiter, number>()
+  /** The same, also of those that have had a turn, and may come back. */
+  readonly #deadlines = new WeakMap<Waiter, number>()
   #cancel: Cancel | undefined
 
   constructor(size: number, limitMs: number, clock: Clock) {
@@ -28,11 +30,27 @@ export class WaitingLine {
     return this.#waiters.size
   }
 
-  /** False: the line is full. */
+  /** One that comes back from its turn has its place and its deadline still. False: the line is full, or it is too late. */
   enter(waiter: Waiter): boolean {
+    const until = this.#deadlines.get(waiter)
+    if (until !== undefined) return this.#comeBack(waiter, until)
     if (this.#waiters.size >= this.#size) return false
-    this.#waiters.set(waiter, this.#clock.monotonic() + this.#limitMs)
+    const limit = this.#clock.monotonic() + this.#limitMs
+    this.#deadlines.set(waiter, limit)
+    this.#waiters.set(waiter, limit)
     if (this.#cancel === undefined) this.#arm(this.#limitMs)
+    return true
+  }
+
+  #comeBack(waiter: Waiter, until: number): boolean {
+    const leftMs = until - this.#clock.monotonic()
+    if (leftMs <= 0) return false
+    const later = [...this.#waiters].filter(([, other]) => other >= until)
+    for (const [each] of later) this.#waiters.delete(each)
+    this.#waiters.set(waiter, until)
+    for (const [each, other] of later) this.#waiters.set(each, other)
+    this.#cancel?.()
+    this.#arm(leftMs)
     return true
   }
 

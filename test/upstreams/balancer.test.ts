@@ -274,6 +274,59 @@ t.test('all who wait have their turn when one is back that has room for them', a
   t.strictSame(told, ['a 1', 'b 1'])
 })
 
+t.test(
+  'who waits tries one that failed once it may be asked again; the others when it is back',
+  async (t) => {
+    const policy = { queue: { size: 3, timeout: 60_000 }, failTimeout: 2000 }
+    const { balancer, backends, clock } = makeBalancer([{}, { maxConnections: 1 }], policy)
+    balancer.connectFailed(backends[0]!, 'refused')
+    t.equal(balancer.pick(ANYBODY), backends[1])
+    const { told, waiter } = makeWaiters(() => backends.indexOf(balancer.pick(ANYBODY)!))
+    for (const name of ['a', 'b', 'c']) t.ok(balancer.wait(waiter(name)))
+    await clock.advance(1999)
+    t.strictSame(told, [])
+    await clock.advance(1)
+    t.strictSame(told, ['a 0'])
+    balancer.succeeded(backends[0]!)
+    await clock.advance(1)
+    t.strictSame(told, ['a 0', 'b 0', 'c 0'])
+  },
+)
+
+t.test('one that waits until a trial, which fails, keeps its place and its deadline', async (t) => {
+  const policy = { queue: { size: 2, timeout: 5000 }, failTimeout: 2000 }
+  const { balancer, backends, clock } = makeBalancer([{}, { maxConnections: 1 }], policy)
+  const [down] = backends as [Backend]
+  balancer.connectFailed(down, 'refused')
+  balancer.pick(ANYBODY)
+  const told: string[] = []
+  const waiter = (name: string) => {
+    const self = {
+      onTurn: () => {
+        const backend = balancer.pick(ANYBODY)!
+        balancer.connectFailed(backend, 'refused')
+        balancer.release(backend)
+        told.push(`${name} ${clock.monotonic()} ${balancer.wait(self)}`)
+      },
+      onWaitedTooLong: () => told.push(`${name} ${clock.monotonic()} too long`),
+    }
+    return self
+  }
+  const [first, second] = [waiter('first'), waiter('second')]
+  const start = clock.monotonic()
+  t.ok(balancer.wait(first))
+  await clock.advance(1500)
+  t.ok(balancer.wait(second))
+  await clock.advance(9000)
+  t.strictSame(told, [
+    `first ${start + 2000} true`,
+    `first ${start + 4000} true`,
+    `first ${start + 5000} too long`,
+    `second ${start + 6000} true`,
+    `second ${start + 6500} too long`,
+  ])
+})
+
 t.test('retries: within their number and a fifth of the requests', async (t) => {
   const { balancer, backends } = makeBalancer([{}, {}])
   t.equal(balancer.pickAgain(ANYBODY, [backends[0]!], 1), undefined, 'one by default')

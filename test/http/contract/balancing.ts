@@ -1,5 +1,6 @@
 /** Requests that go to another upstream, wait for one, or stay with theirs. */
 import type { Test } from 'tap'
+import { VirtualClock } from '../../../src/commands/simulate/virtual-clock.ts'
 import { Front, HOST, type MakeWire, until } from '../front.ts'
 import { RawClient, statusOf } from '../raw-client.ts'
 import { bodyOf, fieldOf, ok, RawUpstream, type Respond } from '../raw-upstream.ts'
@@ -142,6 +143,25 @@ export function balancing(t: Test, makeWire: MakeWire): void {
       for (const client of clients) t.equal(statusOf(await client.response()), 200)
     })
   }
+
+  t.test('a request that waits is served once an upstream that was down may be asked again', async (t) => {
+    const clock = new VirtualClock()
+    const up = await RawUpstream.start(t, () => {})
+    const down = await RawUpstream.start(t, () => {})
+    down.stop()
+    const balancing = { queue: { size: 1, timeout: 15_000 }, failTimeout: 2000 }
+    const sites = [{ upstreams: [{ url: up.url, maxConnections: 1 }, down.url], balancing }]
+    const front = await Front.start(t, makeWire, { sites, clock })
+    const [busy, waiting] = [await RawClient.connect(t, front), await RawClient.connect(t, front)]
+    get(busy)
+    await until(() => up.requests.length === 1)
+    get(waiting)
+    await until(() => front.gateway.upstreams().some(({ ejected, active }) => ejected && active === 0))
+    const port = Number(new URL(down.url).port)
+    await RawUpstream.start(t, (socket) => socket.write(ok()), false, { host: '127.0.0.1', port })
+    await clock.advance(2000)
+    t.equal(statusOf(await waiting.response()), 200)
+  })
 
   t.test('503 where all that are up are full, and nobody may wait', async (t) => {
     const up = await RawUpstream.start(t, () => {})
