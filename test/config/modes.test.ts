@@ -3,7 +3,7 @@ import { findContradictions } from '../../src/config/consistency.ts'
 import { parseSections } from '../../src/config/schema.ts'
 
 const hosts = ['db.example.com']
-const http = ['http://127.0.0.1:80']
+const http = ['http://127.0.0.1:3000']
 const tcp = ['tcp://127.0.0.1:5432']
 
 function complaints(site: object, top: object = {}): string[] {
@@ -18,7 +18,7 @@ for (const mode of ['tcp', 'passthrough']) {
     t.match(complaints({ mode, upstreams: ['unix+h2c:/run/db.sock'] }), [/write "unix:\/run\/db\.sock"/])
     t.match(complaints({ mode }), [/^sites\[0\]: has no `upstreams`.*tcp:\/\//])
     t.match(complaints({ mode, upstreams: http }), [
-      /^sites\[0\]\.upstreams\[0\]: .*"tcp:\/\/127\.0\.0\.1:80"/,
+      /^sites\[0\]\.upstreams\[0\]: .*"tcp:\/\/127\.0\.0\.1:3000"/,
     ])
     t.match(complaints({ mode, upstreams: tcp, routes: [{ path: '/a', upstreams: http }] }), [
       /^sites\[0\]\.routes: means nothing here; it is for HTTP/,
