@@ -43,14 +43,15 @@ export class WaitingLine {
   }
 
   #comeBack(waiter: Waiter, until: number): boolean {
-    const leftMs = until - this.#clock.monotonic()
-    if (leftMs <= 0) return false
+    const now = this.#clock.monotonic()
+    if (until <= now) return false
     const later = [...this.#waiters].filter(([, other]) => other >= until)
     for (const [each] of later) this.#waiters.delete(each)
     this.#waiters.set(waiter, until)
     for (const [each, other] of later) this.#waiters.set(each, other)
+    const [first = until] = this.#waiters.values()
     this.#cancel?.()
-    this.#arm(leftMs)
+    this.#arm(first - now)
     return true
   }
 

@@ -327,6 +327,51 @@ t.test('one that waits until a trial, which fails, keeps its place and its deadl
   ])
 })
 
+t.test('two that come back from their trials wait no longer than each may', async (t) => {
+  const policy = { queue: { size: 2, timeout: 5000 }, failTimeout: 2000 }
+  const { balancer, backends, clock } = makeBalancer([{}, {}, { maxConnections: 1 }], policy)
+  for (const backend of backends.slice(0, 2)) balancer.connectFailed(backend, 'refused')
+  balancer.pick(ANYBODY)
+  const told: string[] = []
+  const tries: (() => void)[] = []
+  for (const name of ['first', 'second']) {
+    const waiter = {
+      onTurn: () => {
+        const backend = balancer.pick(ANYBODY)!
+        tries.push(() => {
+          balancer.connectFailed(backend, 'refused')
+          balancer.release(backend)
+          t.ok(balancer.wait(waiter))
+        })
+      },
+      onWaitedTooLong: () => told.push(`${name} ${clock.monotonic()}`),
+    }
+    t.ok(balancer.wait(waiter))
+    await clock.advance(500)
+  }
+  await clock.advance(1000)
+  t.equal(tries.length, 2)
+  await clock.advance(1600)
+  for (const fail of tries) fail()
+  await clock.advance(2000)
+  t.strictSame(told, ['first 5000', 'second 5500'])
+})
+
+t.test('who comes back from a trial after its deadline waits no more', async (t) => {
+  const policy = { queue: { size: 1, timeout: 3000 }, failTimeout: 2000 }
+  const { balancer, backends, clock } = makeBalancer([{}, { maxConnections: 1 }], policy)
+  balancer.connectFailed(backends[0]!, 'refused')
+  balancer.pick(ANYBODY)
+  const { told, waiter } = makeWaiters(() => backends.indexOf(balancer.pick(ANYBODY)!))
+  const late = waiter('late')
+  t.ok(balancer.wait(late))
+  await clock.advance(3000)
+  t.strictSame(told, ['late 0'])
+  balancer.connectFailed(backends[0]!, 'timed out')
+  balancer.release(backends[0]!)
+  t.notOk(balancer.wait(late))
+})
+
 t.test('retries: within their number and a fifth of the requests', async (t) => {
   const { balancer, backends } = makeBalancer([{}, {}])
   t.equal(balancer.pickAgain(ANYBODY, [backends[0]!], 1), undefined, 'one by default')

@@ -89,6 +89,7 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, RequestFields, 
   /** How much of `engine.out` this connection has filled; 0 between events. */
   #gathered = 0
   #writing = false
+  #writingSince = 0
   #inFlightBytes = 0
   #queue: Buffer[] = []
   #upstreamPaused = false
@@ -307,7 +308,8 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, RequestFields, 
   }
 
   #readBody(bytes: Buffer, start: number, end: number): number {
-    this.#touchBody()
+    // What is thrown away has one deadline for all of it.
+    if (this.#exchange !== undefined) this.#touchBody()
     const next = this.#body.read(bytes, start, end, this)
     if (this.#state !== 'body') return end
     if (this.#body.fault !== '') {
@@ -527,9 +529,14 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, RequestFields, 
       this.#close()
       return
     }
+    if (this.#state === 'waiting') {
+      this.#next()
+      return
+    }
     // The rest of the request's body is still to come.
-    if (this.#state === 'waiting') this.#next()
-    else this.#resumeSocket()
+    this.#touchBody()
+    this.#settle()
+    this.#resumeSocket()
   }
 
   /** On to the next request: what of it has come, and what will. */
@@ -567,8 +574,12 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, RequestFields, 
     this.#flush()
   }
 
-  /** The exchange cannot go on, whether or not its response has begun. */
+  /** The exchange cannot go on, whether or not its response has begun; one that is over has nobody to tell. */
   #refuseBody(fault: Fault | 'body-timeout'): void {
+    if (this.#exchange === undefined) {
+      this.#close()
+      return
+    }
     this.#closeAfter = true
     const status = fault === 'body-timeout' ? 408 : FAULT_STATUS[fault]
     const code = fault === 'body-timeout' ? 'REQUEST_TIMEOUT' : 'REQUEST_INVALID'
@@ -664,9 +675,11 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, RequestFields, 
     const piece = bytes.subarray(start, end)
     if (this.#writing) {
       this.#queue.push(Buffer.from(piece))
+      this.#inFlightBytes += piece.length
       return
     }
     this.#writing = true
+    this.#writingSince = this.#engine.deadlines.now
     this.#inFlightBytes = piece.length
     this.#socket.write(this.connection.secure ? piece : Buffer.from(piece), this.#onWritten)
   }
@@ -691,8 +704,8 @@ export class ClientHttp1 implements ExchangeClient, ContentSink, RequestFields, 
 
   /** The deadline that is in force: the client's to take what is written, else the one for reading. */
   #settle(): void {
-    const { deadlines, timeouts } = this.#engine
-    this.deadline = this.#writing ? deadlines.now + timeouts.response : this.#readDeadline
+    const { response } = this.#engine.timeouts
+    this.deadline = this.#writing ? this.#writingSince + response : this.#readDeadline
   }
 
   /** Ends our side after what is written; then gives the client a moment to take it. */

@@ -23,10 +23,14 @@ export class HeldPieces {
     return this.#whole[0] ?? NOTHING
   }
 
-  /** Takes `bytes` over, or a copy where it is small, or a small part of what was read and would hold on to all of that. */
+  /**
+   * Takes `bytes` over, or a copy where it is one more small piece, or a small part of what was read and would hold on to all of
+   * that.
+   */
   push(bytes: Buffer): void {
     const { length } = bytes
-    if (length < LARGE_BYTES || length < bytes.buffer.byteLength / 2) this.append(bytes, 0, length)
+    const isSmall = length < LARGE_BYTES && this.bytes > 0
+    if (isSmall || length < bytes.buffer.byteLength / 2) this.append(bytes, 0, length)
     else {
       this.#closeShared()
       this.#whole.push(bytes)
@@ -62,13 +66,13 @@ export class HeldPieces {
   }
 
   clear(): void {
+    if (this.bytes === 0) return
     this.bytes = 0
     this.#whole = []
     this.#shared = NOTHING
     this.#sharedBytes = 0
   }
 
-  /** The first is as long as it needs to be: most often none follows. */
   #grow(needed: number): void {
     const doubled = Math.min(2 * this.#shared.length, MAX_SHARED_BYTES)
     const larger = Buffer.allocUnsafe(Math.max(needed, doubled))

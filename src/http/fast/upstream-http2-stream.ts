@@ -100,10 +100,11 @@ export class UpstreamHttp2Stream implements UpstreamConnection {
         sent = end
       }
     }
-    if (sent === bytes.length) return this.#held.bytes === 0
-    this.#held.push(bytes.subarray(sent))
-    this.#send()
-    return false
+    if (sent < bytes.length) {
+      this.#held.push(bytes.subarray(sent))
+      this.#send()
+    }
+    return this.#held.bytes === 0
   }
 
   endBody(trailers: Buffer | undefined): void {

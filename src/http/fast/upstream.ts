@@ -101,7 +101,7 @@ export class UpstreamHttp1 implements UpstreamConnection, ContentSink, Timed, Fl
   #unsent: Buffer | undefined
   /** Are a head and a part of its body gathered until the turn ends? */
   #corked = false
-  /** What waits for the socket, which is busy. While there is some, a write that tells of its end is on its way, or the turn's. */
+  /** Of the request, what waits for the turn to end or, while `#awaitsWrite`, for the socket. */
   readonly #held = new HeldPieces()
   /** Is a write on its way that tells of its end? */
   #awaitsWrite = false

@@ -38,6 +38,13 @@ t.test('a large piece is taken over as it is, and a small part of a read is not'
   t.not(part?.buffer, read.buffer)
 })
 
+t.test('a piece that is alone is taken over, however small', async (t) => {
+  const held = new HeldPieces()
+  const read = Buffer.alloc(100, 'a')
+  held.push(read)
+  t.equal(held.take(), read)
+})
+
 t.test('what is appended is a copy, whatever its size', async (t) => {
   const held = new HeldPieces()
   const reused = Buffer.alloc(100_000, 'a')

@@ -4,11 +4,14 @@ import { once } from 'node:events'
 import type { Socket } from 'node:net'
 import { connect as connectTls } from 'node:tls'
 import t, { type Test } from 'tap'
+import { VirtualClock } from '../../../src/commands/simulate/virtual-clock.ts'
 import { FLAG, FRAME, PREFACE, SETTING, settingsFrame } from '../../../src/http/fast/frames.ts'
+import { SECOND } from '../../../src/time.ts'
 import { blockOf, type Fields, FramePeer, FrameUpstream, frame, uint32 } from '../frame-peer.ts'
-import { Front, HOST, until } from '../front.ts'
+import { Front, type FrontOptions, HOST, TIMEOUTS, until } from '../front.ts'
+import { RawClient } from '../raw-client.ts'
 import { bodyOf, ok, RawUpstream } from '../raw-upstream.ts'
-import { makeWire, OK } from './before-http2.ts'
+import { GET, makeWire, OK } from './before-http2.ts'
 
 const COUNT = 5000
 
@@ -124,4 +127,50 @@ t.test('a body whose upstream of HTTP/1.1 does not read', async (t) => {
   t.equal(bodyOf(up.requests[0] ?? ''), `${'1\r\nx\r\n'.repeat(COUNT)}3\r\nend\r\n0\r\n\r\n`)
   t.ok(write().length < 10)
   await client.ended(1)
+})
+
+/** An upstream whose response the test writes, to a client that reads nothing of it. */
+async function startUnread(t: Test, options: FrontOptions = {}) {
+  const up = await RawUpstream.start(t, () => {})
+  const toUpstream = socketsTo(t, up.url)
+  const accepted: Socket[] = []
+  const onSocket = (message: unknown): void => {
+    accepted.push((message as { socket: Socket }).socket)
+  }
+  diagnostics.subscribe('net.server.socket', onSocket)
+  t.teardown(() => diagnostics.unsubscribe('net.server.socket', onSocket))
+  const front = await Front.start(t, makeWire, { upstreams: [up.url], ...options })
+  const client = await RawClient.connect(t, front, { plain: true })
+  client.send(...GET)
+  await until(() => up.requests.length === 1)
+  const { localPort } = client.socket
+  // As when the kernel takes no more.
+  accepted.find(({ remotePort }) => remotePort === localPort)?.cork()
+  const proxy = toUpstream[0]!
+  /** Resolves once the proxy has read it. */
+  const say = async (text: string): Promise<void> => {
+    const before = proxy.bytesRead
+    up.sockets[0]?.write(text)
+    await until(() => proxy.bytesRead > before)
+  }
+  await say('HTTP/1.1 200 OK\r\n\r\n')
+  return { client, proxy, say }
+}
+
+t.test('a response in small pieces whose client does not read holds up its upstream', async (t) => {
+  const { proxy, say } = await startUnread(t)
+  let pieces = 0
+  for (; pieces < 100 && !proxy.isPaused(); pieces++) await say('x'.repeat(1000))
+  t.ok(pieces < 25, `${pieces} pieces`)
+})
+
+t.test('who takes nothing of a response is given up, however often more of it comes', async (t) => {
+  const clock = new VirtualClock()
+  const { client, say } = await startUnread(t, { clock })
+  for (let ms = 0; ms <= TIMEOUTS.response; ms += 3 * SECOND) {
+    t.notOk(client.closed)
+    await say('x')
+    await clock.advance(3 * SECOND)
+  }
+  await until(() => client.closed)
 })
