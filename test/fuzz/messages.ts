@@ -86,7 +86,7 @@ function checkLines(kind: MessageKind, { lines, head }: MessageReading): void {
   assert.equal(fields.pop(), '', 'the lines end in CRLF')
   assert.match(
     start,
-    kind === 'request' ? /^[A-Z-]+ \/[!-~]* HTTP\/1\.1$/ : /^HTTP\/1\.1 [1-5]\d\d [\t -~\x80-\xff]*$/,
+    kind === 'request' ? /^[A-Z\d_-]+ \/[!-~]* HTTP\/1\.1$/ : /^HTTP\/1\.1 [1-5]\d\d [\t -~\x80-\xff]*$/,
   )
   let lengths = 0
   for (const field of fields) {
