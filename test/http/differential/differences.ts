@@ -276,7 +276,7 @@ function equal(a: Observation, b: Observation): boolean {
 
 /** Is there a request that nobody asked for, or anything that is no request? */
 export function smuggles({ upstream, upstreamRubbish }: Observation): boolean {
-  const asked = upstream.filter(({ start }) => !/^[A-Z]+ \/last /.test(start))
+  const asked = upstream.filter(({ start }) => !/^[A-Z\d_-]+ \/last /.test(start))
   return upstreamRubbish !== '' || asked.length > 1 || upstream.some(({ fields }) => !fields.some(isOurHost))
 }
 
