@@ -90,6 +90,22 @@ export const STRICTER: readonly Difference[] = [
     where: ({ response }) => /^HTTP\/(?!1\.[01] )/m.test(response),
   },
   {
+    what: 'Transfer-Encoding in a response of HTTP/1.0',
+    because: 'RFC 9112 section 6.1: its framing is faulty, since that version knows no such field',
+    example: answered(`HTTP/1.0 200 OK\r\n${CHUNKED}\r\n\r\n2\r\nok\r\n0\r\n\r\n`),
+    where: ({ response }) => /^HTTP\/1\.0 /m.test(response) && /^transfer-encoding:/im.test(response),
+  },
+  {
+    what: 'a 101 to a request without Upgrade',
+    because: 'RFC 9110 section 15.2.2 answers an Upgrade with it; nobody knows what follows',
+    example: {
+      ...asked('HEAD /x HTTP/1.1'),
+      response: 'HTTP/1.1 101 OK\r\nContent-Length: 4\r\n\r\nbody',
+      closes: true,
+    },
+    where: ({ request, response }) => /^HTTP\/1\.1 101 /m.test(response) && !/^upgrade:/im.test(request),
+  },
+  {
     what: 'a status that is not from 100 to 599',
     because: 'RFC 9110 section 15: no such status is valid, nor is it known whether content follows',
     example: answered(OK.replace('200', '999')),
