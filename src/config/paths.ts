@@ -5,11 +5,12 @@
  * A reading is unescaped, one character an octet.
  */
 
-/**
- * What one program or another escapes, takes out, undoes or resolves: all but the characters that `writePath` leaves alone, and
- * empty and dot segments.
- */
-const AMBIGUOUS = /[^A-Za-z0-9\-._~!$&'()*+,=:@/]|\/\/|\/\.\.?(?:\/|$)/
+/** What nobody escapes: the characters of segments (RFC 3986 section 3.3) but `;`, and the slash. */
+const BARE = "A-Za-z0-9\\-._~!$&'()*+,=:@/"
+const ESCAPED = new RegExp(`[^${BARE}]`, 'g')
+
+/** What one program or another escapes, takes out, undoes or resolves: all else, and empty and dot segments. */
+const AMBIGUOUS = new RegExp(`[^${BARE}]|//|/\\.\\.?(?:/|$)`)
 
 /** Where the parameter ends hangs on what is undone first. */
 const SLASH_IN_PARAMETER = /(?:;|%3b)[^/]*(?:\\|%(?:2f|5c))/i
@@ -53,7 +54,7 @@ export function readPath(path: string): Reading | undefined {
 /** The plain spelling of a reading, and the only one: everything is escaped that is not a character of a segment. */
 export function writePath(reading: string): string {
   return reading.replace(
-    /[^A-Za-z0-9\-._~!$&'()*+,=:@/]/g,
+    ESCAPED,
     (octet) => `%${octet.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`,
   )
 }
